@@ -1,0 +1,29 @@
+//! The wire of a Kademlia DHT: its typed messages, and the gateways that carry them.
+//!
+//! A [`Gateway`] translates between messages and one transport. Peers are named by [`Multiaddr`], so that one network
+//! can span several transports. This crate holds what a gateway needs and the built-in ones; the DHT itself is the
+//! crate `kademlia-dht`, which a gateway never has to know.
+//!
+//! * The model, without any I/O: [`Id`], [`KeySpace`], [`Contact`], [`Record`], [`Message`].
+//! * The [`Gateway`] trait, its sending half [`Outbox`] (with the ready-made [`Queue`]) and its [`Link`] to the node.
+//! * The native [`codec`], which a gateway may use or replace by one of its own.
+//! * [`address`]: Unix paths, socket addresses and relay circuits as multiaddrs.
+
+pub mod address;
+pub mod codec;
+mod contact;
+mod gateway;
+mod id;
+mod link;
+mod message;
+mod record;
+
+pub use bytes::Bytes;
+pub use codec::SizeLimits;
+pub use contact::{Contact, MAX_ADDRESS_BYTES, MAX_ADDRESSES, Peer};
+pub use gateway::{Gateway, GatewayError, Inbound, Outbound, Outbox, Queue, ReplyPath, Unsent, UnsentReason};
+pub use id::{Distance, ID_BYTES, Id, KeySpace, ParseIdError};
+pub use link::{Count, Delivery, FromGateway, Link, LinkCounts, LinkHost, MAX_PENDING};
+pub use message::{Body, Circuit, Envelope, Expect, Found, Message, NetworkId, Refusal, Reply, Request, Tag, Token};
+pub use multiaddr::Multiaddr;
+pub use record::{Record, RecordKind, Version};

@@ -1,0 +1,1 @@
+//! A Kademlia distributed hash table that any program can embed and any transport can carry.
