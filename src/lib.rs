@@ -1,1 +1,3 @@
 //! A Kademlia distributed hash table that any program can embed and any transport can carry.
+
+pub mod core;

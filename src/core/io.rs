@@ -1,0 +1,364 @@
+//! What goes into the core and what comes out of it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+use kademlia_gateways::{Expect, Id, Message, Peer, Record, Refusal, ReplyPath, Tag, UnsentReason, Version};
+
+/// Names an operation from its [`Input::Start`] to its [`Output::Done`]. The driver chooses it, each once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct OperationId(pub u64);
+
+/// Everything that can happen to a node.
+#[derive(Debug, Clone)]
+pub enum Input<P: Peer> {
+    /// A message came in.
+    Message {
+        /// The address that a request to its sender would go to.
+        from: P::Addr,
+        /// How an answer gets back.
+        path: ReplyPath,
+        /// What came.
+        message: Message<P>,
+    },
+    /// A message that was to be sent was certainly not sent.
+    Unsent {
+        /// Its tag.
+        tag: Tag,
+        /// Why.
+        reason: UnsentReason,
+    },
+    /// The user wants something.
+    Start {
+        /// The name under which its end will be told.
+        operation: OperationId,
+        /// What is wanted.
+        command: Command<P>,
+    },
+    /// The user does not want it any more.
+    Cancel {
+        /// What was started.
+        operation: OperationId,
+    },
+    /// The time that [`Node::next_wake`](super::Node::next_wake) named has come.
+    Tick,
+}
+
+/// What a user can ask of a node.
+#[derive(Debug, Clone)]
+pub enum Command<P: Peer> {
+    /// Join the network of the node at this address: ping it, then look up the own id.
+    Join {
+        /// Where it is.
+        address: P::Addr,
+    },
+    /// Store a record at the k nodes closest to the key, and keep it alive.
+    Save {
+        /// The key.
+        key: Id,
+        /// The value; `None` deletes.
+        value: Option<Bytes>,
+        /// What must be held already.
+        expect: Expect,
+        /// The time of the user's clock, in milliseconds since 1970, from which the version is made.
+        unix_milliseconds: u64,
+    },
+    /// Find the newest record.
+    Query {
+        /// The key.
+        key: Id,
+    },
+    /// Ask one node whether it is there.
+    Ping {
+        /// Where it is.
+        address: P::Addr,
+    },
+    /// Ask one node for the contacts it knows nearest to `target`.
+    FindNode {
+        /// Where it is.
+        address: P::Addr,
+        /// What is looked for.
+        target: Id,
+    },
+    /// Ask one node for its record under `key`.
+    FindValue {
+        /// Where it is.
+        address: P::Addr,
+        /// What is looked for.
+        key: Id,
+    },
+    /// Have one node keep a record (after asking it for a write token).
+    Store {
+        /// Where it is.
+        address: P::Addr,
+        /// The key.
+        key: Id,
+        /// The record.
+        record: Record,
+        /// What it must hold already.
+        expect: Expect,
+    },
+}
+
+/// What a node wants done, in the order in which it must be done.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Output<P: Peer> {
+    /// Send a message.
+    Send {
+        /// Where to.
+        to: P::Addr,
+        /// For an answer: how what it answers came in.
+        path: Option<ReplyPath>,
+        /// What to send.
+        message: Message<P>,
+    },
+    /// An operation has ended. Said exactly once for each that was started.
+    Done {
+        /// What was started.
+        operation: OperationId,
+        /// How it ended.
+        result: Result<Outcome<P>, OperationError<P>>,
+    },
+    /// Something that an observer may want to know.
+    Event(Event<P>),
+}
+
+/// How an operation ended well.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Outcome<P: Peer> {
+    /// Of [`Command::Join`].
+    Joined(Joined),
+    /// Of [`Command::Save`].
+    Saved(Receipt<P>),
+    /// Of [`Command::Query`].
+    Queried(QueryReport<P>),
+    /// Of [`Command::Ping`].
+    Pong(Pong),
+    /// Of [`Command::FindNode`]: contacts, nearest first.
+    Nodes(Vec<P>),
+    /// Of [`Command::FindValue`].
+    Value(ValueReply<P>),
+    /// Of [`Command::Store`]: the record is kept.
+    Stored,
+}
+
+/// What became of a join.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Joined {
+    /// The id of the node that was joined through.
+    pub through: Id,
+    /// Contacts in the routing table now.
+    pub contacts: usize,
+    /// What the lookup of the own id took.
+    pub effort: Effort,
+}
+
+/// What an operation took.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Effort {
+    /// Nodes that were asked.
+    pub asked: usize,
+    /// Nodes that answered.
+    pub answered: usize,
+    /// Messages sent and received.
+    pub messages: usize,
+    /// Steps from this node's own contacts (1) to whoever had what was looked for; 0 if this node had it itself.
+    pub hops: usize,
+    /// From the start of the operation to its end.
+    pub elapsed: Duration,
+}
+
+/// Who has a record now.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Receipt<P: Peer> {
+    /// The key's id.
+    pub key: Id,
+    /// The version that was saved.
+    pub version: Version,
+    /// Whether this node keeps a copy, being one of the closest to the key.
+    pub kept_here: bool,
+    /// The other nodes that keep it. Empty if this node is alone in its network.
+    pub accepted: Vec<P>,
+    /// Those that did not take it, and why.
+    pub refused: Vec<(P, Rejection)>,
+    /// What it took.
+    pub effort: Effort,
+}
+
+/// Why a node did not take a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Rejection {
+    /// It said no.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// It did not answer.
+    #[error("it did not answer")]
+    Silent,
+    /// The message could not be sent.
+    #[error(transparent)]
+    Unsent(#[from] UnsentReason),
+}
+
+/// What a query found.
+#[derive(Debug, Clone, PartialEq)]
+pub struct QueryReport<P: Peer> {
+    /// The key's id.
+    pub key: Id,
+    /// The newest record; `None` if nobody had one, or it was deleted.
+    pub found: Option<FoundRecord<P>>,
+    /// What it took.
+    pub effort: Effort,
+}
+
+/// A record and who had it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FoundRecord<P: Peer> {
+    /// The record.
+    pub record: Record,
+    /// Whether this node itself holds it.
+    pub held_here: bool,
+    /// The others who had this version.
+    pub holders: Vec<P>,
+}
+
+/// The answer to a ping.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pong {
+    /// Who answered.
+    pub id: Id,
+    /// From the request to its answer.
+    pub round_trip: Duration,
+}
+
+/// What one node answered to a [`Command::FindValue`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct ValueReply<P: Peer> {
+    /// Its record, if it has one (a tombstone included).
+    pub record: Option<Record>,
+    /// The contacts it knows nearest to the key, nearest first.
+    pub contacts: Vec<P>,
+}
+
+/// How an operation failed.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum OperationError<P: Peer> {
+    /// As many operations as can be are under way.
+    #[error("as many operations as the limits allow are under way; try again when one has ended")]
+    Busy,
+    /// It was cancelled.
+    #[error("the operation was cancelled")]
+    Cancelled,
+    /// The service has stopped.
+    #[error("the service has stopped")]
+    Stopped,
+    /// Nothing came back in time.
+    #[error("no answer within {0:?}")]
+    TimedOut(Duration),
+    /// The request could not be sent.
+    #[error("the request could not be sent: {0}")]
+    Unsent(#[from] UnsentReason),
+    /// The node said no.
+    #[error("the request was refused: {0}")]
+    Refused(#[from] Refusal),
+    /// The address is this node's own.
+    #[error("the address leads to this node itself")]
+    Itself,
+    /// The node once had contacts and has lost them all.
+    #[error("all known nodes are gone; connect to the network again")]
+    NoPeers,
+    /// There are contacts, but none answered.
+    #[error("none of the {asked} nodes that were asked answered")]
+    NobodyAnswered {
+        /// How many were asked.
+        asked: usize,
+    },
+    /// Nodes answered, but none kept the record.
+    #[error("none of {} nodes kept the record{}", .refused.len(), first_reason(.refused))]
+    NotStored {
+        /// Each node and its reason.
+        refused: Vec<(P, Rejection)>,
+    },
+    /// The condition of a compare-and-swap does not hold.
+    #[error("the version held is not the expected one, but {}", .held.map_or_else(|| "none".to_owned(), |v| v.to_string()))]
+    Conflict {
+        /// The newest version found.
+        held: Option<Version>,
+    },
+    /// The value is too large.
+    #[error("the value has {size} bytes; the most is {limit}")]
+    TooLarge {
+        /// Its size in bytes.
+        size: usize,
+        /// The most bytes.
+        limit: usize,
+    },
+    /// A record exists, but is too large for the way to this node.
+    #[error("a record exists, but has more than the {limit} bytes that the way to this node carries")]
+    Unreadable {
+        /// The most bytes that fit.
+        limit: u32,
+    },
+    /// The node publishes as many records as it may.
+    #[error("this node publishes {0} records already, the most it may")]
+    PublishedFull(usize),
+}
+
+fn first_reason<P>(refused: &[(P, Rejection)]) -> String {
+    refused.first().map_or_else(String::new, |(_, reason)| format!("; the closest one: {reason}"))
+}
+
+/// Something that an observer may want to know.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub enum Event<P: Peer> {
+    /// A contact answered for the first time and is in the routing table now.
+    ContactAdded(P),
+    /// A contact left the routing table: it did not answer any more.
+    ContactRemoved(P),
+    /// A contact is known by another address now.
+    ContactMoved(P),
+    /// A record of the network is kept here now, or a newer version of it.
+    RecordKept {
+        /// Its key.
+        key: Id,
+        /// Its version.
+        version: Version,
+    },
+    /// The lifetime of a record that was kept here is over.
+    RecordExpired {
+        /// Its key.
+        key: Id,
+    },
+    /// A record that this node published was replaced by another's newer one, and is not published any more.
+    Superseded {
+        /// Its key.
+        key: Id,
+        /// The newer version.
+        by: Version,
+    },
+}
+
+/// What a node has counted since it started.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Requests sent, by name; repetitions included.
+    pub requests_sent: BTreeMap<&'static str, u64>,
+    /// Requests answered, by name.
+    pub requests_served: BTreeMap<&'static str, u64>,
+    /// Requests refused, by reason.
+    pub refused: BTreeMap<&'static str, u64>,
+    /// Messages dropped, by cause.
+    pub dropped: BTreeMap<&'static str, u64>,
+    /// Replies that counted.
+    pub replies: u64,
+    /// Requests without an answer.
+    pub unanswered: u64,
+}
+
+impl Counters {
+    pub(crate) fn add(counts: &mut BTreeMap<&'static str, u64>, what: &'static str) {
+        *counts.entry(what).or_default() += 1;
+    }
+}

@@ -1,0 +1,20 @@
+//! All of Kademlia, without any I/O.
+//!
+//! A [`Node`] is one node of a network as a pure state machine. It has one door, [`Node::handle`]: what happened and
+//! what time it is go in; messages to send, ended operations and events come out. It knows no clock, no socket, no
+//! thread and no randomness but its seed, so that a run can be replayed from its inputs, in production and in a
+//! simulator alike.
+
+mod io;
+mod node;
+mod params;
+mod rng;
+mod time;
+
+pub use io::{
+    Command, Counters, Effort, Event, FoundRecord, Input, Joined, OperationError, OperationId, Outcome, Output, Pong,
+    QueryReport, Receipt, Rejection, ValueReply,
+};
+pub use node::Node;
+pub use params::{Limits, Params};
+pub use time::Time;
