@@ -74,50 +74,63 @@ fn format() -> Configuration<LittleEndian, Varint, Limit<MAX_MESSAGE_BYTES>> {
 /// When it is larger than [`MAX_MESSAGE_BYTES`].
 pub fn encode(envelope: &Envelope, buffer: &mut Vec<u8>) -> Result<(), EncodeError> {
     let start = buffer.len();
-    buffer.push(WIRE_VERSION);
-    let mut target = Appender(buffer);
-    let encoded = bincode::serde::encode_into_writer(envelope, &mut target, format());
-    let size = buffer.len() - start;
-    let result = match encoded {
-        Err(error) => Err(error.into()),
-        Ok(()) if size > MAX_MESSAGE_BYTES => Err(EncodeError::TooLarge { size, limit: MAX_MESSAGE_BYTES }),
-        Ok(()) => return Ok(()),
-    };
-    buffer.truncate(start);
-    result
+    match append(envelope, buffer)? {
+        size if size > MAX_MESSAGE_BYTES => {
+            buffer.truncate(start);
+            Err(EncodeError::TooLarge { size, limit: MAX_MESSAGE_BYTES })
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Appends the encoding of `envelope`, with as many of a reply's contacts, nearest first, as `limits` leaves room for.
+///
+/// The contacts that have no room are taken out of the envelope.
 ///
 /// # Errors
 ///
 /// When it is too large even without contacts. The envelope and the buffer are then as they were.
 pub fn encode_fitting(envelope: &mut Envelope, limits: SizeLimits, buffer: &mut Vec<u8>) -> Result<(), EncodeError> {
     let start = buffer.len();
-    encode(envelope, buffer)?;
-    let mut size = buffer.len() - start;
-    if size <= limits.preferred {
+    let preferred = limits.preferred.min(MAX_MESSAGE_BYTES);
+    let largest = limits.largest.min(MAX_MESSAGE_BYTES);
+    let mut size = append(envelope, buffer)?;
+    if size <= preferred {
         return Ok(());
     }
     let mut left_out = Vec::new();
-    while size > limits.preferred {
+    while size > preferred {
         let Some(contact) = contacts_mut(envelope).and_then(Vec::pop) else { break };
-        let contact_size = bincode::serde::encode_to_vec(&contact, format())?.len();
+        size = size.saturating_sub(encoded_size(&contact)?);
         left_out.push(contact);
-        size = size.saturating_sub(contact_size);
     }
-    if size > limits.largest {
+    if size > largest {
         if let Some(contacts) = contacts_mut(envelope) {
             contacts.extend(left_out.into_iter().rev());
         }
         buffer.truncate(start);
-        return Err(EncodeError::TooLarge { size, limit: limits.largest });
+        return Err(EncodeError::TooLarge { size, limit: largest });
     }
     if !left_out.is_empty() {
         buffer.truncate(start);
-        encode(envelope, buffer)?;
+        append(envelope, buffer)?;
     }
     Ok(())
+}
+
+/// Appends an encoding of any size, and tells the size.
+fn append(envelope: &Envelope, buffer: &mut Vec<u8>) -> Result<usize, EncodeError> {
+    let start = buffer.len();
+    buffer.push(WIRE_VERSION);
+    if let Err(error) = bincode::serde::encode_into_writer(envelope, &mut Appender(buffer), format()) {
+        buffer.truncate(start);
+        return Err(error.into());
+    }
+    Ok(buffer.len() - start)
+}
+
+fn encoded_size(contact: &crate::Contact) -> Result<usize, EncodeError> {
+    Ok(bincode::serde::encode_to_vec(contact, format())?.len())
 }
 
 fn contacts_mut(envelope: &mut Envelope) -> Option<&mut Vec<crate::Contact>> {

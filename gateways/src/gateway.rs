@@ -6,7 +6,7 @@ use std::io;
 use crossbeam::channel::{Receiver, Sender, TrySendError, bounded};
 use multiaddr::Multiaddr;
 
-use crate::codec::SizeLimits;
+use crate::codec::{EncodeError, MAX_MESSAGE_BYTES, SizeLimits};
 use crate::link::Link;
 use crate::message::Envelope;
 
@@ -89,6 +89,28 @@ pub trait Gateway: Send + 'static {
     /// [`GatewayError::NotReopenable`] if it cannot, which ends it; any other error is tried again later.
     fn reopen(&mut self) -> Result<(), GatewayError> {
         Err(GatewayError::NotReopenable)
+    }
+}
+
+impl<G: Gateway + ?Sized> Gateway for Box<G> {
+    fn name(&self) -> String {
+        (**self).name()
+    }
+
+    fn addresses(&self) -> Vec<Multiaddr> {
+        (**self).addresses()
+    }
+
+    fn outbox(&mut self) -> Result<Box<dyn Outbox>, GatewayError> {
+        (**self).outbox()
+    }
+
+    fn run(&mut self, link: &Link) -> Result<(), GatewayError> {
+        (**self).run(link)
+    }
+
+    fn reopen(&mut self) -> Result<(), GatewayError> {
+        (**self).reopen()
     }
 }
 
@@ -181,6 +203,32 @@ pub enum UnsentReason {
     Closed,
 }
 
+impl UnsentReason {
+    /// Why a message was not sent on which a socket failed with this error: a lack of this host is
+    /// [`QueueFull`](UnsentReason::QueueFull), all else a matter of the other end or of the way to it.
+    pub fn of(error: &io::Error) -> Self {
+        // ENFILE, EMFILE, and ENOBUFS of the BSDs and of Linux, for which the standard library has no names.
+        let lacking = cfg!(unix) && matches!(error.raw_os_error(), Some(23 | 24 | 55 | 105));
+        match error.kind() {
+            io::ErrorKind::WouldBlock | io::ErrorKind::OutOfMemory | io::ErrorKind::AddrNotAvailable => {
+                UnsentReason::QueueFull
+            }
+            _ if lacking => UnsentReason::QueueFull,
+            _ => UnsentReason::Unreachable,
+        }
+    }
+}
+
+impl From<EncodeError> for UnsentReason {
+    fn from(error: EncodeError) -> Self {
+        let limit = match error {
+            EncodeError::TooLarge { limit, .. } => limit,
+            EncodeError::Encoder(_) => MAX_MESSAGE_BYTES,
+        };
+        UnsentReason::TooLarge { limit: u32::try_from(limit).unwrap_or(u32::MAX) }
+    }
+}
+
 /// An [`Outbox`] that queues for the gateway's thread.
 pub struct Queue {
     queue: Sender<Outbound>,
@@ -267,6 +315,9 @@ pub enum GatewayError {
     /// Any other failure, in the gateway's own words.
     #[error("{0}")]
     Failed(String),
+    /// The gateway ran and has not been reopened since.
+    #[error("the gateway has ended and was not reopened")]
+    Ended,
     /// The gateway cannot be started a second time.
     #[error("the gateway cannot be reopened")]
     NotReopenable,

@@ -14,9 +14,15 @@ pub mod codec;
 mod contact;
 mod gateway;
 mod id;
+#[cfg(any(feature = "udp", feature = "tcp"))]
+mod ip;
 mod link;
+#[cfg(feature = "memory")]
+mod memory;
 mod message;
 mod record;
+#[cfg(feature = "udp")]
+mod udp;
 
 pub use bytes::Bytes;
 pub use codec::SizeLimits;
@@ -24,6 +30,10 @@ pub use contact::{Contact, MAX_ADDRESS_BYTES, MAX_ADDRESSES, Peer};
 pub use gateway::{Gateway, GatewayError, Inbound, Outbound, Outbox, Queue, ReplyPath, Unsent, UnsentReason};
 pub use id::{Distance, ID_BYTES, Id, KeySpace, ParseIdError};
 pub use link::{Count, Delivery, FromGateway, Link, LinkCounts, LinkHost, MAX_PENDING};
+#[cfg(feature = "memory")]
+pub use memory::MemoryGateway;
 pub use message::{Body, Circuit, Envelope, Expect, Found, Message, NetworkId, Refusal, Reply, Request, Tag, Token};
 pub use multiaddr::Multiaddr;
 pub use record::{Record, RecordKind, Version};
+#[cfg(feature = "udp")]
+pub use udp::UdpGateway;

@@ -92,7 +92,9 @@ struct Shared {
     starved: AtomicBool,
     stopping: AtomicBool,
     waker: Mutex<Option<Waker>>,
-    counts: [AtomicU64; 6],
+    counts: Arc<[AtomicU64; 6]>,
+    /// Whether the counts are those of an outer link, which counts what passes through both.
+    nested: bool,
 }
 
 impl Shared {
@@ -102,7 +104,21 @@ impl Shared {
         }
     }
 
+    fn new(counts: Arc<[AtomicU64; 6]>, nested: bool) -> Arc<Self> {
+        Arc::new(Shared {
+            pending: AtomicUsize::new(0),
+            starved: AtomicBool::new(false),
+            stopping: AtomicBool::new(false),
+            waker: Mutex::new(None),
+            counts,
+            nested,
+        })
+    }
+
     fn count(&self, what: Count, amount: usize) {
+        if self.nested && matches!(what, Count::Received | Count::Unsent) {
+            return;
+        }
         if let Some(counter) = self.counts.get(what as usize) {
             counter.fetch_add(amount as u64, Ordering::Relaxed);
         }
@@ -126,9 +142,10 @@ struct Credit {
 
 impl Drop for Credit {
     fn drop(&mut self) {
-        let before = self.shared.pending.fetch_sub(self.messages, Ordering::AcqRel);
+        // Sequentially consistent, as in `Link::deliver`: one of the two sides must see what the other wrote.
+        let before = self.shared.pending.fetch_sub(self.messages, Ordering::SeqCst);
         let after = before.saturating_sub(self.messages);
-        if after <= MAX_PENDING / 2 && self.shared.starved.swap(false, Ordering::AcqRel) {
+        if after <= MAX_PENDING / 2 && self.shared.starved.swap(false, Ordering::SeqCst) {
             self.shared.wake();
         }
     }
@@ -153,16 +170,21 @@ pub struct LinkHost {
 impl Link {
     /// A link for the gateway numbered `gateway`, which sends to `to_node`, and its other end.
     ///
-    /// Services make these; so does a gateway around another gateway, or the test of one.
+    /// Services make these, and the tests of gateways.
     pub fn new(gateway: u64, to_node: Sender<FromGateway>) -> (Link, LinkHost) {
+        Link::with_shared(gateway, to_node, Shared::new(Arc::default(), false))
+    }
+
+    /// A link for a gateway inside the one that has this link, and its other end.
+    ///
+    /// What the inner gateway counts is counted here, except for what it hands over ([`Count::Received`],
+    /// [`Count::Unsent`]), which this link counts when it is passed on.
+    pub fn nested(&self, to_outer: Sender<FromGateway>) -> (Link, LinkHost) {
+        Link::with_shared(self.gateway, to_outer, Shared::new(Arc::clone(&self.shared.counts), true))
+    }
+
+    fn with_shared(gateway: u64, to_node: Sender<FromGateway>, shared: Arc<Shared>) -> (Link, LinkHost) {
         let (stop_sender, stop) = bounded(0);
-        let shared = Arc::new(Shared {
-            pending: AtomicUsize::new(0),
-            starved: AtomicBool::new(false),
-            stopping: AtomicBool::new(false),
-            waker: Mutex::new(None),
-            counts: Default::default(),
-        });
         let host = LinkHost { stop: Some(stop_sender), shared: Arc::clone(&shared) };
         (Link { gateway, to_node, stop, shared }, host)
     }
@@ -180,7 +202,7 @@ impl Link {
         }
         if !self.reserve(amount) {
             // Room may have come between the refusal and the mark, when nobody would see the mark any more.
-            self.shared.starved.store(true, Ordering::Release);
+            self.shared.starved.store(true, Ordering::SeqCst);
             if !self.reserve(amount) {
                 return Err(messages);
             }
@@ -208,7 +230,7 @@ impl Link {
         // A batch larger than the bound passes when nothing waits.
         self.shared
             .pending
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |pending| {
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |pending| {
                 (pending == 0 || pending + amount <= MAX_PENDING).then_some(pending + amount)
             })
             .is_ok()

@@ -1,0 +1,173 @@
+//! A node in as far as a gateway sees one: a link, a thread to run on, and whoever reads what comes.
+#![allow(dead_code, unreachable_pub, reason = "each test file uses its own part of it")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "it is a test")]
+
+use std::collections::VecDeque;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use crossbeam::channel::{Receiver, RecvTimeoutError, unbounded};
+use kademlia_gateways::{
+    Body, Contact, Envelope, Found, FromGateway, Gateway, GatewayError, Id, Inbound, Link, LinkCounts, LinkHost,
+    Message, Multiaddr, NetworkId, Outbound, Outbox, Record, Reply, ReplyPath, Request, Tag, Token, Unsent,
+    UnsentReason, Version,
+};
+
+/// What should happen happens within this, or the test fails.
+pub const DEADLINE: Duration = Duration::from_secs(10);
+
+/// How long a test watches that something does not happen.
+pub const QUIET: Duration = Duration::from_millis(150);
+
+pub fn address(text: &str) -> Multiaddr {
+    text.parse().unwrap()
+}
+
+pub fn request(tag: u64) -> Envelope {
+    message(tag, Body::Request(Request::Ping))
+}
+
+pub fn reply(tag: u64) -> Envelope {
+    message(tag, Body::Reply(Reply::Pong))
+}
+
+/// A store request with a value of `bytes` bytes.
+pub fn store(tag: u64, bytes: usize) -> Envelope {
+    let record = Record::plain(vec![7; bytes], Version(1), Duration::from_secs(60));
+    let key = Id::from_prefix(&[1; 20]);
+    let expect = kademlia_gateways::Expect::Anything;
+    message(tag, Body::Request(Request::Store { key, record, token: Token(1), expect }))
+}
+
+/// A reply with `contacts` contacts.
+pub fn found(tag: u64, contacts: u8) -> Envelope {
+    let contact = |n: u8| Contact::new(Id::from_prefix(&[n; 20]), address("/ip4/192.0.2.1/udp/4000"));
+    let contacts = (1..=contacts).map(contact).collect();
+    message(tag, Body::Reply(Reply::Found(Found { record: None, held: None, contacts, token: Token(1) })))
+}
+
+pub fn message(tag: u64, body: Body) -> Envelope {
+    let sender = Some(Id::from_prefix(&[9; 20]));
+    Envelope::Direct(Message { network: NetworkId(1), tag: Tag(tag), sender, also: Vec::new(), body })
+}
+
+pub fn tag(envelope: &Envelope) -> u64 {
+    envelope.message().tag.0
+}
+
+/// A gateway that runs.
+pub struct Node {
+    pub addresses: Vec<Multiaddr>,
+    pub outbox: Box<dyn Outbox>,
+    pub events: Receiver<FromGateway>,
+    pub host: LinkHost,
+    arrived: VecDeque<Inbound>,
+    unsent: VecDeque<(u64, UnsentReason)>,
+    thread: Option<JoinHandle<(Box<dyn Gateway>, Result<(), GatewayError>)>>,
+    finished: Receiver<()>,
+}
+
+impl Node {
+    pub fn start(gateway: impl Gateway) -> Self {
+        Node::start_boxed(Box::new(gateway))
+    }
+
+    pub fn start_boxed(mut gateway: Box<dyn Gateway>) -> Self {
+        let (to_node, events) = unbounded();
+        let (link, host) = Link::new(0, to_node);
+        let addresses = gateway.addresses();
+        let outbox = gateway.outbox().unwrap();
+        let (done, finished) = unbounded();
+        let run = move || {
+            let result = gateway.run(&link);
+            drop(link);
+            drop(done);
+            (gateway, result)
+        };
+        let thread = Some(thread::Builder::new().name(format!("gw-{}", fastrand())).spawn(run).unwrap());
+        let (arrived, unsent) = Default::default();
+        Node { addresses, outbox, events, host, arrived, unsent, thread, finished }
+    }
+
+    pub fn address(&self) -> Multiaddr {
+        self.addresses[0].clone()
+    }
+
+    pub fn send(&mut self, to: &Multiaddr, envelope: Envelope) -> Result<(), Unsent> {
+        self.outbox.send(Outbound { to: to.clone(), path: None, envelope })
+    }
+
+    pub fn answer(&mut self, to: &Inbound, envelope: Envelope) -> Result<(), Unsent> {
+        self.outbox.send(Outbound { to: to.from.clone(), path: Some(to.path), envelope })
+    }
+
+    pub fn answer_by(&mut self, path: ReplyPath, to: &Multiaddr, envelope: Envelope) -> Result<(), Unsent> {
+        self.outbox.send(Outbound { to: to.clone(), path: Some(path), envelope })
+    }
+
+    /// The next message, which must come.
+    pub fn next(&mut self) -> Inbound {
+        loop {
+            if let Some(inbound) = self.arrived.pop_front() {
+                return inbound;
+            }
+            self.wait(DEADLINE).expect("a message comes");
+        }
+    }
+
+    /// The next message that could not be sent, which must be told.
+    pub fn next_unsent(&mut self) -> (u64, UnsentReason) {
+        loop {
+            if let Some(unsent) = self.unsent.pop_front() {
+                return unsent;
+            }
+            self.wait(DEADLINE).expect("a message is reported as unsent");
+        }
+    }
+
+    /// Nothing comes and nothing is reported for a while.
+    pub fn assert_quiet(&mut self) {
+        self.wait(QUIET).expect_err("nothing more");
+        assert_eq!(self.arrived, []);
+        assert_eq!(self.unsent, []);
+    }
+
+    fn wait(&mut self, deadline: Duration) -> Result<(), RecvTimeoutError> {
+        match self.events.recv_timeout(deadline)? {
+            FromGateway::Delivery(mut delivery) => self.arrived.extend(delivery.take()),
+            FromGateway::Unsent { tag, reason, .. } => self.unsent.push_back((tag.0, reason)),
+        }
+        Ok(())
+    }
+
+    /// Waits until the counts are as they should be, which the test makes happen by sending.
+    pub fn wait_for_counts(&self, what: &str, reached: impl Fn(LinkCounts) -> bool) {
+        let deadline = std::time::Instant::now() + DEADLINE;
+        while !reached(self.host.counts()) {
+            assert!(std::time::Instant::now() < deadline, "{what}: {:?}", self.host.counts());
+            thread::yield_now();
+        }
+    }
+
+    /// Stops the gateway, which must return at once and without an error.
+    pub fn stop(mut self) -> Box<dyn Gateway> {
+        self.host.stop();
+        let (gateway, result) = self.join();
+        result.unwrap();
+        gateway
+    }
+
+    /// Waits for the gateway's return.
+    pub fn join(&mut self) -> (Box<dyn Gateway>, Result<(), GatewayError>) {
+        let ended = self.finished.recv_timeout(Duration::from_secs(2));
+        assert_eq!(ended, Err(RecvTimeoutError::Disconnected), "the gateway returns at once");
+        self.thread.take().unwrap().join().unwrap()
+    }
+}
+
+/// Numbers for thread names.
+fn fastrand() -> u64 {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
