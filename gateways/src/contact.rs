@@ -1,10 +1,11 @@
 //! Contacts: an id and the addresses at which it can be reached.
 
 use std::fmt;
-use std::hash::Hash;
+use std::hash::{Hash, Hasher};
 
 use multiaddr::Multiaddr;
 use serde::{Deserialize, Serialize};
+use siphasher::sip::SipHasher24;
 
 use crate::id::Id;
 
@@ -32,6 +33,12 @@ pub trait Peer: Clone + fmt::Debug + PartialEq {
 
     /// How many relays a message to `address` passes through. Fewer is better.
     fn relays(_address: &Self::Addr) -> usize {
+        0
+    }
+
+    /// What shares one allowance where a node limits what others may store: for a [`Contact`] the IP, or the whole
+    /// address of another transport, and for a circuit those of its first relay, the rest being hearsay.
+    fn source(_address: &Self::Addr) -> u64 {
         0
     }
 }
@@ -109,6 +116,15 @@ impl Peer for Contact {
 
     fn relays(address: &Multiaddr) -> usize {
         crate::address::relays(address)
+    }
+
+    fn source(address: &Multiaddr) -> u64 {
+        let mut hasher = SipHasher24::new();
+        match crate::address::ip(address) {
+            Some(ip) => ip.hash(&mut hasher),
+            None => crate::address::split_first(address).0.hash(&mut hasher),
+        }
+        hasher.finish()
     }
 }
 

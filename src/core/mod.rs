@@ -5,11 +5,23 @@
 //! thread and no randomness but its seed, so that a run can be replayed from its inputs, in production and in a
 //! simulator alike.
 
+mod bucket;
 mod io;
+mod lookup;
+mod maintenance;
 mod node;
 mod params;
+mod requests;
+mod respond;
 mod rng;
+mod store;
+mod table;
+mod task;
+#[cfg(test)]
+mod testing;
 mod time;
+mod token;
+mod write;
 
 pub use io::{
     Command, Counters, Effort, Event, FoundRecord, Input, Joined, OperationError, OperationId, Outcome, Output, Pong,

@@ -1,26 +1,105 @@
 //! The node: one door, and what can be seen of the state behind it.
 
-use std::marker::PhantomData;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use kademlia_gateways::{Id, Peer};
+use kademlia_gateways::{
+    Body, Found, Id, Message, Peer, Record, Refusal, Reply, ReplyPath, Request, Tag, UnsentReason, Version,
+};
 
-use super::io::{Counters, Input, Output};
+use super::bucket::Change;
+use super::io::{Counters, Event, Input, OperationId, Output, Rejection};
+use super::maintenance::{Job, Publication};
 use super::params::Params;
+use super::requests::{Open, Overdue, Purpose, Requests};
+use super::rng::Rng;
+use super::store::Store;
+use super::table::Table;
+use super::task::Task;
 use super::time::Time;
+use super::token::Tokens;
+
+/// The most contacts that are being asked at once whether they are there, because they asked us something.
+const MAX_PROBES: usize = 64;
+
+/// The most requests that wait for answers at once.
+const MAX_REQUESTS: usize = 4096;
+
+/// Deadlines and records that are dealt with in one tick; the rest wait for the next one, which is due at once.
+pub(super) const BATCH: usize = 64;
 
 /// One node of a network, as a pure state machine.
+///
+/// ```
+/// use kademlia_dht::core::{Command, Input, Node, OperationId, Output, Params, Time};
+/// use kademlia_dht::gateway::{Contact, Id, KeySpace};
+///
+/// let params = Params::new(KeySpace::new(20).unwrap());
+/// let mut node: Node<Contact> = Node::new(Id::from_prefix(&[7; 20]), params, [0; 16], Time::ZERO);
+/// let mut out = Vec::new();
+/// let address = "/ip4/127.0.0.1/udp/4001".parse().unwrap();
+/// node.handle(Time::ZERO, Input::Start { operation: OperationId(1), command: Command::Join { address } }, &mut out);
+/// assert!(matches!(&out[..], [Output::Send { message, .. }] if message.name() == "PING"));
+/// ```
 #[derive(Debug)]
 pub struct Node<P: Peer> {
-    id: Id,
-    params: Params,
-    counters: Counters,
-    peer: PhantomData<P>,
+    pub(super) id: Id,
+    pub(super) params: Params,
+    pub(super) now: Time,
+    pub(super) rng: Rng,
+    pub(super) table: Table<P>,
+    pub(super) store: Store,
+    pub(super) tokens: Tokens,
+    pub(super) requests: Requests<P>,
+    pub(super) counters: Counters,
+    pub(super) tasks: BTreeMap<u64, Task<P>>,
+    pub(super) next_task: u64,
+    pub(super) task_deadlines: BTreeSet<(Time, u64)>,
+    pub(super) operations: BTreeMap<OperationId, u64>,
+    pub(super) jobs: VecDeque<Job<P>>,
+    /// Jobs are being started: one that ends at once must not start the next from within.
+    pub(super) starting_jobs: bool,
+    pub(super) published: BTreeMap<Id, Publication>,
+    pub(super) published_due: BTreeSet<(Time, Id)>,
+    /// Contacts new in the table, and how far the records have been gone through for what is theirs.
+    pub(super) newcomers: VecDeque<(P, Option<Id>)>,
+    /// Contacts that are being asked whether they are there.
+    pub(super) probed: BTreeSet<Id>,
+    pub(super) maintenance_due: Time,
+    pub(super) had_contacts: bool,
+    pub(super) last_version: Version,
 }
 
+/// Getters.
 impl<P: Peer> Node<P> {
     /// A node that knows nobody yet. All its randomness follows from `seed`, which nobody else must know.
-    pub fn new(id: Id, params: Params, _seed: [u8; 16], _now: Time) -> Self {
-        Node { id, params, counters: Counters::default(), peer: PhantomData }
+    pub fn new(id: Id, mut params: Params, seed: [u8; 16], now: Time) -> Self {
+        let mut rng = Rng::new(seed);
+        let secret = (rng.next_u64(), rng.next_u64());
+        params.refresh_interval = rng.jitter(params.refresh_interval);
+        Node {
+            id,
+            now,
+            table: Table::new(id, params.k, params.max_missed),
+            store: Store::new(params.limits.clone(), params.record_lifetime),
+            tokens: Tokens::new(secret, params.token_interval),
+            requests: Requests::new(params.request_timeout, params.request_timeout_floor),
+            counters: Counters::default(),
+            tasks: BTreeMap::new(),
+            next_task: 0,
+            task_deadlines: BTreeSet::new(),
+            operations: BTreeMap::new(),
+            jobs: VecDeque::new(),
+            starting_jobs: false,
+            published: BTreeMap::new(),
+            published_due: BTreeSet::new(),
+            newcomers: VecDeque::new(),
+            probed: BTreeSet::new(),
+            maintenance_due: Time::NEVER,
+            had_contacts: false,
+            last_version: Version::default(),
+            rng,
+            params,
+        }
     }
 
     /// The node's id.
@@ -35,32 +114,47 @@ impl<P: Peer> Node<P> {
 
     /// The contacts in its routing table, bucket by bucket.
     pub fn contacts(&self) -> impl Iterator<Item = &P> {
-        std::iter::empty()
+        self.table.entries().map(|entry| &entry.peer)
     }
 
     /// How many contacts are in its routing table.
     pub fn contact_count(&self) -> usize {
-        0
+        self.table.len()
+    }
+
+    /// The `count` contacts nearest to `target`, nearest first.
+    pub fn closest(&self, target: &Id, count: usize) -> Vec<&P> {
+        self.table.closest(target, count, |_| true)
+    }
+
+    /// The record that it holds for the network under `key`.
+    pub fn record(&self, key: &Id) -> Option<Record> {
+        self.store.get(self.now, key)
     }
 
     /// How many records it holds for the network.
     pub fn record_count(&self) -> usize {
-        0
+        self.store.len()
     }
 
     /// How many bytes the values of these records have.
     pub fn record_bytes(&self) -> usize {
-        0
+        self.store.bytes()
     }
 
     /// How many records of its own it keeps alive in the network.
     pub fn published_count(&self) -> usize {
-        0
+        self.published.len()
     }
 
     /// How many requests wait for their answers.
     pub fn requests_in_flight(&self) -> usize {
-        0
+        self.requests.len()
+    }
+
+    /// How many operations and lookups of maintenance are under way.
+    pub fn tasks(&self) -> usize {
+        self.tasks.len()
     }
 
     /// What it has counted.
@@ -70,11 +164,249 @@ impl<P: Peer> Node<P> {
 
     /// When [`Input::Tick`] is due next, if ever.
     pub fn next_wake(&self) -> Option<Time> {
-        None
+        let at_once = (!self.newcomers.is_empty() && self.has_job_room()).then_some(self.now);
+        let records = self.store.next_due().into_iter().chain(self.published_due.first().map(|(time, _)| *time));
+        records
+            .filter(|_| self.has_job_room())
+            .chain(self.requests.next_deadline())
+            .chain(self.task_deadlines.first().map(|(time, _)| *time))
+            .chain(Some(self.maintenance_due).filter(|due| *due != Time::NEVER))
+            .chain(at_once)
+            .min()
     }
+}
 
+/// Inputs.
+impl<P: Peer> Node<P> {
     /// Takes one input at the time `now` and appends everything that follows from it to `out`.
     ///
     /// Total: no input makes it panic, and time that runs backwards counts as standing still.
-    pub fn handle(&mut self, _now: Time, _input: Input<P>, _out: &mut Vec<Output<P>>) {}
+    pub fn handle(&mut self, now: Time, input: Input<P>, out: &mut Vec<Output<P>>) {
+        self.now = self.now.max(now);
+        match input {
+            Input::Message { from, path, message } => self.handle_message(from, path, message, out),
+            Input::Unsent { tag, reason } => self.handle_unsent(tag, reason, out),
+            Input::Start { operation, command } => self.handle_command(operation, command, out),
+            Input::Cancel { operation } => self.handle_cancel(operation, out),
+            Input::Tick => self.handle_tick(out),
+        }
+    }
+
+    fn handle_message(&mut self, from: P::Addr, path: ReplyPath, message: Message<P>, out: &mut Vec<Output<P>>) {
+        if message.network != self.params.network {
+            return self.drop_message("of another network");
+        }
+        if message.sender.is_some_and(|id| !self.params.key_space.contains(&id)) {
+            return self.drop_message("id outside the key space");
+        }
+        if message.sender == Some(self.id) {
+            self.own_answer(&message.body, message.tag, out);
+            return self.drop_message("from the own id");
+        }
+        match message.body {
+            Body::Request(request) => self.handle_request(&from, path, message.tag, message.sender, request, out),
+            Body::Reply(reply) => match message.sender {
+                Some(sender) => self.handle_reply(from, message.tag, sender, message.also, reply, out),
+                None => self.drop_message("reply without an id"),
+            },
+        }
+    }
+
+    fn handle_reply(
+        &mut self,
+        from: P::Addr,
+        tag: Tag,
+        sender: Id,
+        also: Vec<P::Addr>,
+        reply: Reply<P>,
+        out: &mut Vec<Output<P>>,
+    ) {
+        let fits = |request: &Request| reply_fits(request, &reply);
+        let open = match self.requests.answered(self.now, tag, &from, &sender, fits) {
+            Ok(open) => open,
+            Err(cause) => return self.drop_message(cause),
+        };
+        self.counters.replies += 1;
+        let peer = P::new(sender, from, also);
+        self.contact_answered(peer.clone(), out);
+        let Some(open) = open else { return };
+        match open.purpose {
+            Purpose::Lookup(task) => self.lookup_answered(task, &open, &peer, reply, out),
+            Purpose::Write(task) => {
+                let outcome = match reply {
+                    Reply::Refused(refusal) => Err(Rejection::Refused(refusal)),
+                    _ => Ok(()),
+                };
+                self.write_ended(task, peer, outcome, out);
+            }
+            Purpose::Single(task) => self.single_answered(task, &open, &peer, reply, out),
+            Purpose::Probe | Purpose::Repair => {}
+        }
+    }
+
+    fn handle_unsent(&mut self, tag: Tag, reason: UnsentReason, out: &mut Vec<Output<P>>) {
+        let Some(open) = self.requests.unsent(tag) else { return };
+        if matches!(reason, UnsentReason::Unreachable | UnsentReason::NotDialable) {
+            self.contact_missed(&open, out);
+        }
+        self.request_failed(open, Rejection::Unsent(reason), out);
+    }
+
+    fn handle_tick(&mut self, out: &mut Vec<Output<P>>) {
+        for _ in 0..BATCH {
+            match self.requests.pop_overdue(self.now) {
+                None => break,
+                Some(Overdue::Repeat(tag, open)) => self.repeat(tag, open, out),
+                Some(Overdue::Unanswered(open)) => {
+                    self.counters.unanswered += 1;
+                    self.contact_missed(&open, out);
+                    self.request_failed(open, Rejection::Silent, out);
+                }
+            }
+        }
+        self.end_overdue_tasks(out);
+        self.maintain(out);
+    }
+
+    fn repeat(&mut self, tag: Tag, open: Open<P>, out: &mut Vec<Output<P>>) {
+        if let (Purpose::Lookup(task), Some(id)) = (&open.purpose, &open.expect) {
+            self.lookup_slow(*task, id, out);
+        }
+        if let Purpose::Lookup(task) | Purpose::Write(task) | Purpose::Single(task) = open.purpose
+            && let Some(task) = self.tasks.get_mut(&task)
+        {
+            task.effort.messages += 1;
+        }
+        self.transmit(open.to, tag, open.request, out);
+    }
+
+    /// A request has no answer and will have none.
+    fn request_failed(&mut self, open: Open<P>, reason: Rejection, out: &mut Vec<Output<P>>) {
+        match open.purpose {
+            Purpose::Lookup(task) => self.lookup_missed(task, &open, out),
+            Purpose::Write(task) => {
+                if let Some(id) = open.expect {
+                    self.write_ended(task, P::new(id, open.to, Vec::new()), Err(reason), out);
+                }
+            }
+            Purpose::Single(task) => self.single_failed(task, reason, out),
+            Purpose::Probe | Purpose::Repair => {}
+        }
+    }
+}
+
+/// Requests and contacts.
+impl<P: Peer> Node<P> {
+    pub(super) fn drop_message(&mut self, cause: &'static str) {
+        Counters::add(&mut self.counters.dropped, cause);
+    }
+
+    /// Sends a request and remembers it until its answer. False, and nothing sent, when too many are in flight.
+    pub(super) fn request(
+        &mut self,
+        to: P::Addr,
+        expect: Option<Id>,
+        request: Request,
+        purpose: Purpose,
+        out: &mut Vec<Output<P>>,
+    ) -> bool {
+        if self.requests.len() >= MAX_REQUESTS {
+            Counters::add(&mut self.counters.dropped, "request beyond the limit of those in flight");
+            return false;
+        }
+        let tag = Tag(self.rng.next_u64());
+        if let Purpose::Lookup(task) | Purpose::Write(task) | Purpose::Single(task) = purpose
+            && let Some(task) = self.tasks.get_mut(&task)
+        {
+            task.effort.asked += usize::from(!matches!(purpose, Purpose::Write(_)));
+            task.effort.messages += 1;
+        }
+        self.requests.insert(self.now, tag, to.clone(), expect, request.clone(), purpose);
+        self.transmit(to, tag, request, out);
+        true
+    }
+
+    fn transmit(&mut self, to: P::Addr, tag: Tag, request: Request, out: &mut Vec<Output<P>>) {
+        Counters::add(&mut self.counters.requests_sent, request.name());
+        let message = self.message(tag, Body::Request(request));
+        out.push(Output::Send { to, path: None, message });
+    }
+
+    pub(super) fn message(&self, tag: Tag, body: Body<P>) -> Message<P> {
+        let sender = (!self.params.client).then_some(self.id);
+        Message { network: self.params.network, tag, sender, also: Vec::new(), body }
+    }
+
+    /// Asks a contact whether it is there, unless that is being asked already.
+    pub(super) fn probe(&mut self, id: Id, address: P::Addr, out: &mut Vec<Output<P>>) {
+        if self.probed.insert(id) && !self.request(address, Some(id), Request::Ping, Purpose::Probe, out) {
+            self.probed.remove(&id);
+        }
+    }
+
+    /// Asks whoever sent a request whether it answers at the address that it came from, if the table has a place.
+    pub(super) fn probe_stranger(&mut self, id: Id, address: &P::Addr, out: &mut Vec<Output<P>>) {
+        if self.probed.len() < MAX_PROBES && self.table.wants(&id, address) {
+            self.probe(id, address.clone(), out);
+        }
+    }
+
+    fn contact_answered(&mut self, peer: P, out: &mut Vec<Output<P>>) {
+        self.probed.remove(&peer.id());
+        let change = self.table.answered(self.now, peer.clone());
+        self.table_changed(change, Some(peer), out);
+    }
+
+    fn contact_missed(&mut self, open: &Open<P>, out: &mut Vec<Output<P>>) {
+        let Some(id) = open.expect else { return };
+        self.probed.remove(&id);
+        let change = self.table.missed(&id, &open.to);
+        self.table_changed(change, None, out);
+    }
+
+    fn table_changed(&mut self, change: Change<P>, answered: Option<P>, out: &mut Vec<Output<P>>) {
+        match change {
+            Change::Nothing => {}
+            Change::Added => {
+                if let Some(peer) = answered {
+                    self.welcome(peer, out);
+                }
+            }
+            Change::Moved => out.extend(answered.map(|peer| Output::Event(Event::ContactMoved(peer)))),
+            Change::Check(oldest) => self.probe(oldest.id(), oldest.address().clone(), out),
+            Change::Dropped { dropped, replacement } => {
+                out.push(Output::Event(Event::ContactRemoved(dropped)));
+                if let Some(peer) = replacement {
+                    self.welcome(peer, out);
+                }
+            }
+        }
+    }
+}
+
+/// Whether a reply is of the kind that a request asks for.
+fn reply_fits<P: Peer>(request: &Request, reply: &Reply<P>) -> bool {
+    match reply {
+        Reply::Refused(_) => true,
+        Reply::Pong => *request == Request::Ping,
+        Reply::Found(Found { record, .. }) => match request {
+            Request::FindNode { .. } => record.is_none(),
+            Request::FindValue { .. } => true,
+            _ => false,
+        },
+        Reply::Stored => matches!(request, Request::Store { .. }),
+    }
+}
+
+/// The name under which a refusal is counted.
+pub(super) fn refusal_name(refusal: &Refusal) -> &'static str {
+    match refusal {
+        Refusal::Token => "write token not valid",
+        Refusal::Older { .. } => "newer version held",
+        Refusal::Conflict { .. } => "condition does not hold",
+        Refusal::Full => "store full",
+        Refusal::TooLarge { .. } => "value too large",
+        Refusal::Expired => "lifetime over",
+        Refusal::Limited => "source over its limit",
+    }
 }

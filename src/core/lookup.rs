@@ -1,0 +1,376 @@
+//! One iterative lookup (paper, section 2.3): who to ask next, and when it is done.
+
+use kademlia_gateways::{Distance, Id, Peer, Record, Token, Version};
+
+/// How many further addresses of one contact are kept to be tried when its first one fails.
+const MAX_ALTERNATIVES: usize = 3;
+
+/// The shortlist holds at most this many times k contacts.
+const MAX_SHORTLIST: usize = 8;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// Not asked yet.
+    Candidate,
+    /// Asked, within the time in which an answer is usual.
+    Asked,
+    /// Asked, and the usual time is over: another may be asked meanwhile.
+    Slow,
+    /// Has answered.
+    Answered,
+    /// Did not answer.
+    Failed,
+}
+
+/// What a node that answered said of the target.
+#[derive(Debug, Clone)]
+pub(crate) struct Answer {
+    /// The right to store under the target at this node.
+    pub(crate) token: Token,
+    /// The version it holds.
+    pub(crate) held: Option<Version>,
+    /// The record it holds, if that was asked for.
+    pub(crate) record: Option<Record>,
+}
+
+#[derive(Debug)]
+struct Entry<P> {
+    peer: P,
+    distance: Distance,
+    state: State,
+    /// Steps from the own table, which is 1.
+    hops: usize,
+    answer: Option<Answer>,
+    /// Addresses to try when the one in use fails.
+    alternatives: Vec<P>,
+    /// The peer at addresses that failed.
+    tried: Vec<P>,
+}
+
+impl<P: Peer> Entry<P> {
+    fn is_live(&self) -> bool {
+        self.state != State::Failed
+    }
+
+    fn knows(&self, address: &P::Addr) -> bool {
+        self.alternatives.iter().chain(&self.tried).any(|peer| peer.address() == address)
+            || self.peer.address() == address
+    }
+
+    /// Goes over to the next address, if there is one.
+    fn try_alternative(&mut self) {
+        if !self.alternatives.is_empty() {
+            let next = self.alternatives.remove(0);
+            self.tried.push(std::mem::replace(&mut self.peer, next));
+            self.state = State::Candidate;
+        }
+    }
+}
+
+/// The shortlist of one lookup.
+///
+/// The window is the k nearest contacts that have not failed. The lookup is done when all of the window have
+/// answered; whatever fails leaves it and lets the next one in.
+#[derive(Debug)]
+pub(crate) struct Lookup<P> {
+    target: Id,
+    k: usize,
+    /// Nearest first.
+    entries: Vec<Entry<P>>,
+}
+
+impl<P: Peer> Lookup<P> {
+    pub(crate) fn new(target: Id, k: usize) -> Self {
+        Lookup { target, k, entries: Vec::new() }
+    }
+
+    pub(crate) fn target(&self) -> Id {
+        self.target
+    }
+
+    /// Adds a contact that was heard of `hops` steps away.
+    pub(crate) fn add(&mut self, peer: P, hops: usize) {
+        let distance = peer.id().distance(&self.target);
+        match self.entries.binary_search_by_key(&distance, |entry| entry.distance) {
+            Ok(place) => {
+                if let Some(entry) = self.entries.get_mut(place) {
+                    add_alternative(entry, peer, hops);
+                }
+            }
+            Err(place) => {
+                let entry = Entry {
+                    peer,
+                    distance,
+                    state: State::Candidate,
+                    hops,
+                    answer: None,
+                    alternatives: Vec::new(),
+                    tried: Vec::new(),
+                };
+                self.entries.insert(place, entry);
+                self.shrink();
+            }
+        }
+    }
+
+    /// Forgets the farthest candidate when the shortlist is too long.
+    fn shrink(&mut self) {
+        if self.entries.len() > self.k.saturating_mul(MAX_SHORTLIST)
+            && let Some(place) = self.entries.iter().rposition(|entry| entry.state == State::Candidate)
+        {
+            self.entries.remove(place);
+        }
+    }
+
+    /// The next contact to ask, if one in the window has not been asked yet. It counts as asked from now on.
+    pub(crate) fn next(&mut self) -> Option<P> {
+        let k = self.k;
+        let entry = self
+            .entries
+            .iter_mut()
+            .filter(|entry| entry.is_live())
+            .take(k)
+            .find(|entry| entry.state == State::Candidate)?;
+        entry.state = State::Asked;
+        Some(entry.peer.clone())
+    }
+
+    /// Requests that are within the usual time of an answer.
+    pub(crate) fn in_flight(&self) -> usize {
+        self.entries.iter().filter(|entry| entry.state == State::Asked).count()
+    }
+
+    /// Contacts that have not failed.
+    pub(crate) fn live(&self) -> usize {
+        self.entries.iter().filter(|entry| entry.is_live()).count()
+    }
+
+    /// Contacts that have failed.
+    pub(crate) fn failed(&self) -> usize {
+        self.entries.len() - self.live()
+    }
+
+    /// Whether the whole window has answered.
+    pub(crate) fn is_done(&self) -> bool {
+        self.window().all(|entry| entry.state == State::Answered)
+    }
+
+    fn window(&self) -> impl Iterator<Item = &Entry<P>> {
+        self.entries.iter().filter(|entry| entry.is_live()).take(self.k)
+    }
+
+    /// `id` takes longer than usual.
+    pub(crate) fn slow(&mut self, id: &Id) {
+        if let Some(entry) = self.entry(id)
+            && entry.state == State::Asked
+        {
+            entry.state = State::Slow;
+        }
+    }
+
+    /// `id` answered. Returns the steps to it; `None` if it was not asked or has answered before.
+    pub(crate) fn answered(&mut self, id: &Id, answer: Answer) -> Option<usize> {
+        let entry = self.entry(id)?;
+        if matches!(entry.state, State::Candidate | State::Answered) {
+            return None;
+        }
+        entry.state = State::Answered;
+        entry.answer = Some(answer);
+        Some(entry.hops)
+    }
+
+    /// `id` did not answer at `address`. It is asked again if another address of it is known.
+    pub(crate) fn missed(&mut self, id: &Id, address: &P::Addr) {
+        let Some(entry) = self.entry(id) else { return };
+        if !matches!(entry.state, State::Asked | State::Slow) || entry.peer.address() != address {
+            return;
+        }
+        entry.state = State::Failed;
+        entry.try_alternative();
+    }
+
+    fn entry(&mut self, id: &Id) -> Option<&mut Entry<P>> {
+        let distance = id.distance(&self.target);
+        let place = self.entries.binary_search_by_key(&distance, |entry| entry.distance).ok()?;
+        self.entries.get_mut(place)
+    }
+
+    /// Those who answered, nearest first.
+    pub(crate) fn answers(&self) -> impl Iterator<Item = (&P, &Answer)> {
+        self.entries
+            .iter()
+            .filter(|entry| entry.state == State::Answered)
+            .filter_map(|entry| entry.answer.as_ref().map(|answer| (&entry.peer, answer)))
+    }
+
+    /// Those who answered before the nearest one who has not, nearest first.
+    pub(crate) fn nearest_answers(&self) -> impl Iterator<Item = (&P, &Answer)> {
+        self.entries
+            .iter()
+            .filter(|entry| entry.is_live())
+            .take_while(|entry| entry.state == State::Answered)
+            .filter_map(|entry| entry.answer.as_ref().map(|answer| (&entry.peer, answer)))
+    }
+
+    /// The rank of `id` among the contacts that have not failed, the nearest being 0.
+    pub(crate) fn rank(&self, id: &Id) -> usize {
+        let distance = id.distance(&self.target);
+        self.entries.iter().filter(|entry| entry.is_live() && entry.distance < distance).count()
+    }
+
+    /// The most steps to any of the window.
+    pub(crate) fn hops(&self) -> usize {
+        self.window().filter(|entry| entry.state == State::Answered).map(|entry| entry.hops).max().unwrap_or(0)
+    }
+}
+
+fn add_alternative<P: Peer>(entry: &mut Entry<P>, peer: P, hops: usize) {
+    if entry.state == State::Answered
+        || entry.knows(peer.address())
+        || entry.alternatives.len() + entry.tried.len() >= MAX_ALTERNATIVES
+    {
+        return;
+    }
+    if entry.state == State::Candidate && P::relays(peer.address()) < P::relays(entry.peer.address()) {
+        // Not asked yet, and the news is better: fewer relays.
+        entry.hops = hops;
+        let worse = std::mem::replace(&mut entry.peer, peer);
+        entry.alternatives.insert(0, worse);
+        return;
+    }
+    entry.alternatives.push(peer);
+    if entry.state == State::Failed {
+        entry.hops = hops;
+        entry.try_alternative();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::testing::Handle;
+    use proptest::prelude::*;
+
+    fn handle(n: u8) -> Handle {
+        Handle { id: Id::from_prefix(&[n]), address: u32::from(n) }
+    }
+
+    fn answer() -> Answer {
+        Answer { token: Token(0), held: None, record: None }
+    }
+
+    fn lookup(k: usize, contacts: impl IntoIterator<Item = u8>) -> Lookup<Handle> {
+        let mut lookup = Lookup::new(Id::ZERO, k);
+        for n in contacts {
+            lookup.add(handle(n), 1);
+        }
+        lookup
+    }
+
+    #[test]
+    fn it_goes_on_while_others_are_in_flight_though_the_first_answer_brings_no_news() {
+        let mut lookup = lookup(2, [4, 8]);
+        let (first, second) = (lookup.next().unwrap(), lookup.next().unwrap());
+        lookup.answered(&first.id, answer());
+        assert!(!lookup.is_done(), "the second was asked and can still bring news");
+        lookup.add(handle(1), 2);
+        lookup.answered(&second.id, answer());
+        assert!(!lookup.is_done(), "a nearer contact was heard of");
+        assert_eq!(lookup.next(), Some(handle(1)));
+        lookup.answered(&handle(1).id, answer());
+        assert!(lookup.is_done());
+    }
+
+    #[test]
+    fn failed_contacts_let_the_next_ones_into_the_window() {
+        let mut lookup = lookup(2, [1, 2, 3]);
+        assert_eq!((lookup.next(), lookup.next(), lookup.next()), (Some(handle(1)), Some(handle(2)), None));
+        lookup.missed(&handle(1).id, &1);
+        assert_eq!(lookup.next(), Some(handle(3)));
+    }
+
+    #[test]
+    fn a_slow_contact_frees_its_place_in_flight_and_can_still_answer() {
+        let mut lookup = lookup(2, [1, 2]);
+        lookup.next();
+        lookup.slow(&handle(1).id);
+        assert_eq!(lookup.in_flight(), 0);
+        assert!(!lookup.is_done());
+        assert_eq!(lookup.answered(&handle(1).id, answer()), Some(1));
+    }
+
+    #[test]
+    fn another_address_of_a_contact_is_tried_when_the_first_fails() {
+        let mut lookup = lookup(2, [1]);
+        lookup.next();
+        lookup.add(Handle { id: handle(1).id, address: 100 }, 2);
+        lookup.missed(&handle(1).id, &1);
+        assert_eq!(lookup.next().map(|peer| peer.address), Some(100));
+        lookup.missed(&handle(1).id, &100);
+        assert_eq!(lookup.live(), 0);
+        lookup.add(Handle { id: handle(1).id, address: 101 }, 2);
+        assert_eq!(lookup.next().map(|peer| peer.address), Some(101));
+    }
+
+    #[test]
+    fn an_answer_counts_once_and_only_from_whom_was_asked() {
+        let mut lookup = lookup(2, [1, 2]);
+        assert_eq!(lookup.answered(&handle(1).id, answer()), None);
+        lookup.next();
+        assert_eq!(lookup.answered(&handle(1).id, answer()), Some(1));
+        assert_eq!(lookup.answered(&handle(1).id, answer()), None);
+        assert_eq!(lookup.answered(&handle(9).id, answer()), None);
+    }
+
+    #[test]
+    fn the_shortlist_is_bounded_and_keeps_the_nearest() {
+        let lookup = lookup(2, (1..=255).rev());
+        assert_eq!(lookup.live(), 2 * MAX_SHORTLIST);
+        assert_eq!(lookup.window().map(|entry| entry.peer).collect::<Vec<_>>(), [handle(1), handle(2)]);
+    }
+
+    proptest! {
+        /// Over any network, with any of its nodes dead: the answers end with the k nearest live ones.
+        #[test]
+        fn it_ends_with_the_nearest_live_contacts(
+            ids in prop::collection::btree_set(any::<u8>(), 1..80), dead in prop::collection::btree_set(any::<u8>(), 0..40),
+            k in 1usize..8, alpha in 1usize..5, links in any::<u64>(),
+        ) {
+            let ids: Vec<u8> = ids.into_iter().collect();
+            let mut lookup = Lookup::new(Id::ZERO, k);
+            // What the own table gives: everybody, so that the dead cannot cut the way.
+            for n in ids.iter().rev().take(3) {
+                lookup.add(handle(*n), 1);
+            }
+            let mut asked: Vec<Handle> = Vec::new();
+            let mut turn = links;
+            loop {
+                while lookup.in_flight() < alpha {
+                    let Some(peer) = lookup.next() else { break };
+                    asked.push(peer);
+                }
+                if lookup.live() < k {
+                    ids.iter().for_each(|n| lookup.add(handle(*n), 1));
+                    if asked.is_empty() && lookup.in_flight() == 0 && lookup.is_done() {
+                        break;
+                    }
+                }
+                if asked.is_empty() {
+                    if lookup.is_done() { break }
+                    continue;
+                }
+                turn = turn.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                let peer = asked.swap_remove((turn >> 33) as usize % asked.len());
+                if dead.contains(&(peer.address as u8)) {
+                    lookup.missed(&peer.id, &peer.address);
+                } else {
+                    lookup.answered(&peer.id, answer());
+                    ids.iter().filter(|n| u32::from(**n) < peer.address).for_each(|n| lookup.add(handle(*n), 2));
+                }
+            }
+            let live: Vec<u8> = ids.into_iter().filter(|n| !dead.contains(n)).take(k).collect();
+            let answered: Vec<u8> = lookup.answers().map(|(peer, _)| peer.address as u8).take(k).collect();
+            prop_assert_eq!(answered, live);
+        }
+    }
+}

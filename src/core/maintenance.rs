@@ -1,0 +1,253 @@
+//! What keeps a network alive by itself: refreshing buckets, checking silent contacts, handing records over,
+//! replicating, republishing, and letting records expire.
+
+use std::cmp::Ordering;
+
+use kademlia_gateways::{Expect, Id, Peer, Record, Request};
+
+use super::io::{Event, Output};
+use super::node::{BATCH, Node};
+use super::store::Due;
+use super::task::{Goal, Question};
+use super::time::Time;
+
+/// Jobs that wait for their turn.
+const MAX_JOBS: usize = 1024;
+
+/// Newcomers for whom the records have not been gone through yet. Hourly replication serves whoever is left out.
+const MAX_NEWCOMERS: usize = 64;
+
+/// A piece of maintenance that takes a lookup or a question to another node.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Job<P> {
+    /// Look up a random id in the range of a bucket.
+    Refresh(usize),
+    /// Give a record to the nodes that are closest to its key now.
+    Replicate(Id),
+    /// Publish a record of our own again.
+    Republish(Id),
+    /// Get the newer version of a record, which others hold.
+    Update(Id),
+    /// Give a record to a contact that has become one of the closest to its key.
+    Handover(P, Id),
+}
+
+/// A record that this node has published and keeps alive.
+#[derive(Debug)]
+pub(crate) struct Publication {
+    pub(super) record: Record,
+    pub(super) due: Time,
+}
+
+/// Jobs.
+impl<P: Peer> Node<P> {
+    pub(super) fn has_job_room(&self) -> bool {
+        self.jobs.len() < MAX_JOBS
+    }
+
+    pub(super) fn push_job(&mut self, job: Job<P>, out: &mut Vec<Output<P>>) {
+        if self.has_job_room() && !self.jobs.contains(&job) {
+            self.jobs.push_back(job);
+        }
+        self.start_jobs(out);
+    }
+
+    /// Starts waiting jobs as far as the limit of those under way allows.
+    pub(super) fn start_jobs(&mut self, out: &mut Vec<Output<P>>) {
+        if std::mem::replace(&mut self.starting_jobs, true) {
+            return;
+        }
+        while self.tasks.len() - self.operations.len() < self.params.limits.background {
+            let Some(job) = self.jobs.pop_front() else { break };
+            self.start_job(job, out);
+        }
+        self.starting_jobs = false;
+    }
+
+    fn start_job(&mut self, job: Job<P>, out: &mut Vec<Output<P>>) {
+        match job {
+            Job::Refresh(bucket) => {
+                let target = self.rng.id_in_bucket(&self.id, bucket, self.params.key_space);
+                self.look(None, target, Goal::Refresh, out);
+            }
+            Job::Replicate(key) => {
+                if let Some(record) = self.store.get(self.now, &key)
+                    && self.is_among_closest(&key)
+                {
+                    self.look(None, key, Goal::Replicate { record }, out);
+                }
+            }
+            Job::Republish(key) => {
+                if let Some(publication) = self.published.get(&key) {
+                    let record = publication.record.clone();
+                    self.look(None, key, Goal::Republish { record }, out);
+                }
+            }
+            Job::Update(key) => self.look(None, key, Goal::Query { unreadable: None }, out),
+            Job::Handover(peer, key) => {
+                if let Some(record) = self.store.get(self.now, &key) {
+                    let question = Question::Store { key, record, expect: Expect::Anything, unless_newer: true };
+                    let request = Request::FindNode { target: key };
+                    self.ask(None, peer.address().clone(), Some(peer.id()), request, question, out);
+                }
+            }
+        }
+    }
+
+    /// Whether fewer than k known contacts are closer to `key` than this node.
+    fn is_among_closest(&self, key: &Id) -> bool {
+        let own = self.id.distance(key);
+        let closest = self.table.closest(key, self.params.k, |entry| entry.missed == 0);
+        closest.len() < self.params.k || closest.last().is_some_and(|last| own < last.id().distance(key))
+    }
+}
+
+/// What is due.
+impl<P: Peer> Node<P> {
+    /// A contact is new in the table.
+    pub(super) fn welcome(&mut self, peer: P, out: &mut Vec<Output<P>>) {
+        self.had_contacts = true;
+        let checked = self.now + self.rng.jitter(self.params.peer_timeout.min(self.params.refresh_interval));
+        self.maintenance_due = self.maintenance_due.min(checked);
+        if self.store.len() > 0 && self.newcomers.len() < MAX_NEWCOMERS {
+            self.newcomers.push_back((peer.clone(), None));
+        }
+        out.push(Output::Event(Event::ContactAdded(peer)));
+    }
+
+    /// After a join: refreshes every bucket that is farther away than the nearest neighbour (paper, section 2.3).
+    pub(super) fn schedule_refreshes(&mut self, out: &mut Vec<Output<P>>) {
+        let depth = self.table.buckets().filter(|(_, bucket)| !bucket.entries.is_empty()).map(|(i, _)| i).max();
+        for bucket in 0..depth.unwrap_or(0) {
+            self.push_job(Job::Refresh(bucket), out);
+        }
+    }
+
+    pub(super) fn maintain(&mut self, out: &mut Vec<Output<P>>) {
+        self.maintain_records(out);
+        self.maintain_published(out);
+        self.hand_over(out);
+        if self.maintenance_due <= self.now {
+            self.maintain_table(out);
+        }
+    }
+
+    fn maintain_records(&mut self, out: &mut Vec<Output<P>>) {
+        for _ in 0..BATCH {
+            if !self.has_job_room() {
+                return;
+            }
+            let again = self.rng.jitter(self.params.replicate_interval);
+            match self.store.pop_due(self.now, again) {
+                None => return,
+                Some((key, Due::Expired)) => out.push(Output::Event(Event::RecordExpired { key })),
+                Some((key, Due::Replicate)) => self.push_job(Job::Replicate(key), out),
+            }
+        }
+    }
+
+    fn maintain_published(&mut self, out: &mut Vec<Output<P>>) {
+        for _ in 0..BATCH {
+            match self.published_due.first().copied() {
+                Some((due, key)) if due <= self.now && self.has_job_room() => {
+                    self.published_due.remove(&(due, key));
+                    let next = self.now + self.rng.jitter(self.params.republish_interval);
+                    let Some(publication) = self.published.get_mut(&key) else { continue };
+                    publication.due = next;
+                    publication.record.renewal = publication.record.renewal.saturating_add(1);
+                    self.published_due.insert((next, key));
+                    self.push_job(Job::Republish(key), out);
+                }
+                _ => return,
+            }
+        }
+    }
+
+    /// Keeps a record of our own alive from now on. A deleted one needs no publisher: its tombstone lives as long as
+    /// any copy of what it deletes.
+    pub(super) fn publish(&mut self, key: Id, record: Record) {
+        if let Some(old) = self.published.remove(&key) {
+            self.published_due.remove(&(old.due, key));
+        }
+        if !record.is_tombstone() {
+            let due = self.now + self.rng.jitter(self.params.republish_interval);
+            self.published_due.insert((due, key));
+            self.published.insert(key, Publication { record, due });
+        }
+    }
+
+    /// A record came in: if it is newer than what we publish under its key, ours is not published any more.
+    pub(super) fn check_superseded(&mut self, key: &Id, record: &Record, out: &mut Vec<Output<P>>) {
+        let newer = |publication: &Publication| record.newness(&publication.record) == Ordering::Greater;
+        if self.published.get(key).is_some_and(newer) {
+            self.superseded(*key, record.version, out);
+        }
+    }
+
+    /// Goes through the records for those that a new contact should hold, a batch at a time.
+    ///
+    /// Only the node closest to a key hands it over, so that a newcomer does not get it k times.
+    fn hand_over(&mut self, out: &mut Vec<Output<P>>) {
+        if !self.has_job_room() {
+            return;
+        }
+        let Some((peer, after)) = self.newcomers.pop_front() else { return };
+        let keys = self.store.keys_after(after, BATCH);
+        if keys.len() == BATCH {
+            self.newcomers.push_front((peer.clone(), keys.last().copied()));
+        }
+        for key in keys {
+            let others = |entry: &super::bucket::Entry<P>| entry.missed == 0 && entry.peer.id() != peer.id();
+            let closest = self.table.closest(&key, self.params.k, others);
+            let own = self.id.distance(&key);
+            let is_nearest = closest.first().is_none_or(|nearest| own < nearest.id().distance(&key));
+            let theirs = peer.id().distance(&key);
+            let belongs =
+                closest.len() < self.params.k || closest.last().is_some_and(|last| theirs < last.id().distance(&key));
+            if is_nearest && belongs {
+                self.push_job(Job::Handover(peer.clone(), key), out);
+            }
+        }
+    }
+
+    /// Refreshes what was not looked up for long, and asks contacts that were not heard of for long.
+    fn maintain_table(&mut self, out: &mut Vec<Output<P>>) {
+        let (refresh, silence) = (self.params.refresh_interval, self.params.peer_timeout);
+        let now = self.now;
+        let stale: Vec<usize> = self
+            .table
+            .buckets()
+            .filter(|(_, bucket)| bucket.looked_up + refresh <= now)
+            .map(|(index, _)| index)
+            .collect();
+        for index in stale {
+            let target = self.rng.id_in_bucket(&self.id, index, self.params.key_space);
+            self.table.looked_up(now, &target);
+            self.push_job(Job::Refresh(index), out);
+        }
+        let silent: Vec<P> = self
+            .table
+            .entries()
+            .filter(|entry| entry.last_seen + silence <= now && !self.probed.contains(&entry.peer.id()))
+            .take(BATCH)
+            .map(|entry| entry.peer.clone())
+            .collect();
+        let more = silent.len() == BATCH;
+        for peer in silent {
+            self.probe(peer.id(), peer.address().clone(), out);
+        }
+        let buckets = self.table.buckets().map(|(_, bucket)| bucket.looked_up + refresh);
+        let contacts = self
+            .table
+            .entries()
+            .filter(|entry| !self.probed.contains(&entry.peer.id()))
+            .map(|entry| entry.last_seen + silence);
+        let next = buckets.chain(contacts).min().unwrap_or(Time::NEVER);
+        // Contacts due within a minute of each other are asked in one wake.
+        let earliest = if more { now } else { now + (silence / 16).min(refresh / 16) };
+        self.maintenance_due = next.max(earliest);
+        if self.table.buckets().next().is_none() {
+            self.maintenance_due = Time::NEVER;
+        }
+    }
+}

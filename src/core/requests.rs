@@ -1,0 +1,263 @@
+//! The requests in flight: who was asked what, and until when an answer counts.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use kademlia_gateways::{Id, Peer, Request, Tag};
+
+use super::time::Time;
+
+/// A request is sent at most this often before it counts as unanswered.
+const MAX_TRIES: u8 = 2;
+
+/// What an answer is for.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Purpose {
+    /// The lookup of this task.
+    Lookup(u64),
+    /// A record of this task, to be stored.
+    Write(u64),
+    /// The one question of this task.
+    Single(u64),
+    /// To learn whether a contact is there.
+    Probe,
+    /// A repair in passing, whose success nobody waits for.
+    Repair,
+}
+
+/// A request in flight.
+#[derive(Debug, Clone)]
+pub(crate) struct Open<P: Peer> {
+    pub(crate) to: P::Addr,
+    /// Who must answer; unknown when an address was given by a user.
+    pub(crate) expect: Option<Id>,
+    pub(crate) request: Request,
+    pub(crate) purpose: Purpose,
+    pub(crate) sent: Time,
+    tries: u8,
+    /// Counted as unanswered already: a late answer shows only that the contact lives, and how slow it is.
+    late: bool,
+    deadline: Time,
+}
+
+/// What a deadline brought.
+#[derive(Debug)]
+pub(crate) enum Overdue<P: Peer> {
+    /// The usual time is over: send it once more, with the same tag.
+    Repeat(Tag, Open<P>),
+    /// It counts as unanswered from now on.
+    Unanswered(Open<P>),
+}
+
+/// All requests in flight, and the round trips they take.
+#[derive(Debug)]
+pub(crate) struct Requests<P: Peer> {
+    open: BTreeMap<Tag, Open<P>>,
+    deadlines: BTreeSet<(Time, Tag)>,
+    longest: Duration,
+    floor: Duration,
+    round_trip: RoundTrip,
+}
+
+impl<P: Peer> Requests<P> {
+    pub(crate) fn new(longest: Duration, floor: Duration) -> Self {
+        Requests {
+            open: BTreeMap::new(),
+            deadlines: BTreeSet::new(),
+            longest,
+            floor: floor.min(longest),
+            round_trip: RoundTrip::default(),
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.open.len()
+    }
+
+    /// How long an answer usually takes, at most.
+    pub(crate) fn usual(&self) -> Duration {
+        self.round_trip.usual().unwrap_or(self.longest / 2).clamp(self.floor, self.longest)
+    }
+
+    pub(crate) fn insert(
+        &mut self,
+        now: Time,
+        tag: Tag,
+        to: P::Addr,
+        expect: Option<Id>,
+        request: Request,
+        purpose: Purpose,
+    ) {
+        let deadline = now + self.usual();
+        let open = Open { to, expect, request, purpose, sent: now, tries: 1, late: false, deadline };
+        self.deadlines.insert((deadline, tag));
+        self.open.insert(tag, open);
+    }
+
+    /// The request that an answer with this tag, from this address and sender, belongs to. It counts once.
+    ///
+    /// `Ok(None)` is a late answer, which counts for nothing but the contact's life.
+    pub(crate) fn answered(
+        &mut self,
+        now: Time,
+        tag: Tag,
+        from: &P::Addr,
+        sender: &Id,
+        fits: impl Fn(&Request) -> bool,
+    ) -> Result<Option<Open<P>>, &'static str> {
+        let open = self.open.get(&tag).ok_or("reply to no open request")?;
+        if open.to != *from {
+            return Err("reply from another address than was asked");
+        }
+        if open.expect.is_some_and(|expected| expected != *sender) {
+            return Err("reply from another id than was asked");
+        }
+        if !fits(&open.request) {
+            return Err("reply of another kind than was asked");
+        }
+        let Some(open) = self.remove(tag) else { return Err("reply to no open request") };
+        self.round_trip.sample(now.since(open.sent));
+        Ok((!open.late).then_some(open))
+    }
+
+    /// The request was certainly not sent.
+    pub(crate) fn unsent(&mut self, tag: Tag) -> Option<Open<P>> {
+        self.remove(tag).filter(|open| !open.late)
+    }
+
+    /// Forgets the requests of a task that has ended. Their answers still show that a contact lives.
+    pub(crate) fn orphan(&mut self, is_of_task: impl Fn(&Purpose) -> bool) {
+        for open in self.open.values_mut().filter(|open| is_of_task(&open.purpose)) {
+            open.purpose = Purpose::Probe;
+        }
+    }
+
+    fn remove(&mut self, tag: Tag) -> Option<Open<P>> {
+        let open = self.open.remove(&tag)?;
+        self.deadlines.remove(&(open.deadline, tag));
+        Some(open)
+    }
+
+    pub(crate) fn next_deadline(&self) -> Option<Time> {
+        self.deadlines.first().map(|(time, _)| *time)
+    }
+
+    /// The next request whose deadline has passed.
+    pub(crate) fn pop_overdue(&mut self, now: Time) -> Option<Overdue<P>> {
+        loop {
+            let (deadline, tag) = *self.deadlines.first()?;
+            if deadline > now {
+                return None;
+            }
+            let usual = self.usual();
+            let mut open = self.remove(tag)?;
+            let end = open.sent + self.longest;
+            if open.late {
+                continue;
+            }
+            if open.tries < MAX_TRIES && now < end {
+                open.tries += 1;
+                open.deadline = (now + usual).min(end);
+                self.deadlines.insert((open.deadline, tag));
+                self.open.insert(tag, open.clone());
+                return Some(Overdue::Repeat(tag, open));
+            }
+            if now < end {
+                let late = Open { late: true, deadline: end, ..open.clone() };
+                self.deadlines.insert((end, tag));
+                self.open.insert(tag, late);
+            }
+            return Some(Overdue::Unanswered(open));
+        }
+    }
+}
+
+/// Mean and mean deviation of the round trips, as in TCP (RFC 6298).
+#[derive(Debug, Default)]
+struct RoundTrip {
+    estimate: Option<(Duration, Duration)>,
+}
+
+impl RoundTrip {
+    fn sample(&mut self, sample: Duration) {
+        self.estimate = Some(match self.estimate {
+            None => (sample, sample / 2),
+            Some((mean, deviation)) => {
+                let error = mean.abs_diff(sample);
+                ((mean * 7 + sample) / 8, (deviation * 3 + error) / 4)
+            }
+        });
+    }
+
+    fn usual(&self) -> Option<Duration> {
+        self.estimate.map(|(mean, deviation)| mean + deviation * 4)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::testing::Handle;
+
+    fn at(milliseconds: u64) -> Time {
+        Time::from_micros(milliseconds * 1000)
+    }
+
+    const PEER: Id = Id::ZERO;
+    const TAG: Tag = Tag(1);
+
+    fn requests() -> Requests<Handle> {
+        let mut requests = Requests::new(Duration::from_secs(2), Duration::from_millis(200));
+        requests.insert(at(0), TAG, 7, Some(PEER), Request::Ping, Purpose::Probe);
+        requests
+    }
+
+    #[test]
+    fn a_reply_must_match_in_everything_and_counts_once() {
+        let mut requests = requests();
+        let answered = |requests: &mut Requests<Handle>, tag, from, sender, fits| {
+            requests.answered(at(1), tag, &from, &sender, |_| fits).map(|open| open.is_some())
+        };
+        let other = Id::from_prefix(&[1]);
+        assert!(answered(&mut requests, Tag(2), 7, PEER, true).is_err());
+        assert!(answered(&mut requests, TAG, 8, PEER, true).is_err());
+        assert!(answered(&mut requests, TAG, 7, other, true).is_err());
+        assert!(answered(&mut requests, TAG, 7, PEER, false).is_err());
+        assert_eq!(answered(&mut requests, TAG, 7, PEER, true), Ok(true));
+        assert!(answered(&mut requests, TAG, 7, PEER, true).is_err());
+        assert_eq!((requests.len(), requests.next_deadline()), (0, None));
+    }
+
+    #[test]
+    fn a_request_is_repeated_with_its_tag_and_then_unanswered_but_a_late_answer_teaches_the_round_trip() {
+        let mut requests = requests();
+        assert!(requests.pop_overdue(at(999)).is_none());
+        assert!(matches!(requests.pop_overdue(at(1000)), Some(Overdue::Repeat(TAG, _))));
+        assert!(requests.pop_overdue(at(1001)).is_none());
+        assert!(matches!(requests.pop_overdue(at(2000)), Some(Overdue::Unanswered(_))));
+        assert_eq!(requests.len(), 0, "the longest time is over");
+
+        requests.insert(at(3000), TAG, 7, Some(PEER), Request::Ping, Purpose::Probe);
+        requests.round_trip.estimate = Some((Duration::from_millis(1), Duration::ZERO));
+        let mut requests_at = |ms| requests.pop_overdue(at(ms));
+        assert!(matches!(requests_at(4000), Some(Overdue::Repeat(..))));
+        assert!(matches!(requests_at(4200), Some(Overdue::Unanswered(_))));
+        let late = requests.answered(at(4300), TAG, &7, &PEER, |_| true);
+        assert!(matches!(late, Ok(None)));
+        assert!(requests.usual() > Duration::from_millis(200));
+    }
+
+    #[test]
+    fn the_usual_time_follows_the_round_trips_between_its_bounds() {
+        let mut requests = requests();
+        assert_eq!(requests.usual(), Duration::from_secs(1));
+        for _ in 0..50 {
+            requests.round_trip.sample(Duration::from_millis(80));
+        }
+        assert_eq!(requests.usual(), Duration::from_millis(200));
+        for _ in 0..50 {
+            requests.round_trip.sample(Duration::from_secs(9));
+        }
+        assert_eq!(requests.usual(), Duration::from_secs(2));
+    }
+}

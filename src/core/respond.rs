@@ -1,0 +1,100 @@
+//! Serving the requests of others.
+
+use kademlia_gateways::{Body, Expect, Found, Id, Peer, Record, Refusal, Reply, ReplyPath, Request, Tag, Token};
+
+use super::io::{Counters, Event, Output};
+use super::node::{Node, refusal_name};
+use super::store::Kept;
+
+impl<P: Peer> Node<P> {
+    pub(super) fn handle_request(
+        &mut self,
+        from: &P::Addr,
+        path: ReplyPath,
+        tag: Tag,
+        sender: Option<Id>,
+        request: Request,
+        out: &mut Vec<Output<P>>,
+    ) {
+        if self.params.client {
+            return self.drop_message("request to a node in client mode");
+        }
+        let space = self.params.key_space;
+        if let Request::FindNode { target: key } | Request::FindValue { key } | Request::Store { key, .. } = &request
+            && !space.contains(key)
+        {
+            return self.drop_message("key outside the key space");
+        }
+        Counters::add(&mut self.counters.requests_served, request.name());
+        let reply = match request {
+            Request::Ping => Reply::Pong,
+            Request::FindNode { target } => Reply::Found(self.found(from, sender, target, false)),
+            Request::FindValue { key } => Reply::Found(self.found(from, sender, key, true)),
+            Request::Store { key, record, token, expect } => match self.keep(from, key, record, token, expect, out) {
+                Ok(()) => Reply::Stored,
+                Err(refusal) => {
+                    Counters::add(&mut self.counters.refused, refusal_name(&refusal));
+                    Reply::Refused(refusal)
+                }
+            },
+        };
+        let message = self.message(tag, Body::Reply(reply));
+        out.push(Output::Send { to: from.clone(), path: Some(path), message });
+        if let Some(id) = sender {
+            self.probe_stranger(id, from, out);
+        }
+    }
+
+    fn found(&self, from: &P::Addr, sender: Option<Id>, target: Id, with_record: bool) -> Found<P> {
+        let contacts = self
+            .table
+            .closest(&target, self.params.k, |entry| entry.missed == 0 && Some(entry.peer.id()) != sender)
+            .into_iter()
+            .cloned()
+            .collect();
+        Found {
+            record: if with_record { self.store.get(self.now, &target) } else { None },
+            held: self.store.version(self.now, &target),
+            contacts,
+            token: self.tokens.make(self.now, from, &target),
+        }
+    }
+
+    fn keep(
+        &mut self,
+        from: &P::Addr,
+        key: Id,
+        record: Record,
+        token: Token,
+        expect: Expect,
+        out: &mut Vec<Output<P>>,
+    ) -> Result<(), Refusal> {
+        if !self.tokens.check(self.now, from, &key, token) {
+            return Err(Refusal::Token);
+        }
+        if record.is_tombstone() && !record.value.is_empty() {
+            return Err(Refusal::TooLarge { limit: 0 });
+        }
+        self.keep_record(key, record, expect, P::source(from), out)
+    }
+
+    /// Keeps a record of the network, whoever it comes from.
+    pub(super) fn keep_record(
+        &mut self,
+        key: Id,
+        record: Record,
+        expect: Expect,
+        source: u64,
+        out: &mut Vec<Output<P>>,
+    ) -> Result<(), Refusal> {
+        let version = record.version;
+        let copy = record.clone();
+        let replicate_in = self.rng.jitter(self.params.replicate_interval);
+        let kept = self.store.put(self.now, key, record, expect, source, replicate_in)?;
+        self.check_superseded(&key, &copy, out);
+        if kept == Kept::New {
+            out.push(Output::Event(Event::RecordKept { key, version }));
+        }
+        Ok(())
+    }
+}

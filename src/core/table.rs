@@ -1,0 +1,262 @@
+//! The routing table: a bucket for each number of leading bits shared with the own id.
+
+use kademlia_gateways::{Distance, Id, Peer};
+
+use super::bucket::{Bucket, Change, Entry};
+use super::time::Time;
+
+/// All contacts that have answered, in k-buckets (paper, section 2.2 and 2.4).
+///
+/// Only buckets up to the deepest one with a contact exist, so that an empty table costs nothing.
+#[derive(Debug)]
+pub(crate) struct Table<P> {
+    own: Id,
+    k: usize,
+    max_missed: u8,
+    buckets: Vec<Bucket<P>>,
+    len: usize,
+}
+
+impl<P: Peer> Table<P> {
+    pub(crate) fn new(own: Id, k: usize, max_missed: u8) -> Self {
+        Table { own, k, max_missed, buckets: Vec::new(), len: 0 }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(crate) fn buckets(&self) -> impl Iterator<Item = (usize, &Bucket<P>)> {
+        self.buckets.iter().enumerate()
+    }
+
+    pub(crate) fn entries(&self) -> impl Iterator<Item = &Entry<P>> {
+        self.buckets.iter().flat_map(|bucket| &bucket.entries)
+    }
+
+    pub(crate) fn get(&self, id: &Id) -> Option<&Entry<P>> {
+        self.buckets.get(self.own.common_prefix_len(id))?.get(id)
+    }
+
+    /// The `count` contacts nearest to `target` among those that `wanted` lets through, nearest first.
+    ///
+    /// Exact: goes through the buckets in the order of their distance from the target and stops when it has enough.
+    pub(crate) fn closest(&self, target: &Id, count: usize, wanted: impl Fn(&Entry<P>) -> bool) -> Vec<&P> {
+        let mut found: Vec<&P> = Vec::with_capacity(count.min(self.len));
+        let mut batch: Vec<(Distance, &P)> = Vec::with_capacity(self.k);
+        for index in self.outward(target) {
+            if found.len() >= count {
+                break;
+            }
+            let Some(bucket) = self.buckets.get(index) else { continue };
+            batch.clear();
+            batch.extend(
+                bucket
+                    .entries
+                    .iter()
+                    .filter(|entry| wanted(entry))
+                    .map(|entry| (entry.peer.id().distance(target), &entry.peer)),
+            );
+            batch.sort_unstable_by_key(|(distance, _)| *distance);
+            let room = count - found.len();
+            found.extend(batch.iter().take(room).map(|(_, peer)| *peer));
+        }
+        found
+    }
+
+    /// The indices of the buckets, those nearest to `target` first.
+    ///
+    /// Let d be the distance from the own id to the target. Going from the own id into bucket i flips bit i of the
+    /// distance to the target and leaves the bits before it: where bit i of d is set, all of the bucket is nearer than
+    /// the own id, the more so the smaller i is; where it is not set, all of the bucket is farther, the more so the
+    /// smaller i is.
+    fn outward(&self, target: &Id) -> impl Iterator<Item = usize> {
+        let own = self.own;
+        let target = *target;
+        let differs = move |index: &usize| own.bit(*index) != target.bit(*index);
+        let count = self.buckets.len();
+        (0..count).filter(differs).chain((0..count).rev().filter(move |index| !differs(index)))
+    }
+
+    /// `peer` answered a request that went to its address.
+    pub(crate) fn answered(&mut self, now: Time, peer: P) -> Change<P> {
+        let index = self.own.common_prefix_len(&peer.id());
+        if peer.id() == self.own {
+            return Change::Nothing;
+        }
+        while self.buckets.len() <= index {
+            self.buckets.push(Bucket::new(now));
+        }
+        let Some(bucket) = self.buckets.get_mut(index) else { return Change::Nothing };
+        let change = bucket.answered(now, peer, self.k);
+        if change == Change::Added {
+            self.len += 1;
+        }
+        change
+    }
+
+    /// The contact `id` did not answer at `address`.
+    pub(crate) fn missed(&mut self, id: &Id, address: &P::Addr) -> Change<P> {
+        let Some(bucket) = self.buckets.get_mut(self.own.common_prefix_len(id)) else { return Change::Nothing };
+        let change = bucket.missed(id, address, self.max_missed);
+        if matches!(change, Change::Dropped { replacement: None, .. }) {
+            self.len = self.len.saturating_sub(1);
+        }
+        change
+    }
+
+    /// Whether it is worth asking whether `id` answers at `address`: it is unknown and would get a place, or it is
+    /// known by another address and does not answer there.
+    pub(crate) fn wants(&self, id: &Id, address: &P::Addr) -> bool {
+        if *id == self.own {
+            return false;
+        }
+        match self.buckets.get(self.own.common_prefix_len(id)) {
+            None => true,
+            Some(bucket) => match bucket.get(id) {
+                Some(entry) => entry.missed > 0 && entry.peer.address() != address,
+                None => bucket.has_room(self.k),
+            },
+        }
+    }
+
+    /// Something in the range of the bucket of `target` is being looked up.
+    pub(crate) fn looked_up(&mut self, now: Time, target: &Id) {
+        let index = self.own.common_prefix_len(target);
+        if let Some(bucket) = self.buckets.get_mut(index) {
+            bucket.looked_up = now;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::testing::Handle;
+    use proptest::prelude::*;
+    use std::collections::BTreeSet;
+
+    const OWN: Id = Id::ZERO;
+
+    fn table(k: usize) -> Table<Handle> {
+        Table::new(OWN, k, 5)
+    }
+
+    fn at(seconds: u64) -> Time {
+        Time::from_micros(seconds * 1_000_000)
+    }
+
+    /// The `n`th id of the bucket of ids that share no bit with the own one.
+    fn far(n: u8) -> Handle {
+        Handle { id: Id::from_prefix(&[0x80, n]), address: u32::from(n) }
+    }
+
+    proptest! {
+        #[test]
+        fn closest_is_what_a_sort_of_all_gives(
+            own: [u8; 32], target: [u8; 32], ids in prop::collection::vec(any::<[u8; 32]>(), 0..200),
+            near in prop::collection::vec((0usize..256, any::<u8>()), 0..50), k in 1usize..30, count in 0usize..60,
+        ) {
+            let (own, target) = (Id::new(own), Id::new(target));
+            let mut table = Table::new(own, k, 5);
+            let near = near.into_iter().map(|(bit, noise)| {
+                let mut bytes = *own.as_bytes();
+                bytes[bit / 8] ^= 0x80 >> (bit % 8);
+                bytes[31] ^= noise;
+                bytes
+            });
+            for (address, bytes) in ids.into_iter().chain(near).enumerate() {
+                table.answered(Time::ZERO, Handle { id: Id::new(bytes), address: address as u32 });
+            }
+            let mut all: Vec<&Handle> = table.entries().map(|entry| &entry.peer).collect();
+            prop_assert_eq!(all.len(), table.len());
+            all.sort_by_key(|peer| peer.id.distance(&target));
+            all.truncate(count);
+            prop_assert_eq!(table.closest(&target, count, |_| true), all);
+        }
+
+        #[test]
+        fn buckets_keep_their_bounds(steps in prop::collection::vec((any::<[u8; 2]>(), 0u32..3, any::<bool>()), 0..500)) {
+            let k = 4;
+            let mut table = table(k);
+            for (second, (id, address, answers)) in steps.into_iter().enumerate() {
+                let peer = Handle { id: Id::from_prefix(&id), address };
+                if answers {
+                    table.answered(at(second as u64), peer);
+                } else {
+                    table.missed(&peer.id, &address);
+                }
+                let mut ids = BTreeSet::new();
+                for (index, bucket) in table.buckets() {
+                    prop_assert!(bucket.entries.len() <= k && bucket.waiting() <= k);
+                    prop_assert!(bucket.entries.is_sorted_by_key(|entry| entry.last_seen));
+                    for entry in &bucket.entries {
+                        prop_assert_eq!(OWN.common_prefix_len(&entry.peer.id), index);
+                        prop_assert!(ids.insert(entry.peer.id), "an id stands twice");
+                    }
+                }
+                prop_assert_eq!(ids.len(), table.len());
+                prop_assert!(!ids.contains(&OWN));
+            }
+        }
+    }
+
+    #[test]
+    fn a_full_bucket_asks_for_its_oldest_and_keeps_it_while_it_answers() {
+        let mut table = table(2);
+        assert_eq!(table.answered(at(1), far(1)), Change::Added);
+        assert_eq!(table.answered(at(2), far(2)), Change::Added);
+        assert_eq!(table.answered(at(3), far(3)), Change::Check(far(1)));
+        assert_eq!(table.answered(at(4), far(1)), Change::Nothing);
+        assert!(table.get(&far(1).id).is_some() && table.get(&far(3).id).is_none());
+        assert_eq!(table.answered(at(5), far(3)), Change::Check(far(2)), "the oldest is another one now");
+        let dropped = Change::Dropped { dropped: far(2), replacement: Some(far(3)) };
+        assert_eq!(table.missed(&far(2).id, &2), dropped);
+        assert!(table.get(&far(3).id).is_some());
+    }
+
+    #[test]
+    fn without_a_replacement_a_contact_is_dropped_after_five_misses_in_a_row() {
+        let mut table = table(2);
+        table.answered(at(1), far(1));
+        for _ in 0..4 {
+            assert_eq!(table.missed(&far(1).id, &1), Change::Nothing);
+        }
+        table.answered(at(2), far(1));
+        for _ in 0..4 {
+            assert_eq!(table.missed(&far(1).id, &1), Change::Nothing);
+        }
+        assert_eq!(table.missed(&far(1).id, &1), Change::Dropped { dropped: far(1), replacement: None });
+        assert_eq!(table.len(), 0);
+    }
+
+    #[test]
+    fn an_address_changes_only_when_the_old_one_is_silent() {
+        let mut table = table(2);
+        table.answered(at(1), far(1));
+        let thief = Handle { id: far(1).id, address: 99 };
+        assert_eq!(table.answered(at(2), thief), Change::Check(far(1)));
+        assert_eq!(table.get(&far(1).id).unwrap().peer.address, 1);
+        let moved = Change::Dropped { dropped: far(1), replacement: Some(thief) };
+        assert_eq!(table.missed(&far(1).id, &1), moved);
+        assert_eq!(table.get(&far(1).id).unwrap().peer.address, 99);
+    }
+
+    #[test]
+    fn a_miss_at_another_address_is_no_miss() {
+        let mut table = table(2);
+        table.answered(at(1), far(1));
+        for _ in 0..10 {
+            table.missed(&far(1).id, &77);
+        }
+        assert!(table.get(&far(1).id).is_some_and(|entry| entry.missed == 0));
+    }
+
+    #[test]
+    fn the_own_id_never_enters() {
+        let mut table = table(2);
+        assert_eq!(table.answered(at(1), Handle { id: OWN, address: 1 }), Change::Nothing);
+        assert_eq!(table.len(), 0);
+        assert!(!table.wants(&OWN, &1));
+    }
+}

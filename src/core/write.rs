@@ -1,0 +1,331 @@
+//! Writing a record to the nodes closest to its key: saves, republishing, replication. And what a query does at its
+//! end, which is to compare versions and repair.
+
+use std::cmp::Ordering;
+
+use bytes::Bytes;
+use kademlia_gateways::{Expect, Id, Peer, Record, Refusal, Request, Version};
+
+use super::io::{Event, FoundRecord, OperationError, Outcome, Output, QueryReport, Receipt, Rejection};
+use super::lookup::Lookup;
+use super::maintenance::Job;
+use super::node::Node;
+use super::requests::Purpose;
+use super::task::{Task, Work};
+
+/// What a user wants saved.
+#[derive(Debug)]
+pub(crate) struct SaveOrder {
+    /// `None` deletes.
+    pub(super) value: Option<Bytes>,
+    pub(super) expect: Expect,
+    pub(super) unix_milliseconds: u64,
+}
+
+/// A record on its way to the nodes closest to its key.
+#[derive(Debug)]
+pub(crate) struct Writing<P: Peer> {
+    key: Id,
+    record: Record,
+    expect: Expect,
+    purpose: WritePurpose,
+    /// Whether this node is one of the closest itself.
+    keep_here: bool,
+    pending: usize,
+    accepted: Vec<P>,
+    refused: Vec<(P, Rejection)>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum WritePurpose {
+    Save,
+    Republish,
+    Replicate,
+}
+
+/// Saves.
+impl<P: Peer> Node<P> {
+    pub(super) fn check_save(&self, key: &Id, order: &SaveOrder) -> Result<(), OperationError<P>> {
+        let size = order.value.as_ref().map_or(0, Bytes::len);
+        let limits = &self.params.limits;
+        if size > limits.value_bytes {
+            return Err(OperationError::TooLarge { size, limit: limits.value_bytes });
+        }
+        if self.published.len() >= limits.published && !self.published.contains_key(key) {
+            return Err(OperationError::PublishedFull(limits.published));
+        }
+        Ok(())
+    }
+
+    pub(super) fn start_save(&mut self, id: u64, lookup: &Lookup<P>, order: SaveOrder, out: &mut Vec<Output<P>>) {
+        let key = lookup.target();
+        let newest_held =
+            lookup.answers().filter_map(|(_, answer)| answer.held).chain(self.store.version(self.now, &key)).max();
+        if let Expect::Version(expected) = order.expect
+            && newest_held.is_some_and(|held| held > expected)
+        {
+            return self.end_task(id, Err(OperationError::Conflict { held: newest_held }), out);
+        }
+        if lookup.answers().next().is_none() && (self.had_contacts || self.params.client) {
+            let asked = lookup.failed();
+            let error = match asked {
+                0 => OperationError::NoPeers,
+                asked => OperationError::NobodyAnswered { asked },
+            };
+            return self.end_task(id, Err(error), out);
+        }
+        let version = Version::at(order.unix_milliseconds)
+            .max(self.last_version.next())
+            .max(newest_held.map_or(Version::default(), Version::next));
+        self.last_version = version;
+        let lifetime = self.params.record_lifetime;
+        let record = match order.value {
+            Some(value) => Record::plain(value, version, lifetime),
+            None => Record::tombstone(version, lifetime),
+        };
+        self.write(id, lookup, &record, order.expect, WritePurpose::Save, out);
+    }
+
+    pub(super) fn start_republish(&mut self, id: u64, lookup: &Lookup<P>, record: &Record, out: &mut Vec<Output<P>>) {
+        self.write(id, lookup, record, Expect::Anything, WritePurpose::Republish, out);
+    }
+
+    pub(super) fn start_replicate(&mut self, id: u64, lookup: &Lookup<P>, record: &Record, out: &mut Vec<Output<P>>) {
+        let newer = lookup.answers().any(|(_, answer)| answer.held.is_some_and(|held| held > record.version));
+        if newer {
+            // Ours is old: get the newer one instead of spreading what was overwritten.
+            self.push_job(Job::Update(lookup.target()), out);
+            return self.end_task(id, Err(OperationError::Cancelled), out);
+        }
+        self.write(id, lookup, record, Expect::Anything, WritePurpose::Replicate, out);
+    }
+
+    /// Sends the record to the k closest nodes that answered.
+    fn write(
+        &mut self,
+        id: u64,
+        lookup: &Lookup<P>,
+        record: &Record,
+        expect: Expect,
+        purpose: WritePurpose,
+        out: &mut Vec<Output<P>>,
+    ) {
+        let (key, k) = (lookup.target(), self.params.k);
+        let keep_here = !self.params.client && lookup.rank(&self.id) < k;
+        let targets: Vec<_> = lookup.answers().take(k).map(|(peer, answer)| (peer.clone(), answer.token)).collect();
+        let pending = targets.len();
+        let writing = Writing {
+            key,
+            record: record.clone(),
+            expect,
+            purpose,
+            keep_here,
+            pending,
+            accepted: Vec::new(),
+            refused: Vec::new(),
+        };
+        if let Some(task) = self.tasks.get_mut(&id) {
+            task.work = Work::Writing(writing);
+        }
+        for (peer, token) in targets {
+            let store = Request::Store { key, record: record.clone(), token, expect };
+            if !self.request(peer.address().clone(), Some(peer.id()), store, Purpose::Write(id), out) {
+                let full = Rejection::Unsent(kademlia_gateways::UnsentReason::QueueFull);
+                self.write_ended(id, peer, Err(full), out);
+            }
+        }
+        if pending == 0 {
+            self.finish_write(id, out);
+        }
+    }
+
+    /// One of the closest nodes has kept the record, or will not.
+    pub(super) fn write_ended(&mut self, id: u64, peer: P, outcome: Result<(), Rejection>, out: &mut Vec<Output<P>>) {
+        let Some(task) = self.tasks.get_mut(&id) else { return };
+        let Work::Writing(writing) = &mut task.work else { return };
+        if !matches!(outcome, Err(Rejection::Silent | Rejection::Unsent(_))) {
+            task.effort.answered += 1;
+            task.effort.messages += 1;
+        }
+        match outcome {
+            Ok(()) => writing.accepted.push(peer),
+            Err(reason) => writing.refused.push((peer, reason)),
+        }
+        writing.pending = writing.pending.saturating_sub(1);
+        if writing.pending == 0 {
+            self.finish_write(id, out);
+        }
+    }
+
+    /// Ends a write whose time is over with what was accepted until then. False if the task is not writing.
+    pub(super) fn end_late_write(&mut self, id: u64, out: &mut Vec<Output<P>>) -> bool {
+        let writing = matches!(self.tasks.get(&id), Some(Task { work: Work::Writing(_), .. }));
+        if writing {
+            self.finish_write(id, out);
+        }
+        writing
+    }
+
+    fn finish_write(&mut self, id: u64, out: &mut Vec<Output<P>>) {
+        let Some(task) = self.tasks.get_mut(&id) else { return };
+        let Work::Writing(writing) = std::mem::replace(&mut task.work, Work::Between) else { return };
+        let result = match writing.purpose {
+            WritePurpose::Save => self.finish_save(id, writing, out),
+            WritePurpose::Republish => {
+                self.finish_republish(&writing, out);
+                Ok(Outcome::Stored)
+            }
+            WritePurpose::Replicate => Ok(Outcome::Stored),
+        };
+        self.end_task(id, result, out);
+    }
+
+    fn finish_save(
+        &mut self,
+        id: u64,
+        mut writing: Writing<P>,
+        out: &mut Vec<Output<P>>,
+    ) -> Result<Outcome<P>, OperationError<P>> {
+        let key = writing.key;
+        writing.refused.sort_by_key(|(peer, _)| peer.id().distance(&key));
+        writing.accepted.sort_by_key(|peer| peer.id().distance(&key));
+        let conflicts = writing.refused.iter().filter_map(|(_, reason)| match reason {
+            Rejection::Refused(Refusal::Conflict { held }) => Some(*held),
+            _ => None,
+        });
+        if conflicts.clone().count() > writing.accepted.len() {
+            return Err(OperationError::Conflict { held: conflicts.flatten().max() });
+        }
+        if writing.accepted.is_empty() && !writing.refused.is_empty() {
+            return Err(OperationError::NotStored { refused: writing.refused });
+        }
+        let kept_here = writing.keep_here && {
+            let kept = self.keep_record(key, writing.record.clone(), writing.expect, 0, out);
+            match kept {
+                Err(Refusal::Conflict { held }) if writing.accepted.is_empty() => {
+                    return Err(OperationError::Conflict { held });
+                }
+                kept => kept.is_ok(),
+            }
+        };
+        if writing.accepted.is_empty() && !kept_here {
+            return Err(OperationError::NotStored { refused: writing.refused });
+        }
+        let version = writing.record.version;
+        self.publish(key, writing.record);
+        let effort = self.effort(id);
+        let Writing { accepted, refused, .. } = writing;
+        Ok(Outcome::Saved(Receipt { key, version, kept_here, accepted, refused, effort }))
+    }
+
+    fn finish_republish(&mut self, writing: &Writing<P>, out: &mut Vec<Output<P>>) {
+        let newer = writing.refused.iter().filter_map(|(_, reason)| match reason {
+            Rejection::Refused(Refusal::Older { held }) => Some(*held),
+            _ => None,
+        });
+        if let Some(by) = newer.max() {
+            return self.superseded(writing.key, by, out);
+        }
+        if writing.keep_here {
+            // Refused only if a newer one is held, of which `keep_record` tells.
+            self.keep_record(writing.key, writing.record.clone(), Expect::Anything, 0, out).ok();
+        }
+    }
+}
+
+/// Queries.
+impl<P: Peer> Node<P> {
+    /// Whether enough of the nearest nodes agree on the newest record for the lookup to end early.
+    ///
+    /// Only the nearest count, without a gap: those are the nodes that every save reaches, whereas copies cached along
+    /// the way can be old. A single old copy among them sends the lookup on to all of the k closest.
+    pub(super) fn query_is_settled(&self, id: u64) -> bool {
+        let Some(Task { work: Work::Looking(lookup, _), .. }) = self.tasks.get(&id) else { return false };
+        let own = self.store.get(self.now, &lookup.target()).filter(|_| lookup.rank(&self.id) < self.params.k);
+        let mut records = lookup.nearest_answers().filter_map(|(_, answer)| answer.record.as_ref()).chain(own.as_ref());
+        let Some(first) = records.next() else { return false };
+        let mut agreeing = 1;
+        for record in records {
+            if record.newness(first) != Ordering::Equal {
+                return false;
+            }
+            agreeing += 1;
+        }
+        let newer_elsewhere = lookup
+            .answers()
+            .any(|(_, answer)| answer.record.as_ref().is_some_and(|record| record.newness(first) == Ordering::Greater));
+        agreeing >= self.params.read_quorum && !newer_elsewhere
+    }
+
+    pub(super) fn finish_query(
+        &mut self,
+        id: u64,
+        lookup: &Lookup<P>,
+        unreadable: Option<u32>,
+        out: &mut Vec<Output<P>>,
+    ) {
+        let key = lookup.target();
+        let own = self.store.get(self.now, &key);
+        let newest = lookup
+            .answers()
+            .filter_map(|(_, answer)| answer.record.as_ref())
+            .chain(own.as_ref())
+            .max_by(|a, b| a.newness(b).then(a.renewal.cmp(&b.renewal)))
+            .cloned();
+        let mut effort = self.effort(id);
+        let Some(newest) = newest else {
+            let result = match unreadable {
+                Some(limit) => Err(OperationError::Unreadable { limit }),
+                None => Ok(Outcome::Queried(QueryReport { key, found: None, effort })),
+            };
+            return self.end_task(id, result, out);
+        };
+        let same = |record: &Record| record.newness(&newest) == Ordering::Equal;
+        let held_here = own.as_ref().is_some_and(same);
+        let holders: Vec<P> = lookup
+            .answers()
+            .filter(|(_, answer)| answer.record.as_ref().is_some_and(same))
+            .map(|(peer, _)| peer.clone())
+            .collect();
+        if held_here {
+            effort.hops = 0;
+        } else if own.is_some() {
+            // Fails only if something newer came meanwhile.
+            self.keep_record(key, newest.clone(), Expect::Anything, 0, out).ok();
+        }
+        self.repair(lookup, &newest, out);
+        let found = (!newest.is_tombstone()).then_some(FoundRecord { record: newest, held_here, holders });
+        self.end_task(id, Ok(Outcome::Queried(QueryReport { key, found, effort })), out);
+    }
+
+    /// Gives the newest record to those who had an older one, and to the nearest one that had none (paper, section
+    /// 2.3), there with a lifetime that halves with each place beyond the k closest.
+    fn repair(&mut self, lookup: &Lookup<P>, newest: &Record, out: &mut Vec<Output<P>>) {
+        let k = self.params.k;
+        let mut without = false;
+        let mut repairs = Vec::new();
+        for (peer, answer) in lookup.answers() {
+            let needed = match &answer.record {
+                Some(record) => record.newness(newest) == Ordering::Less,
+                None => !std::mem::replace(&mut without, true),
+            };
+            let beyond = (lookup.rank(&peer.id()) + 1).saturating_sub(k);
+            let remaining = newest.remaining.checked_shr(u32::try_from(beyond).unwrap_or(u32::MAX)).unwrap_or(0);
+            if needed && remaining > 0 {
+                repairs.push((peer.clone(), answer.token, Record { remaining, ..newest.clone() }));
+            }
+        }
+        for (peer, token, record) in repairs {
+            let store = Request::Store { key: lookup.target(), record, token, expect: Expect::Anything };
+            self.request(peer.address().clone(), Some(peer.id()), store, Purpose::Repair, out);
+        }
+    }
+
+    /// Ends the publishing of a record that a newer one has replaced.
+    pub(super) fn superseded(&mut self, key: Id, by: Version, out: &mut Vec<Output<P>>) {
+        if let Some(publication) = self.published.remove(&key) {
+            self.published_due.remove(&(publication.due, key));
+            out.push(Output::Event(Event::Superseded { key, by }));
+        }
+    }
+}
