@@ -12,6 +12,7 @@
 pub mod address;
 pub mod codec;
 mod contact;
+pub mod frame;
 mod gateway;
 mod id;
 #[cfg(any(feature = "udp", feature = "tcp"))]
@@ -21,8 +22,14 @@ mod link;
 mod memory;
 mod message;
 mod record;
+#[cfg(any(feature = "tcp", all(unix, feature = "unix")))]
+mod stream;
+#[cfg(feature = "tcp")]
+mod tcp;
 #[cfg(feature = "udp")]
 mod udp;
+#[cfg(all(unix, feature = "unix"))]
+mod unix;
 
 pub use bytes::Bytes;
 pub use codec::SizeLimits;
@@ -35,5 +42,11 @@ pub use memory::MemoryGateway;
 pub use message::{Body, Circuit, Envelope, Expect, Found, Message, NetworkId, Refusal, Reply, Request, Tag, Token};
 pub use multiaddr::Multiaddr;
 pub use record::{Record, RecordKind, Version};
+#[cfg(any(feature = "tcp", all(unix, feature = "unix")))]
+pub use stream::StreamConfig;
+#[cfg(feature = "tcp")]
+pub use tcp::TcpGateway;
 #[cfg(feature = "udp")]
 pub use udp::UdpGateway;
+#[cfg(all(unix, feature = "unix"))]
+pub use unix::UnixGateway;

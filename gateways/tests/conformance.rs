@@ -9,11 +9,29 @@ use kademlia_gateways::*;
 /// Makes gateways of one transport on free addresses.
 type Make = fn() -> Box<dyn Gateway>;
 
+/// A path for a socket that nobody has.
+#[cfg(all(unix, feature = "unix"))]
+fn socket_path() -> std::path::PathBuf {
+    use std::sync::LazyLock;
+    use std::sync::atomic::{AtomicU64, Ordering};
+    static FOLDER: LazyLock<tempfile::TempDir> = LazyLock::new(|| tempfile::tempdir().unwrap());
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    FOLDER.path().join(NEXT.fetch_add(1, Ordering::Relaxed).to_string())
+}
+
 fn every_gateway(test: fn(&str, Make)) {
     #[cfg(feature = "udp")]
     test("udp, IPv4", || Box::new(UdpGateway::bind(address("/ip4/127.0.0.1/udp/0")).unwrap()));
     #[cfg(feature = "udp")]
     test("udp, IPv6", || Box::new(UdpGateway::bind(address("/ip6/::1/udp/0")).unwrap()));
+    #[cfg(feature = "tcp")]
+    test("tcp, IPv4", || Box::new(TcpGateway::bind(address("/ip4/127.0.0.1/tcp/0")).unwrap()));
+    #[cfg(feature = "tcp")]
+    test("tcp, IPv4, other loopback", || Box::new(TcpGateway::bind(address("/ip4/127.0.0.9/tcp/0")).unwrap()));
+    #[cfg(feature = "tcp")]
+    test("tcp, IPv6", || Box::new(TcpGateway::bind(address("/ip6/::1/tcp/0")).unwrap()));
+    #[cfg(all(unix, feature = "unix"))]
+    test("unix", || Box::new(UnixGateway::bind_path(socket_path()).unwrap()));
     #[cfg(feature = "memory")]
     test("memory", || Box::new(MemoryGateway::bind(address("/memory/0")).unwrap()));
 }

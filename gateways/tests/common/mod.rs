@@ -55,6 +55,9 @@ pub fn tag(envelope: &Envelope) -> u64 {
     envelope.message().tag.0
 }
 
+/// A gateway after its run.
+pub type Ended = (Box<dyn Gateway>, Result<(), GatewayError>);
+
 /// A gateway that runs.
 pub struct Node {
     pub addresses: Vec<Multiaddr>,
@@ -63,7 +66,7 @@ pub struct Node {
     pub host: LinkHost,
     arrived: VecDeque<Inbound>,
     unsent: VecDeque<(u64, UnsentReason)>,
-    thread: Option<JoinHandle<(Box<dyn Gateway>, Result<(), GatewayError>)>>,
+    thread: Option<JoinHandle<Ended>>,
     finished: Receiver<()>,
 }
 
@@ -158,7 +161,7 @@ impl Node {
     }
 
     /// Waits for the gateway's return.
-    pub fn join(&mut self) -> (Box<dyn Gateway>, Result<(), GatewayError>) {
+    pub fn join(&mut self) -> Ended {
         let ended = self.finished.recv_timeout(Duration::from_secs(2));
         assert_eq!(ended, Err(RecvTimeoutError::Disconnected), "the gateway returns at once");
         self.thread.take().unwrap().join().unwrap()

@@ -1,0 +1,275 @@
+//! One connection: its hello, what comes in, and what waits to go out.
+
+use std::collections::VecDeque;
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::IpAddr;
+use std::time::Instant;
+
+use multiaddr::Multiaddr;
+
+use super::{Transport, hello};
+use crate::codec::{self, MAX_MESSAGE_BYTES, SizeLimits};
+use crate::frame::{self, FrameReader};
+use crate::gateway::{Inbound, ReplyPath, UnsentReason};
+use crate::link::{Count, Link};
+use crate::message::{Envelope, Tag};
+
+/// Beyond this many unsent bytes a connection takes no more messages.
+const MAX_UNSENT_BYTES: usize = 1024 * 1024;
+
+/// A write buffer keeps no more than this many bytes of memory while it is empty.
+const MAX_KEPT: usize = 64 * 1024;
+
+/// How often one connection is read before the others have their turn.
+const READS_IN_A_TURN: usize = 4;
+
+/// Where a connection came from.
+pub(super) enum Origin {
+    /// We dialled this address.
+    Dialled(Multiaddr),
+    /// We accepted it, from this IP if the transport has such.
+    Accepted(Option<IpAddr>),
+}
+
+/// Why a connection cannot go on.
+pub(super) enum Broken {
+    /// The other side closed it, or it failed.
+    Ended,
+    /// What should have been a hello is none.
+    Hello,
+    /// A frame that is larger than any message.
+    Oversized,
+}
+
+impl From<io::Error> for Broken {
+    fn from(_: io::Error) -> Self {
+        Broken::Ended
+    }
+}
+
+pub(super) struct Connection<T: Transport> {
+    pub(super) stream: T::Stream,
+    pub(super) origin: Origin,
+    /// The connection is not there yet.
+    pub(super) connecting: bool,
+    /// Where its messages come from; known once the hello has come.
+    from: Option<Multiaddr>,
+    path: ReplyPath,
+    reader: FrameReader,
+    pub(super) writer: WriteBuffer,
+    /// When it must have come further.
+    pub(super) deadline: Option<Instant>,
+    /// When it was last used, on a clock that counts uses.
+    pub(super) used: u64,
+    /// It waits for its turn to be read.
+    pub(super) in_ready: bool,
+}
+
+impl<T: Transport> Connection<T> {
+    /// A connection that starts with the hello of a node that listens on `own`.
+    pub(super) fn new(stream: T::Stream, origin: Origin, path: ReplyPath, own: &Multiaddr) -> Self {
+        let connecting = matches!(origin, Origin::Dialled(_));
+        let (from, reader, deadline) = Default::default();
+        let writer = WriteBuffer::starting_with_hello(own);
+        Connection { stream, origin, connecting, from, path, reader, writer, deadline, used: 0, in_ready: false }
+    }
+
+    /// Whether its hello has come.
+    pub(super) fn is_greeted(&self) -> bool {
+        self.from.is_some()
+    }
+
+    /// Whether someone unknown opened it.
+    pub(super) fn is_stranger(&self) -> bool {
+        !self.is_greeted() && matches!(self.origin, Origin::Accepted(_))
+    }
+
+    /// Reads for one turn and puts the messages into `batch`. Tells whether there may be more to read.
+    pub(super) fn read(&mut self, scratch: &mut [u8], link: &Link, batch: &mut Vec<Inbound>) -> Result<bool, Broken> {
+        for _ in 0..READS_IN_A_TURN {
+            match self.stream.read(scratch) {
+                Ok(0) => {
+                    if self.reader.is_inside_frame() {
+                        link.count(Count::Malformed);
+                    }
+                    return Err(Broken::Ended);
+                }
+                Ok(size) => self.take(scratch.get(..size).unwrap_or_default(), link, batch)?,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(true)
+    }
+
+    fn take(&mut self, mut input: &[u8], link: &Link, batch: &mut Vec<Inbound>) -> Result<(), Broken> {
+        loop {
+            let Some(from) = &self.from else {
+                let hello = self.reader.next(&mut input, hello::MAX_BYTES).map_err(|_| Broken::Hello)?;
+                let Some(claimed) = hello.map(|hello| hello::read(hello).ok_or(Broken::Hello)).transpose()? else {
+                    return Ok(());
+                };
+                self.from = Some(sender::<T>(&self.origin, &claimed).ok_or(Broken::Hello)?);
+                continue;
+            };
+            let frame = self.reader.next(&mut input, MAX_MESSAGE_BYTES).map_err(|_| Broken::Oversized)?;
+            let Some(frame) = frame else { return Ok(()) };
+            match codec::decode(frame) {
+                Ok(envelope) => batch.push(Inbound { from: from.clone(), path: self.path, envelope }),
+                Err(error) => {
+                    log::trace!("from {from}: {error}");
+                    link.count(Count::Malformed);
+                }
+            }
+        }
+    }
+}
+
+/// The address at which a request reaches the one who said hello: what we dialled, else what it claims, as far as the
+/// transport confirms it.
+fn sender<T: Transport>(origin: &Origin, claimed: &Multiaddr) -> Option<Multiaddr> {
+    match origin {
+        Origin::Dialled(address) => T::confirm(claimed, None).map(|_| address.clone()),
+        Origin::Accepted(observed) => T::confirm(claimed, *observed),
+    }
+}
+
+/// What waits to be written, and which messages are in it.
+#[derive(Default)]
+pub(super) struct WriteBuffer {
+    bytes: Vec<u8>,
+    /// How many of `bytes` have been written.
+    start: usize,
+    /// How many bytes were written before `bytes`.
+    before: u64,
+    /// Where each message ends, counted from the first byte of the connection.
+    ends: VecDeque<(u64, Tag)>,
+}
+
+impl WriteBuffer {
+    fn starting_with_hello(own: &Multiaddr) -> Self {
+        let mut buffer = WriteBuffer::default();
+        let filled: Result<(), std::convert::Infallible> = frame::append(&mut buffer.bytes, |bytes| {
+            hello::write(own, bytes);
+            Ok(())
+        });
+        match filled {
+            Ok(()) => buffer,
+        }
+    }
+
+    /// Adds a message.
+    pub(super) fn push(&mut self, envelope: &mut Envelope) -> Result<(), UnsentReason> {
+        if self.bytes.len() - self.start >= MAX_UNSENT_BYTES {
+            return Err(UnsentReason::QueueFull);
+        }
+        frame::append(&mut self.bytes, |bytes| codec::encode_fitting(envelope, SizeLimits::STREAM, bytes))?;
+        self.ends.push_back((self.before + self.bytes.len() as u64, envelope.message().tag));
+        Ok(())
+    }
+
+    /// Writes as much as `stream` takes.
+    pub(super) fn flush(&mut self, stream: &mut impl Write) -> io::Result<()> {
+        let result = loop {
+            let Some(rest) = self.bytes.get(self.start..).filter(|rest| !rest.is_empty()) else { break Ok(()) };
+            match stream.write(rest) {
+                Ok(0) => break Err(ErrorKind::WriteZero.into()),
+                Ok(size) => self.start += size,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break Ok(()),
+                Err(error) => break Err(error),
+            }
+        };
+        self.forget_written();
+        result
+    }
+
+    fn forget_written(&mut self) {
+        let written = self.before + self.start as u64;
+        while self.ends.front().is_some_and(|(end, _)| *end <= written) {
+            self.ends.pop_front();
+        }
+        // Not at every write, which would move the rest each time.
+        if self.start == self.bytes.len() || self.start >= MAX_UNSENT_BYTES / 2 {
+            self.bytes.drain(..self.start);
+            self.bytes.shrink_to(MAX_KEPT.max(self.bytes.len()));
+            self.before = written;
+            self.start = 0;
+        }
+    }
+
+    /// The messages that have not been written in full.
+    pub(super) fn unsent(&self) -> impl Iterator<Item = Tag> {
+        self.ends.iter().map(|(_, tag)| *tag)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Body, Message, NetworkId, Request};
+
+    /// Takes a given number of bytes.
+    struct Pipe(usize, Vec<u8>);
+
+    impl Write for Pipe {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let size = bytes.len().min(self.0).min(7);
+            if size == 0 {
+                return Err(ErrorKind::WouldBlock.into());
+            }
+            self.0 -= size;
+            self.1.extend(&bytes[..size]);
+            Ok(size)
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn ping(tag: u64) -> Envelope {
+        let body = Body::Request(Request::Ping);
+        Envelope::Direct(Message { network: NetworkId(1), tag: Tag(tag), sender: None, also: Vec::new(), body })
+    }
+
+    #[test]
+    fn a_message_is_sent_when_its_last_byte_is() {
+        let mut buffer = WriteBuffer::starting_with_hello(&"/memory/1".parse().unwrap());
+        let hello = buffer.bytes.len();
+        buffer.push(&mut ping(1)).unwrap();
+        let first = buffer.bytes.len();
+        buffer.push(&mut ping(2)).unwrap();
+        let all = buffer.bytes.clone();
+
+        let mut pipe = Pipe(hello, Vec::new());
+        buffer.flush(&mut pipe).unwrap();
+        assert_eq!(buffer.unsent().collect::<Vec<_>>(), [Tag(1), Tag(2)]);
+        pipe.0 = first - hello;
+        buffer.flush(&mut pipe).unwrap();
+        assert_eq!(buffer.unsent().collect::<Vec<_>>(), [Tag(2)]);
+        pipe.0 = all.len() - first - 1;
+        buffer.flush(&mut pipe).unwrap();
+        assert_eq!(buffer.unsent().collect::<Vec<_>>(), [Tag(2)], "a byte is missing");
+        pipe.0 = 100;
+        buffer.flush(&mut pipe).unwrap();
+        assert_eq!(buffer.unsent().count(), 0);
+        assert_eq!(pipe.1, all);
+    }
+
+    #[test]
+    fn a_full_buffer_takes_no_more_until_some_is_written() {
+        let mut buffer = WriteBuffer::default();
+        let mut pushed = 0;
+        while buffer.push(&mut ping(pushed)).is_ok() {
+            pushed += 1;
+        }
+        assert_eq!(buffer.push(&mut ping(0)), Err(UnsentReason::QueueFull));
+        assert!(buffer.bytes.len() < MAX_UNSENT_BYTES + 100);
+        buffer.flush(&mut Pipe(MAX_UNSENT_BYTES * 3 / 4, Vec::new())).unwrap();
+        buffer.push(&mut ping(pushed)).unwrap();
+        buffer.flush(&mut Pipe(usize::MAX, Vec::new())).unwrap();
+        assert_eq!(buffer.unsent().count(), 0);
+        assert!(buffer.bytes.capacity() <= MAX_KEPT);
+    }
+}

@@ -1,0 +1,386 @@
+//! The loop that serves a listener and all of its connections on one thread.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::io::{self, ErrorKind};
+use std::net::IpAddr;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use mio::event::Event;
+use mio::{Events, Interest, Token};
+use multiaddr::Multiaddr;
+
+use super::connection::{Broken, Connection, Origin};
+use super::{LISTENER, Open, QUEUE, StreamConfig, Transport, WAKER};
+use crate::gateway::{Inbound, Outbound, ReplyPath, UnsentReason};
+use crate::link::{Count, Link};
+
+/// How many messages cross to the node at once.
+const BATCH: usize = 64;
+
+/// How many connections are accepted before those that are there have their turn.
+const ACCEPTS_IN_A_TURN: usize = 64;
+
+/// How much is read at once.
+const SCRATCH_BYTES: usize = 32 * 1024;
+
+/// When accepting fails for lack of something: how long until it is tried again, if no connection closes before.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
+
+pub(super) struct Engine<'a, T: Transport> {
+    open: Open<T>,
+    transport: &'a T,
+    link: &'a Link,
+    config: &'a StreamConfig,
+    own: &'a Multiaddr,
+    next_number: &'a mut u64,
+    connections: HashMap<u64, Connection<T>>,
+    /// The connections that we dialled, by the address that we dialled.
+    dialled: HashMap<Multiaddr, u64>,
+    /// What must not take longer than until then, first things first.
+    deadlines: BTreeSet<(Instant, u64)>,
+    /// The connections that may have something to read.
+    ready: VecDeque<u64>,
+    /// The connections with new messages to write.
+    dirty: Vec<u64>,
+    /// What has been read and not been delivered.
+    batch: Vec<Inbound>,
+    /// The node does not keep up: nothing is read until it does.
+    held: bool,
+    /// There may be more in the outbound queue.
+    more_outbound: bool,
+    /// There may be connections to accept.
+    more_to_accept: bool,
+    /// Accepting failed; when to try again.
+    accept_again: Option<Instant>,
+    /// Counts what was done with connections.
+    uses: u64,
+    scratch: Box<[u8]>,
+}
+
+impl<'a, T: Transport> Engine<'a, T> {
+    pub(super) fn new(
+        open: Open<T>,
+        transport: &'a T,
+        link: &'a Link,
+        config: &'a StreamConfig,
+        own: &'a Multiaddr,
+        next_number: &'a mut u64,
+    ) -> Self {
+        Engine {
+            open,
+            transport,
+            link,
+            config,
+            own,
+            next_number,
+            connections: HashMap::new(),
+            dialled: HashMap::new(),
+            deadlines: BTreeSet::new(),
+            ready: VecDeque::new(),
+            dirty: Vec::new(),
+            batch: Vec::new(),
+            held: false,
+            more_outbound: true,
+            more_to_accept: false,
+            accept_again: None,
+            uses: 0,
+            scratch: vec![0; SCRATCH_BYTES].into_boxed_slice(),
+        }
+    }
+
+    /// Serves until the link stops. Each round does a bounded amount of everything that there is to do.
+    pub(super) fn run(mut self) -> io::Result<()> {
+        let mut events = Events::with_capacity(256);
+        while !self.link.stopping() {
+            match self.open.poll.poll(&mut events, self.timeout()) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                result => result?,
+            }
+            for event in &events {
+                self.handle_event(event);
+            }
+            self.accept();
+            self.take_outbound();
+            self.read();
+            self.expire();
+        }
+        Ok(())
+    }
+
+    /// How long to wait for an event: for ever, if there is nothing to do and no deadline.
+    fn timeout(&self) -> Option<Duration> {
+        let more_to_read = !self.held && !self.ready.is_empty();
+        if self.more_outbound || self.more_to_accept || more_to_read {
+            return Some(Duration::ZERO);
+        }
+        let deadline = self.deadlines.first().map(|(at, _)| *at);
+        let next = [deadline, self.accept_again].into_iter().flatten().min()?;
+        Some(next.saturating_duration_since(Instant::now()))
+    }
+
+    fn handle_event(&mut self, event: &Event) {
+        match event.token() {
+            WAKER => {}
+            LISTENER => self.more_to_accept = true,
+            Token(number) => {
+                let number = number as u64;
+                if event.is_writable() || event.is_error() {
+                    self.handle_writable(number);
+                }
+                if event.is_readable() || event.is_read_closed() || event.is_error() {
+                    self.mark_ready(number);
+                }
+            }
+        }
+    }
+
+    fn handle_writable(&mut self, number: u64) {
+        let Some(connection) = self.connections.get_mut(&number) else { return };
+        if connection.connecting {
+            match T::is_connected(&connection.stream) {
+                Ok(false) => return,
+                Ok(true) => connection.connecting = false,
+                Err(error) => {
+                    log::debug!("connecting: {error}");
+                    return self.close(number, UnsentReason::of(&error));
+                }
+            }
+            self.set_deadline(number, Some(self.config.hello_timeout));
+        }
+        self.flush(number);
+    }
+
+    fn mark_ready(&mut self, number: u64) {
+        if let Some(connection) = self.connections.get_mut(&number)
+            && !connection.connecting
+            && !std::mem::replace(&mut connection.in_ready, true)
+        {
+            self.ready.push_back(number);
+        }
+    }
+
+    /// Takes what the node wants to send, and writes it.
+    fn take_outbound(&mut self) {
+        // Before looking: what is queued from here on wakes this thread again.
+        self.open.woken.swap(false, Ordering::SeqCst);
+        self.more_outbound = true;
+        for _ in 0..QUEUE {
+            let Ok(outbound) = self.open.outbound.try_recv() else {
+                self.more_outbound = false;
+                break;
+            };
+            self.send(outbound);
+        }
+        for number in std::mem::take(&mut self.dirty) {
+            self.flush(number);
+        }
+    }
+
+    fn send(&mut self, mut outbound: Outbound) {
+        let pushed = self.route(&outbound).and_then(|number| {
+            let connection = self.connections.get_mut(&number).ok_or(UnsentReason::Unreachable)?;
+            connection.writer.push(&mut outbound.envelope)?;
+            self.uses += 1;
+            connection.used = self.uses;
+            Ok(number)
+        });
+        match pushed {
+            // Repeated numbers are cheap: the second flush has nothing to write.
+            Ok(number) if self.dirty.last() != Some(&number) => self.dirty.push(number),
+            Ok(_) => {}
+            Err(reason) => self.link.unsent(outbound.envelope.message().tag, reason),
+        }
+    }
+
+    /// The connection for a message: for an answer the one that it answers by, else only one that we dialled.
+    fn route(&mut self, outbound: &Outbound) -> Result<u64, UnsentReason> {
+        if let Some(ReplyPath(number)) = outbound.path
+            && self.connections.contains_key(&number)
+        {
+            return Ok(number);
+        }
+        match self.dialled.get(&outbound.to) {
+            Some(number) => Ok(*number),
+            None => self.dial(&outbound.to),
+        }
+    }
+
+    fn dial(&mut self, to: &Multiaddr) -> Result<u64, UnsentReason> {
+        if !self.transport.dials(to) {
+            return Err(UnsentReason::NotDialable);
+        }
+        self.make_room();
+        let stream = self.transport.connect(to).map_err(|error| UnsentReason::of(&error))?;
+        let number = self.add(stream, Origin::Dialled(to.clone()), self.config.connect_timeout);
+        let number = number.map_err(|error| UnsentReason::of(&error))?;
+        self.dialled.insert(to.clone(), number);
+        Ok(number)
+    }
+
+    fn accept(&mut self) {
+        for _ in 0..ACCEPTS_IN_A_TURN {
+            if !self.more_to_accept {
+                return;
+            }
+            match T::accept(&self.open.listener) {
+                Ok((stream, observed)) => self.add_accepted(stream, observed),
+                Err(error) => match error.kind() {
+                    ErrorKind::WouldBlock => self.more_to_accept = false,
+                    ErrorKind::Interrupted | ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset => {}
+                    // No file descriptors, most likely. Trying at once again would go round in circles.
+                    _ => {
+                        log::warn!("accepting a connection: {error}");
+                        self.more_to_accept = false;
+                        self.accept_again = Some(Instant::now() + ACCEPT_PAUSE);
+                    }
+                },
+            }
+        }
+    }
+
+    fn add_accepted(&mut self, stream: T::Stream, observed: Option<IpAddr>) {
+        self.make_room();
+        match self.add(stream, Origin::Accepted(observed), self.config.hello_timeout) {
+            Ok(number) => self.flush(number),
+            Err(error) => log::debug!("accepting a connection: {error}"),
+        }
+    }
+
+    fn add(&mut self, mut stream: T::Stream, origin: Origin, timeout: Duration) -> io::Result<u64> {
+        let number = *self.next_number;
+        let token = Token(usize::try_from(number).map_err(io::Error::other)?);
+        self.open.poll.registry().register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
+        *self.next_number += 1;
+        self.uses += 1;
+        let mut connection = Connection::new(stream, origin, ReplyPath(number), self.own);
+        connection.used = self.uses;
+        self.connections.insert(number, connection);
+        self.set_deadline(number, Some(timeout));
+        Ok(number)
+    }
+
+    /// Closes the connection that was idle longest, where there is no room for another.
+    ///
+    /// Those that have not even said hello go first, once they are many: they cannot drive out all others.
+    fn make_room(&mut self) {
+        while self.connections.len() >= self.config.max_connections.max(1) {
+            let strangers = self.connections.values().filter(|connection| connection.is_stranger()).count();
+            let many = strangers > self.config.max_connections / 4;
+            let candidates = self.connections.iter().filter(|(_, connection)| !many || connection.is_stranger());
+            let idlest = candidates.min_by_key(|(_, connection)| connection.used).map(|(number, _)| *number);
+            let Some(idlest) = idlest else { return };
+            self.link.count(Count::ConnectionsClosed);
+            self.close(idlest, UnsentReason::QueueFull);
+        }
+    }
+
+    /// Reads from each connection that is ready for one turn, and hands over what came.
+    fn read(&mut self) {
+        if self.held {
+            self.deliver();
+        }
+        for _ in 0..self.ready.len() {
+            if self.held {
+                return;
+            }
+            let Some(number) = self.ready.pop_front() else { break };
+            self.read_one(number);
+            if self.batch.len() >= BATCH {
+                self.deliver();
+            }
+        }
+        self.deliver();
+    }
+
+    fn read_one(&mut self, number: u64) {
+        let Some(connection) = self.connections.get_mut(&number) else { return };
+        connection.in_ready = false;
+        let (greeted, before) = (connection.is_greeted(), self.batch.len());
+        let more = connection.read(&mut self.scratch, self.link, &mut self.batch);
+        if self.batch.len() > before {
+            self.uses += 1;
+            connection.used = self.uses;
+        }
+        if !greeted && connection.is_greeted() {
+            self.set_deadline(number, None);
+        }
+        match more {
+            Ok(true) => self.mark_ready(number),
+            Ok(false) => {}
+            Err(broken) => {
+                match broken {
+                    Broken::Ended => {}
+                    Broken::Hello => self.link.count(Count::ConnectionsClosed),
+                    Broken::Oversized => self.link.count(Count::Oversized),
+                }
+                self.close(number, UnsentReason::Unreachable);
+            }
+        }
+    }
+
+    fn deliver(&mut self) {
+        self.batch = self.link.deliver(std::mem::take(&mut self.batch)).err().unwrap_or_default();
+        self.held = !self.batch.is_empty();
+    }
+
+    fn flush(&mut self, number: u64) {
+        let Some(connection) = self.connections.get_mut(&number) else { return };
+        if connection.connecting {
+            return;
+        }
+        if let Err(error) = connection.writer.flush(&mut connection.stream) {
+            log::debug!("writing to a connection: {error}");
+            self.close(number, UnsentReason::Unreachable);
+        }
+    }
+
+    /// Closes what took too long.
+    fn expire(&mut self) {
+        if self.deadlines.is_empty() && self.accept_again.is_none() {
+            return;
+        }
+        let now = Instant::now();
+        if self.accept_again.is_some_and(|at| at <= now) {
+            self.accept_again = None;
+            self.more_to_accept = true;
+        }
+        while let Some((at, number)) = self.deadlines.first().copied()
+            && at <= now
+        {
+            self.deadlines.pop_first();
+            if self.connections.get(&number).is_some_and(|connection| !connection.connecting) {
+                self.link.count(Count::ConnectionsClosed);
+            }
+            self.close(number, UnsentReason::Unreachable);
+        }
+    }
+
+    fn set_deadline(&mut self, number: u64, after: Option<Duration>) {
+        let Some(connection) = self.connections.get_mut(&number) else { return };
+        let deadline = after.map(|after| Instant::now() + after);
+        if let Some(old) = std::mem::replace(&mut connection.deadline, deadline) {
+            self.deadlines.remove(&(old, number));
+        }
+        self.deadlines.extend(deadline.map(|at| (at, number)));
+    }
+
+    /// Closes a connection, and tells the node of all messages that have not gone out by it.
+    fn close(&mut self, number: u64, reason: UnsentReason) {
+        let Some(mut connection) = self.connections.remove(&number) else { return };
+        self.open.poll.registry().deregister(&mut connection.stream).ok();
+        if let Some(deadline) = connection.deadline {
+            self.deadlines.remove(&(deadline, number));
+        }
+        if let Origin::Dialled(address) = &connection.origin
+            && self.dialled.get(address) == Some(&number)
+        {
+            self.dialled.remove(address);
+        }
+        for tag in connection.writer.unsent() {
+            self.link.unsent(tag, reason);
+        }
+        // This has freed a file descriptor.
+        self.more_to_accept |= self.accept_again.take().is_some();
+    }
+}
