@@ -12,6 +12,8 @@
 pub mod address;
 pub mod codec;
 mod contact;
+#[cfg(feature = "fault")]
+mod fault;
 pub mod frame;
 mod gateway;
 mod id;
@@ -34,6 +36,8 @@ mod unix;
 pub use bytes::Bytes;
 pub use codec::SizeLimits;
 pub use contact::{Contact, MAX_ADDRESS_BYTES, MAX_ADDRESSES, Peer};
+#[cfg(feature = "fault")]
+pub use fault::{FaultConfig, FaultError, FaultGateway};
 pub use gateway::{Gateway, GatewayError, Inbound, Outbound, Outbox, Queue, ReplyPath, Unsent, UnsentReason};
 pub use id::{Distance, ID_BYTES, Id, KeySpace, ParseIdError};
 pub use link::{Count, Delivery, FromGateway, Link, LinkCounts, LinkHost, MAX_PENDING};

@@ -32,6 +32,16 @@ fn every_gateway(test: fn(&str, Make)) {
     test("tcp, IPv6", || Box::new(TcpGateway::bind(address("/ip6/::1/tcp/0")).unwrap()));
     #[cfg(all(unix, feature = "unix"))]
     test("unix", || Box::new(UnixGateway::bind_path(socket_path()).unwrap()));
+    #[cfg(all(feature = "memory", feature = "fault"))]
+    test("memory without faults", || {
+        let inner = MemoryGateway::bind(address("/memory/0")).unwrap();
+        Box::new(FaultGateway::new(inner, FaultConfig::default()).unwrap())
+    });
+    #[cfg(all(feature = "tcp", feature = "fault"))]
+    test("tcp without faults", || {
+        let inner = TcpGateway::bind(address("/ip4/127.0.0.1/tcp/0")).unwrap();
+        Box::new(FaultGateway::new(inner, FaultConfig::default()).unwrap())
+    });
     #[cfg(feature = "memory")]
     test("memory", || Box::new(MemoryGateway::bind(address("/memory/0")).unwrap()));
 }

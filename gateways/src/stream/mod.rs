@@ -33,7 +33,6 @@ const WAKER: Token = Token(usize::MAX - 1);
 
 /// What a gateway over connections holds itself and others to.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
 pub struct StreamConfig {
     /// The most connections at a time: 256 if not set. Beyond it the one that was idle longest is closed.
     pub max_connections: usize,
