@@ -1,5 +1,40 @@
 //! A Kademlia distributed hash table that any program can embed and any transport can carry.
+//!
+//! One [`DHTService`] is one node of one network. Gateways carry its messages: over UDP, TCP, Unix sockets, in
+//! memory, or whatever a third party writes a [`gateway::Gateway`] for.
+//!
+//! ```no_run
+//! use std::time::Duration;
+//!
+//! use kademlia_dht::gateway::UdpGateway;
+//! use kademlia_dht::{Config, DHTService};
+//!
+//! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+//! let service = DHTService::start(Config { request_timeout: Duration::from_secs(1), ..Config::default() })?;
+//! service.register_gateway(UdpGateway::bind("/ip4/127.0.0.1/udp/0".parse()?)?)?;
+//! let joined = service.connect("/ip4/127.0.0.1/udp/12345".parse()?).wait()?;
+//! println!("{} contacts", joined.contacts);
+//! let receipt = service.save(b"key", b"value").wait()?;
+//! println!("{} nodes have it, {} do not", receipt.accepted.len(), receipt.refused.len());
+//! if let Some(found) = service.query(b"key").await? {
+//!     println!("{} peers, {:?}", service.status().known_peers, found.value);
+//! }
+//! service.stop();
+//! # Ok(())
+//! # }
+//! ```
 
 pub mod core;
+mod service;
 
 pub use kademlia_gateways as gateway;
+pub use kademlia_gateways::{
+    Contact, Id, KeySpace, Multiaddr, NetworkId, Record, RecordKind, Refusal, UnsentReason, Version,
+};
+
+pub use crate::core::{Effort, FoundRecord, Joined, Limits, OperationError, Pong, Rejection};
+pub use crate::service::{
+    Config, ConfigError, DHTService, Error, Event, Events, EventsError, Found, GatewayId, GatewayState, GatewayStatus,
+    KeyHasher, Pending, QueryReport, Receipt, RegisterCause, RegisterError, RelayMode, RelayPolicy, RemoveError,
+    Sha1Hasher, Sha256Hasher, StartError, Status, ValueReply, network_named,
+};

@@ -1,0 +1,419 @@
+//! [`DHTService`]: the handle that programs hold.
+
+use std::fmt;
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use crossbeam::channel::{Sender, TrySendError, bounded, unbounded};
+use kademlia_gateways::{Contact, Expect, Gateway, ID_BYTES, Id, KeySpace, Multiaddr, Record, Version};
+
+use super::config::{Config, ConfigError};
+use super::events::{Events, Publisher};
+use super::hasher::KeyHasher;
+use super::host::{GatewayId, Gateways, RegisterError, RemoveError};
+use super::manager::{Control, Inputs, Manager, Start};
+use super::pending::{Canceller, Completion, Pending};
+use super::router::Router;
+use super::status::{Snapshot, Status};
+use super::{Error, QueryReport, Receipt, ValueReply, threads};
+use crate::core::{Command, Effort, Joined, Node, OperationId, Outcome, Pong};
+
+/// How many commands can wait for the manager.
+const COMMANDS: usize = 1024;
+
+/// Why a service did not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// A setting is out of its bounds.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The operating system gave no random numbers.
+    #[error("the operating system gives no random numbers: {0}")]
+    Entropy(#[from] getrandom::Error),
+    /// The management thread could not be started.
+    #[error("the management thread cannot be started: {0}")]
+    Thread(#[source] io::Error),
+}
+
+/// A value that a query found.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Found {
+    /// The key's id.
+    pub key: Id,
+    /// What was saved.
+    pub value: Vec<u8>,
+    /// Its version, for [`DHTService::save_if`].
+    pub version: Version,
+    /// Whether this node itself holds it.
+    pub held_here: bool,
+    /// The other nodes that had this version.
+    pub holders: Vec<Contact>,
+    /// What it took to find it.
+    pub effort: Effort,
+}
+
+/// One node of one network.
+///
+/// It is a handle: cloning it is cheap, and threads can share it. The node stops with [`stop`](DHTService::stop), or
+/// when the last handle is dropped. No call but the synchronous [`register_gateway`](DHTService::register_gateway),
+/// [`remove_gateway`](DHTService::remove_gateway) and [`stop`](DHTService::stop) waits for anything; what takes time
+/// gives a [`Pending`].
+///
+/// ```
+/// use kademlia_dht::gateway::MemoryGateway;
+/// use kademlia_dht::{Config, DHTService};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let service = DHTService::start(Config::default())?;
+/// service.register_gateway(MemoryGateway::bind("/memory/0".parse()?)?)?;
+/// let receipt = service.save("key", "value").wait()?;
+/// assert!(receipt.accepted.is_empty()); // This node is alone: nobody else has it.
+/// let found = service.query("key").wait()?.ok_or("not found")?;
+/// assert_eq!(found.value, b"value");
+/// service.stop();
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone)]
+pub struct DHTService {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    id: Id,
+    hasher: Arc<dyn KeyHasher>,
+    key_space: KeySpace,
+    record_lifetime: Duration,
+    value_bytes: usize,
+    start: Instant,
+    operations: AtomicU64,
+    commands: Sender<Start>,
+    control: Sender<Control>,
+    gateways: Gateways,
+    publisher: Arc<Publisher>,
+    snapshot: Arc<Mutex<Snapshot>>,
+    manager: Mutex<Option<JoinHandle<()>>>,
+    stopped: AtomicBool,
+}
+
+impl DHTService {
+    /// Starts a node. It knows nobody and is reached by nobody until a gateway is registered.
+    ///
+    /// # Errors
+    ///
+    /// When a setting is out of its bounds, or the system gives no random numbers or no thread.
+    pub fn start(config: Config) -> Result<Self, StartError> {
+        config.check()?;
+        let key_space = config.hasher.key_space();
+        let id = match config.id {
+            Some(id) => id,
+            None => {
+                let mut random = [0; ID_BYTES];
+                getrandom::fill(&mut random)?;
+                key_space.fit(&Id::new(random))
+            }
+        };
+        let mut seed = [0; 16];
+        getrandom::fill(&mut seed)?;
+
+        let start = Instant::now();
+        let publisher = Arc::new(Publisher::new(config.events_capacity));
+        let snapshot = Arc::new(Mutex::new(Snapshot::default()));
+        let (commands, commands_receiver) = bounded(COMMANDS);
+        // Unbounded, but holds no more than what the callers wait for and one cancellation for each operation.
+        let (control, control_receiver) = unbounded();
+        // Unbounded too: each gateway's link bounds what that gateway puts in.
+        let (to_manager, inbound) = unbounded();
+        let node = Node::new(id, config.params(key_space), seed, crate::core::Time::ZERO);
+        let router = Router::new(config.relay, config.client);
+        let manager = Manager::new(node, router, start, Arc::clone(&publisher), Arc::clone(&snapshot));
+        let inputs = Inputs { control: control_receiver, commands: commands_receiver, inbound };
+        let thread = threads::spawn("manager", move || {
+            // If it panicked, dropping all it holds still answers whoever waits.
+            if let Err(panic) = threads::calmly(|| manager.run(&inputs)) {
+                log::error!("the management thread has ended: {panic}");
+            }
+        });
+        let manager = Mutex::new(Some(thread.map_err(StartError::Thread)?));
+        let gateways = Gateways::new(control.clone(), to_manager, Arc::clone(&publisher));
+        let inner = Inner {
+            id,
+            hasher: config.hasher,
+            key_space,
+            record_lifetime: config.record_lifetime,
+            value_bytes: config.limits.value_bytes,
+            start,
+            operations: AtomicU64::new(0),
+            commands,
+            control,
+            gateways,
+            publisher,
+            snapshot,
+            manager,
+            stopped: AtomicBool::new(false),
+        };
+        Ok(DHTService { inner: Arc::new(inner) })
+    }
+
+    /// The node's id.
+    pub fn id(&self) -> Id {
+        self.inner.id
+    }
+
+    /// The id of a key in this network.
+    pub fn key_id(&self, key: impl AsRef<[u8]>) -> Id {
+        self.inner.key_space.fit(&self.inner.hasher.hash(key.as_ref()))
+    }
+
+    /// Starts a gateway on a thread of its own. When this returns, the gateway is in use.
+    ///
+    /// Where several gateways can dial an address, the one that was registered first does.
+    ///
+    /// # Errors
+    ///
+    /// When the service has stopped, the gateway gives no outbox, or the system no thread. The gateway is in the
+    /// error.
+    pub fn register_gateway<G: Gateway>(&self, gateway: G) -> Result<GatewayId, RegisterError<G>> {
+        self.inner.gateways.register(gateway)
+    }
+
+    /// Stops a gateway and waits until it has stopped: then its addresses are free.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such gateway, or the service has stopped.
+    pub fn remove_gateway(&self, gateway: GatewayId) -> Result<(), RemoveError> {
+        self.inner.gateways.remove(gateway)
+    }
+
+    /// The addresses on which the gateways listen.
+    pub fn listen_addresses(&self) -> Vec<Multiaddr> {
+        self.inner.gateways.addresses()
+    }
+
+    /// Joins the network of the node at `address`: pings it, then looks up this node's own id.
+    pub fn connect(&self, address: Multiaddr) -> Pending<Joined> {
+        self.begin(Command::Join { address }, |outcome| match outcome {
+            Outcome::Joined(joined) => Some(joined),
+            _ => None,
+        })
+    }
+
+    /// Finds the newest value of a key: `None` if there is none or it was deleted.
+    ///
+    /// How many nodes were asked in vain, [`query_report`](DHTService::query_report) tells.
+    pub fn query(&self, key: impl AsRef<[u8]>) -> Pending<Option<Found>> {
+        self.begin(Command::Query { key: self.key_id(key) }, |outcome| match outcome {
+            Outcome::Queried(report) => Some(found(report)),
+            _ => None,
+        })
+    }
+
+    /// As [`query`](DHTService::query), but tells also of a search in vain what it took.
+    pub fn query_report(&self, key: impl AsRef<[u8]>) -> Pending<QueryReport> {
+        self.begin(Command::Query { key: self.key_id(key) }, |outcome| match outcome {
+            Outcome::Queried(report) => Some(report),
+            _ => None,
+        })
+    }
+
+    /// Saves a value at the k nodes closest to its key, and keeps it alive as long as this service runs.
+    ///
+    /// It replaces whatever is saved under the key.
+    pub fn save(&self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Pending<Receipt> {
+        self.write(key.as_ref(), Some(value.as_ref()), Expect::Anything)
+    }
+
+    /// Saves a value if the newest version is the expected one (`None`: if there is no value).
+    ///
+    /// Otherwise it fails with [`Error::Conflict`](crate::core::OperationError::Conflict).
+    pub fn save_if(
+        &self,
+        key: impl AsRef<[u8]>,
+        expected: Option<Version>,
+        value: impl AsRef<[u8]>,
+    ) -> Pending<Receipt> {
+        let expect = expected.map_or(Expect::Absent, Expect::Version);
+        self.write(key.as_ref(), Some(value.as_ref()), expect)
+    }
+
+    /// Deletes the value of a key: puts in its place a mark, which lives as long as a record, so that no older copy
+    /// comes back.
+    pub fn delete(&self, key: impl AsRef<[u8]>) -> Pending<Receipt> {
+        self.write(key.as_ref(), None, Expect::Anything)
+    }
+
+    /// Asks one node whether it is there.
+    pub fn ping(&self, address: Multiaddr) -> Pending<Pong> {
+        self.begin(Command::Ping { address }, |outcome| match outcome {
+            Outcome::Pong(pong) => Some(pong),
+            _ => None,
+        })
+    }
+
+    /// Asks one node for the contacts it knows nearest to `target`; gives them nearest first.
+    pub fn find_node(&self, address: Multiaddr, target: Id) -> Pending<Vec<Contact>> {
+        let target = self.inner.key_space.fit(&target);
+        self.begin(Command::FindNode { address, target }, |outcome| match outcome {
+            Outcome::Nodes(contacts) => Some(contacts),
+            _ => None,
+        })
+    }
+
+    /// Asks one node for its record under `key`.
+    pub fn find_value(&self, address: Multiaddr, key: impl AsRef<[u8]>) -> Pending<ValueReply> {
+        self.begin(Command::FindValue { address, key: self.key_id(key) }, |outcome| match outcome {
+            Outcome::Value(reply) => Some(reply),
+            _ => None,
+        })
+    }
+
+    /// Has one node keep a record; gives the version under which it does.
+    pub fn store(&self, address: Multiaddr, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Pending<Version> {
+        let key = self.key_id(key);
+        let value = match self.checked(value.as_ref()) {
+            Ok(value) => value,
+            Err(error) => return Pending::failed(error),
+        };
+        let version = Version::at(unix_milliseconds());
+        let record = Record::plain(value, version, self.inner.record_lifetime);
+        let command = Command::Store { address, key, record, expect: Expect::Anything };
+        self.begin(command, move |outcome| matches!(outcome, Outcome::Stored).then_some(version))
+    }
+
+    /// What the node is and does. It is up to date with every [`Pending`] that is ready.
+    pub fn status(&self) -> Status {
+        let stopped = self.inner.stopped.load(Ordering::Acquire);
+        let snapshot = lock(&self.inner.snapshot).clone();
+        Status {
+            id: self.inner.id,
+            stopped,
+            uptime: self.inner.start.elapsed(),
+            known_peers: snapshot.known_peers,
+            records: snapshot.records,
+            record_bytes: snapshot.record_bytes,
+            published: snapshot.published,
+            requests_in_flight: if stopped { 0 } else { snapshot.requests_in_flight },
+            operations: if stopped { 0 } else { snapshot.operations },
+            relayed: snapshot.relayed,
+            dropped: snapshot.dropped,
+            counters: snapshot.counters,
+            gateways: self.inner.gateways.statuses(),
+        }
+    }
+
+    /// What happens from now on.
+    pub fn events(&self) -> Events {
+        self.inner.publisher.subscribe()
+    }
+
+    /// Stops the node: every open [`Pending`] fails with [`Error::Stopped`](crate::core::OperationError::Stopped), and
+    /// when this returns, every thread has ended and every address is free. Once is enough.
+    ///
+    /// Called by code that runs on a thread of a service, such as a gateway, it does not wait for the threads.
+    pub fn stop(&self) {
+        self.inner.stop();
+    }
+
+    fn write(&self, key: &[u8], value: Option<&[u8]>, expect: Expect) -> Pending<Receipt> {
+        let key = self.key_id(key);
+        let value = match value.map(|value| self.checked(value)).transpose() {
+            Ok(value) => value,
+            Err(error) => return Pending::failed(error),
+        };
+        let command = Command::Save { key, value, expect, unix_milliseconds: unix_milliseconds() };
+        self.begin(command, |outcome| match outcome {
+            Outcome::Saved(receipt) => Some(receipt),
+            _ => None,
+        })
+    }
+
+    fn checked(&self, value: &[u8]) -> Result<Bytes, Error> {
+        let (size, limit) = (value.len(), self.inner.value_bytes);
+        if size > limit {
+            return Err(Error::TooLarge { size, limit });
+        }
+        Ok(Bytes::copy_from_slice(value))
+    }
+
+    fn begin<T: Send + 'static>(
+        &self,
+        command: Command<Contact>,
+        extract: impl FnOnce(Outcome<Contact>) -> Option<T> + Send + 'static,
+    ) -> Pending<T> {
+        let (pending, resolver) = Pending::new();
+        let operation = OperationId(self.inner.operations.fetch_add(1, Ordering::Relaxed));
+        let completion = Box::new(Completion { resolver, extract });
+        match self.inner.commands.try_send(Start { operation, command, completion }) {
+            Ok(()) => pending.with_canceller(Canceller { control: self.inner.control.clone(), operation }),
+            Err(TrySendError::Full(start)) => {
+                start.completion.complete(Err(Error::Busy));
+                pending
+            }
+            // What was to be resolved is dropped here, which resolves it to `Stopped`.
+            Err(TrySendError::Disconnected(_)) => pending,
+        }
+    }
+}
+
+fn found(report: QueryReport) -> Option<Found> {
+    let found = report.found.filter(|found| !found.record.is_tombstone())?;
+    Some(Found {
+        key: report.key,
+        value: found.record.value.into(),
+        version: found.record.version,
+        held_here: found.held_here,
+        holders: found.holders,
+        effort: report.effort,
+    })
+}
+
+/// The user's clock, from which versions are made.
+fn unix_milliseconds() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+impl Inner {
+    fn stop(&self) {
+        // Those who stop it at the same time wait here until it has stopped, but a thread of the service, which the
+        // first one may be waiting for, must not.
+        if threads::is_ours() {
+            self.stopped.store(true, Ordering::Release);
+            self.control.send(Control::Stop).ok();
+            self.gateways.stop();
+            self.publisher.close();
+            return;
+        }
+        let mut manager = lock(&self.manager);
+        self.stopped.store(true, Ordering::Release);
+        // The manager has gone already if this fails.
+        self.control.send(Control::Stop).ok();
+        self.gateways.stop();
+        if let Some(manager) = manager.take() {
+            manager.join().ok();
+        }
+        self.publisher.close();
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+impl fmt::Debug for Inner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Inner").field("id", &self.id).field("stopped", &self.stopped).finish_non_exhaustive()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,372 @@
+//! The gateways of a service: started, watched, started again, and joined.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crossbeam::channel::{RecvTimeoutError, Sender, bounded};
+use kademlia_gateways::{FromGateway, Gateway, GatewayError, Link, LinkHost, Multiaddr};
+
+use super::events::{Event, Publisher};
+use super::manager::Control;
+use super::status::{GatewayState, GatewayStatus};
+use super::threads;
+
+/// Names a gateway of one service. No number is given twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct GatewayId(pub(super) u64);
+
+impl fmt::Display for GatewayId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "gateway {}", self.0)
+    }
+}
+
+/// Why a gateway was not registered.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RegisterCause {
+    /// The service has stopped.
+    #[error("the service has stopped")]
+    Stopped,
+    /// The gateway gave no outbox.
+    #[error("the gateway gives no outbox: {0}")]
+    Outbox(#[source] GatewayError),
+    /// Its thread could not be started.
+    #[error("the gateway's thread cannot be started: {0}")]
+    Thread(#[source] io::Error),
+}
+
+/// A gateway that was not registered, and why.
+pub struct RegisterError<G> {
+    cause: RegisterCause,
+    /// The mutex is never locked; it makes the error `Sync` whatever the gateway is.
+    gateway: Mutex<G>,
+}
+
+impl<G> RegisterError<G> {
+    fn new(cause: RegisterCause, gateway: G) -> Self {
+        RegisterError { cause, gateway: Mutex::new(gateway) }
+    }
+
+    /// Why it was not registered.
+    pub fn cause(&self) -> &RegisterCause {
+        &self.cause
+    }
+
+    /// The gateway, handed back.
+    pub fn into_gateway(self) -> G {
+        self.gateway.into_inner().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<G> fmt::Debug for RegisterError<G> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RegisterError").field("cause", &self.cause).finish_non_exhaustive()
+    }
+}
+
+impl<G> fmt::Display for RegisterError<G> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the gateway was not registered: {}", self.cause)
+    }
+}
+
+impl<G> std::error::Error for RegisterError<G> {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        std::error::Error::source(&self.cause)
+    }
+}
+
+/// Why a gateway was not removed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RemoveError {
+    /// The service has stopped, and its gateways with it.
+    #[error("the service has stopped, and its gateways with it")]
+    Stopped,
+    /// There is no such gateway, or it was removed already.
+    #[error("there is no {0}, or it was removed already")]
+    Unknown(GatewayId),
+}
+
+/// What the gateway's thread, the manager and the service know of a gateway together.
+#[derive(Debug)]
+pub(super) struct Facts {
+    pub(super) id: GatewayId,
+    pub(super) name: String,
+    addresses: Mutex<Vec<Multiaddr>>,
+    state: Mutex<GatewayState>,
+    pub(super) sent: AtomicU64,
+    pub(super) refused: AtomicU64,
+}
+
+impl Facts {
+    pub(super) fn new(id: GatewayId, name: String, addresses: Vec<Multiaddr>) -> Self {
+        Facts {
+            id,
+            name,
+            addresses: Mutex::new(addresses),
+            state: Mutex::new(GatewayState::Running),
+            sent: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+        }
+    }
+
+    pub(super) fn addresses(&self) -> Vec<Multiaddr> {
+        lock(&self.addresses).clone()
+    }
+
+    fn set_state(&self, state: GatewayState) {
+        *lock(&self.state) = state;
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// All gateways of a service.
+pub(super) struct Gateways {
+    last: AtomicU64,
+    /// `None` when the service has stopped.
+    entries: Mutex<Option<BTreeMap<GatewayId, Entry>>>,
+    control: Sender<Control>,
+    to_manager: Sender<FromGateway>,
+    publisher: Arc<Publisher>,
+}
+
+struct Entry {
+    facts: Arc<Facts>,
+    host: LinkHost,
+    thread: JoinHandle<()>,
+}
+
+impl Entry {
+    fn join(mut self) {
+        self.host.stop();
+        if !threads::is_ours() {
+            // What a gateway's thread panics over was said in an event.
+            self.thread.join().ok();
+        }
+    }
+}
+
+impl Gateways {
+    pub(super) fn new(control: Sender<Control>, to_manager: Sender<FromGateway>, publisher: Arc<Publisher>) -> Self {
+        let entries = Mutex::new(Some(BTreeMap::new()));
+        Gateways { last: AtomicU64::new(0), entries, control, to_manager, publisher }
+    }
+
+    /// Starts a gateway. It is in use when this returns.
+    pub(super) fn register<G: Gateway>(&self, mut gateway: G) -> Result<GatewayId, RegisterError<G>> {
+        let outbox = match gateway.outbox() {
+            Ok(outbox) => outbox,
+            Err(error) => return Err(RegisterError::new(RegisterCause::Outbox(error), gateway)),
+        };
+        let id = GatewayId(self.last.fetch_add(1, Ordering::Relaxed) + 1);
+        let facts = Arc::new(Facts::new(id, gateway.name(), gateway.addresses()));
+        // The thread waits for its gateway, so that nothing comes in before the manager knows it, and so that the
+        // gateway can be handed back as long as anything can go wrong.
+        let (feed, fed) = bounded::<G>(1);
+        let (link, host) = Link::new(id.0, self.to_manager.clone());
+        let (control, publisher) = (self.control.clone(), Arc::clone(&self.publisher));
+        let known = Arc::clone(&facts);
+        let thread = threads::spawn(&facts.name, move || {
+            if let Ok(gateway) = fed.recv() {
+                Runner { gateway: Box::new(gateway), link, facts: known, control, publisher }.run();
+            }
+        });
+        let thread = match thread {
+            Ok(thread) => thread,
+            Err(error) => return Err(RegisterError::new(RegisterCause::Thread(error), gateway)),
+        };
+        let entry = Entry { facts: Arc::clone(&facts), host, thread };
+        let mut refused = None;
+        match &mut *lock(&self.entries) {
+            Some(entries) => drop(entries.insert(id, entry)),
+            None => refused = Some(entry),
+        }
+        let opened = refused.is_none() && {
+            let opening = Arc::clone(&facts);
+            self.ask(|done| Control::Open { facts: opening, outbox, done })
+        };
+        if !opened {
+            drop(feed);
+            if let Some(entry) = refused.or_else(|| self.take(id)) {
+                entry.join();
+            }
+            return Err(RegisterError::new(RegisterCause::Stopped, gateway));
+        }
+        let addresses = facts.addresses();
+        self.publisher.publish(&Event::GatewayRegistered { gateway: id, name: facts.name.clone(), addresses });
+        // The thread waits for it, or has gone because the service stops.
+        feed.send(gateway).ok();
+        Ok(id)
+    }
+
+    /// Stops a gateway. Its addresses are free when this returns.
+    pub(super) fn remove(&self, id: GatewayId) -> Result<(), RemoveError> {
+        if lock(&self.entries).is_none() {
+            return Err(RemoveError::Stopped);
+        }
+        let entry = self.take(id).ok_or(RemoveError::Unknown(id))?;
+        self.ask(|done| Control::Close { gateway: id, forget: true, done });
+        entry.join();
+        self.publisher.publish(&Event::GatewayRemoved { gateway: id });
+        Ok(())
+    }
+
+    /// Stops all gateways, and all that will be registered later.
+    pub(super) fn stop(&self) {
+        let entries = lock(&self.entries).take().unwrap_or_default();
+        let entries: Vec<Entry> = entries
+            .into_values()
+            .map(|mut entry| {
+                entry.host.stop();
+                entry
+            })
+            .collect();
+        for entry in entries {
+            entry.join();
+        }
+    }
+
+    pub(super) fn statuses(&self) -> Vec<GatewayStatus> {
+        let entries = lock(&self.entries);
+        let entries = entries.iter().flat_map(BTreeMap::values);
+        entries
+            .map(|Entry { facts, host, .. }| GatewayStatus {
+                id: facts.id,
+                name: facts.name.clone(),
+                addresses: facts.addresses(),
+                state: lock(&facts.state).clone(),
+                sent: facts.sent.load(Ordering::Relaxed),
+                refused: facts.refused.load(Ordering::Relaxed),
+                link: host.counts(),
+            })
+            .collect()
+    }
+
+    pub(super) fn addresses(&self) -> Vec<Multiaddr> {
+        let entries = lock(&self.entries);
+        entries.iter().flat_map(BTreeMap::values).flat_map(|entry| entry.facts.addresses()).collect()
+    }
+
+    fn take(&self, id: GatewayId) -> Option<Entry> {
+        lock(&self.entries).as_mut()?.remove(&id)
+    }
+
+    fn ask(&self, question: impl FnOnce(Sender<()>) -> Control) -> bool {
+        ask(&self.control, question)
+    }
+}
+
+/// Tells the manager something and waits until it has done so; `false` if it has gone.
+fn ask(control: &Sender<Control>, question: impl FnOnce(Sender<()>) -> Control) -> bool {
+    let (done, answer) = bounded(1);
+    if control.send(question(done)).is_err() {
+        return false;
+    }
+    // Code of the user that the management thread calls cannot wait for it.
+    super::manager::is_this_thread() || answer.recv().is_ok()
+}
+
+/// The thread of one gateway.
+struct Runner {
+    gateway: Box<dyn Gateway>,
+    link: Link,
+    facts: Arc<Facts>,
+    control: Sender<Control>,
+    publisher: Arc<Publisher>,
+}
+
+impl Runner {
+    const SHORTEST_DELAY: Duration = Duration::from_millis(100);
+    const LONGEST_DELAY: Duration = Duration::from_secs(30);
+
+    fn run(mut self) {
+        let mut delay = Self::SHORTEST_DELAY;
+        loop {
+            let start = Instant::now();
+            let ended = guarded(|| self.gateway.run(&self.link));
+            if self.link.stopping() {
+                return;
+            }
+            let cause = match ended {
+                Ok(()) => return self.end(GatewayState::Ended),
+                Err(error) => error.to_string(),
+            };
+            if start.elapsed() >= Self::LONGEST_DELAY {
+                delay = Self::SHORTEST_DELAY;
+            }
+            self.fail(&cause);
+            match self.reopen(&mut delay) {
+                Reopened::Yes => {}
+                Reopened::Never => return self.end(GatewayState::Failed { cause }),
+                Reopened::Stopping => return,
+            }
+        }
+    }
+
+    fn fail(&self, cause: &str) {
+        let gateway = self.facts.id;
+        log::warn!("{gateway} ({}) has failed: {cause}", self.facts.name);
+        // The outbox may share the socket, which must be closed before it can be opened again.
+        ask(&self.control, |done| Control::Close { gateway, forget: false, done });
+        self.facts.set_state(GatewayState::Restarting { cause: cause.to_owned() });
+        self.publisher.publish(&Event::GatewayFailed { gateway, cause: cause.to_owned() });
+    }
+
+    fn reopen(&mut self, delay: &mut Duration) -> Reopened {
+        loop {
+            match self.link.stop_signal().recv_timeout(*delay) {
+                Err(RecvTimeoutError::Timeout) => {}
+                _ => return Reopened::Stopping,
+            }
+            *delay = (*delay * 2).min(Self::LONGEST_DELAY);
+            let reopened = guarded(|| {
+                self.gateway.reopen()?;
+                Ok((self.gateway.outbox()?, self.gateway.addresses()))
+            });
+            match reopened {
+                Ok((outbox, addresses)) => {
+                    *lock(&self.facts.addresses) = addresses;
+                    let facts = Arc::clone(&self.facts);
+                    if !ask(&self.control, |done| Control::Open { facts, outbox, done }) {
+                        return Reopened::Stopping;
+                    }
+                    self.facts.set_state(GatewayState::Running);
+                    self.publisher.publish(&Event::GatewayRestarted { gateway: self.facts.id });
+                    return Reopened::Yes;
+                }
+                Err(GatewayError::NotReopenable) => return Reopened::Never,
+                Err(error) => log::debug!("{} cannot be reopened yet: {error}", self.facts.id),
+            }
+        }
+    }
+
+    fn end(self, state: GatewayState) {
+        let Runner { gateway, facts, control, publisher, .. } = self;
+        ask(&control, |done| Control::Close { gateway: facts.id, forget: true, done });
+        // Foreign code again, which must not keep the others from learning of the end.
+        threads::calmly(|| drop(gateway)).ok();
+        facts.set_state(state);
+        publisher.publish(&Event::GatewayEnded { gateway: facts.id });
+    }
+}
+
+enum Reopened {
+    Yes,
+    Never,
+    Stopping,
+}
+
+/// Calls a gateway; its panic is an error like any other.
+fn guarded<T>(call: impl FnOnce() -> Result<T, GatewayError>) -> Result<T, GatewayError> {
+    threads::calmly(call).unwrap_or_else(|panic| Err(GatewayError::Failed(panic)))
+}

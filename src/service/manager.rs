@@ -1,0 +1,241 @@
+//! The management thread: feeds the core with what happens, and does what the core wants done.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use crossbeam::channel::{Receiver, Sender, at, never, select};
+use kademlia_gateways::{Body, Contact, FromGateway, Inbound, Outbox};
+
+use super::Error;
+use super::events::{Event, Publisher};
+use super::host::{Facts, GatewayId};
+use super::pending::Complete;
+use super::router::Router;
+use super::status::Snapshot;
+use crate::core::{Command, Input, Node, OperationId, Outcome, Output, Time};
+
+/// An operation that the user wants.
+pub(super) struct Start {
+    pub(super) operation: OperationId,
+    pub(super) command: Command<Contact>,
+    pub(super) completion: Box<dyn Complete>,
+}
+
+/// What the manager is told by its own service. Comes before all else.
+pub(super) enum Control {
+    /// The gateway can be sent to from now on.
+    Open { facts: Arc<Facts>, outbox: Box<dyn Outbox>, done: Sender<()> },
+    /// Drop the gateway's outbox.
+    Close { gateway: GatewayId, forget: bool, done: Sender<()> },
+    /// Nobody waits for the operation any more.
+    Cancel(OperationId),
+    /// Answer every open operation, and return.
+    Stop,
+}
+
+/// What comes to the manager, by kind.
+pub(super) struct Inputs {
+    pub(super) control: Receiver<Control>,
+    pub(super) commands: Receiver<Start>,
+    pub(super) inbound: Receiver<FromGateway>,
+}
+
+/// What one turn takes at most from each channel, so that all of them, and the timers, come to their turn.
+const COMMANDS_A_TURN: usize = 64;
+const MESSAGES_A_TURN: usize = 256;
+
+thread_local! {
+    static IS_MANAGER: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+}
+
+/// Whether this is a management thread, on which nobody can wait for one.
+pub(super) fn is_this_thread() -> bool {
+    IS_MANAGER.get()
+}
+
+/// How an operation ended.
+type Ended = Result<Outcome<Contact>, Error>;
+
+/// The state of the management thread.
+pub(super) struct Manager {
+    node: Node<Contact>,
+    router: Router,
+    start: Instant,
+    open: HashMap<OperationId, Box<dyn Complete>>,
+    outputs: Vec<Output<Contact>>,
+    finished: Vec<(Box<dyn Complete>, Ended)>,
+    publisher: Arc<Publisher>,
+    snapshot: Arc<Mutex<Snapshot>>,
+}
+
+impl Manager {
+    pub(super) fn new(
+        node: Node<Contact>,
+        router: Router,
+        start: Instant,
+        publisher: Arc<Publisher>,
+        snapshot: Arc<Mutex<Snapshot>>,
+    ) -> Self {
+        let (open, outputs, finished) = (HashMap::new(), Vec::new(), Vec::new());
+        Manager { node, router, start, open, outputs, finished, publisher, snapshot }
+    }
+
+    /// Works until it is told to stop. What is open then is answered when `self` and `inputs` are dropped.
+    pub(super) fn run(mut self, inputs: &Inputs) {
+        IS_MANAGER.set(true);
+        let Inputs { control, commands, inbound } = inputs;
+        loop {
+            let timer = match self.node.next_wake() {
+                Some(wake) => self.start.checked_add(wake.since(Time::ZERO)).map_or_else(never, at),
+                None => never(),
+            };
+            let (mut message, mut command, mut delivery) = (None, None, None);
+            select! {
+                recv(control) -> received => message = Some(received.unwrap_or(Control::Stop)),
+                recv(commands) -> received => match received {
+                    Ok(start) => command = Some(start),
+                    Err(_) => return,
+                },
+                recv(inbound) -> received => match received {
+                    Ok(received) => delivery = Some(received),
+                    Err(_) => return,
+                },
+                recv(timer) -> _ => {}
+            }
+            for message in message.into_iter().chain(control.try_iter()) {
+                if !self.control(message) {
+                    return;
+                }
+            }
+            for start in command.into_iter().chain(commands.try_iter()).take(COMMANDS_A_TURN) {
+                self.begin(start);
+            }
+            let mut messages = 0;
+            for received in delivery.into_iter().chain(inbound.try_iter()) {
+                messages += self.receive(received);
+                if messages >= MESSAGES_A_TURN {
+                    break;
+                }
+            }
+            if self.node.next_wake().is_some_and(|wake| wake <= self.now()) {
+                self.feed(Input::Tick);
+            }
+            self.report();
+        }
+    }
+
+    fn now(&self) -> Time {
+        Time::ZERO + self.start.elapsed()
+    }
+
+    /// Whether to go on.
+    fn control(&mut self, message: Control) -> bool {
+        match message {
+            Control::Open { facts, outbox, done } => {
+                self.router.open(facts, outbox);
+                done.send(()).ok();
+            }
+            Control::Close { gateway, forget, done } => {
+                self.router.close(gateway, forget);
+                done.send(()).ok();
+            }
+            Control::Cancel(operation) => {
+                if self.open.contains_key(&operation) {
+                    self.feed(Input::Cancel { operation });
+                }
+            }
+            Control::Stop => return false,
+        }
+        true
+    }
+
+    fn begin(&mut self, start: Start) {
+        let Start { operation, command, completion } = start;
+        if !completion.is_cancelled() {
+            self.open.insert(operation, completion);
+            self.feed(Input::Start { operation, command });
+        }
+    }
+
+    /// How many messages that was.
+    fn receive(&mut self, received: FromGateway) -> usize {
+        match received {
+            FromGateway::Delivery(mut delivery) => {
+                let gateway = GatewayId(delivery.gateway());
+                let messages = delivery.take();
+                let amount = messages.len();
+                for message in messages {
+                    self.receive_one(gateway, message);
+                }
+                amount
+            }
+            FromGateway::Unsent { tag, reason, .. } => {
+                self.feed(Input::Unsent { tag, reason });
+                1
+            }
+        }
+    }
+
+    fn receive_one(&mut self, gateway: GatewayId, inbound: Inbound) {
+        let now = self.now();
+        if let Some((from, path, message)) = self.router.receive(now, gateway, inbound) {
+            self.feed(Input::Message { from, path, message });
+        }
+    }
+
+    /// Gives the core an input and does what follows, until nothing follows any more.
+    fn feed(&mut self, input: Input<Contact>) {
+        let mut inputs = VecDeque::from([input]);
+        while let Some(input) = inputs.pop_front() {
+            let now = self.now();
+            self.node.handle(now, input, &mut self.outputs);
+            let mut outputs = std::mem::take(&mut self.outputs);
+            for output in outputs.drain(..) {
+                match output {
+                    Output::Send { to, path, message } => {
+                        let (tag, is_request) = (message.tag, matches!(message.body, Body::Request(_)));
+                        // The tag of an answer is another node's, and none of the core's.
+                        match self.router.send(&to, path, message) {
+                            Err(reason) if is_request => inputs.push_back(Input::Unsent { tag, reason }),
+                            _ => {}
+                        }
+                    }
+                    Output::Done { operation, result } => self.finish(operation, result),
+                    Output::Event(event) => self.publisher.publish(&Event::Node(event)),
+                }
+            }
+            self.outputs = outputs;
+        }
+    }
+
+    fn finish(&mut self, operation: OperationId, result: Ended) {
+        if let Ok(Outcome::Queried(report)) = &result
+            && report.found.is_none()
+        {
+            self.publisher.publish(&Event::NotFound { key: report.key, asked: report.effort.asked });
+        }
+        if let Some(completion) = self.open.remove(&operation) {
+            self.finished.push((completion, result));
+        }
+    }
+
+    /// Shows the state to the outside, then tells who waited: who then looks at the state sees what was done.
+    fn report(&mut self) {
+        let snapshot = Snapshot {
+            known_peers: self.node.contact_count(),
+            records: self.node.record_count(),
+            record_bytes: self.node.record_bytes(),
+            published: self.node.published_count(),
+            requests_in_flight: self.node.requests_in_flight(),
+            operations: self.open.len(),
+            relayed: self.router.relayed(),
+            dropped: self.router.dropped().clone(),
+            counters: self.node.counters().clone(),
+        };
+        *self.snapshot.lock().unwrap_or_else(PoisonError::into_inner) = snapshot;
+        for (completion, result) in self.finished.drain(..) {
+            completion.complete(result);
+        }
+    }
+}

@@ -1,0 +1,37 @@
+//! The service: one node of one network, on threads of its own.
+//!
+//! [`DHTService`] is what a program embeds. Behind it, the management thread drives [`core::Node`](crate::core::Node)
+//! and each gateway runs on a thread of its own. Every call returns at once; what takes time is a [`Pending`].
+
+mod config;
+mod events;
+mod handle;
+mod hasher;
+mod host;
+mod manager;
+mod pending;
+mod router;
+mod status;
+mod threads;
+
+use kademlia_gateways::Contact;
+
+pub use config::{Config, ConfigError, RelayMode, RelayPolicy, network_named};
+pub use events::{Event, Events, EventsError};
+pub use handle::{DHTService, Found, StartError};
+pub use hasher::{KeyHasher, Sha1Hasher, Sha256Hasher};
+pub use host::{GatewayId, RegisterCause, RegisterError, RemoveError};
+pub use pending::Pending;
+pub use status::{GatewayState, GatewayStatus, Status};
+
+/// How an operation failed.
+pub type Error = crate::core::OperationError<Contact>;
+
+/// Who has a record now: what [`DHTService::save`] gives.
+pub type Receipt = crate::core::Receipt<Contact>;
+
+/// What a query found and what it took: what [`DHTService::query_report`] gives.
+pub type QueryReport = crate::core::QueryReport<Contact>;
+
+/// What one node answered: what [`DHTService::find_value`] gives.
+pub type ValueReply = crate::core::ValueReply<Contact>;

@@ -1,0 +1,129 @@
+//! How many messages of one source are relayed.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use kademlia_gateways::{Multiaddr, address};
+
+use crate::core::Time;
+
+/// A token bucket for each source, in bounded memory.
+///
+/// A bucket that nobody drew from for as long as it takes to fill is full, as a new one is. So there are two
+/// generations of that length, and the older one is forgotten.
+#[derive(Debug)]
+pub(super) struct Limiter {
+    rate: f64,
+    burst: f64,
+    generation: Duration,
+    began: Time,
+    current: HashMap<Source, Bucket>,
+    previous: HashMap<Source, Bucket>,
+}
+
+/// What one limit is for: a host if it is known, so that changing the port buys nothing. On this host, where all have
+/// one IP, it is the address.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Source {
+    Ip(std::net::IpAddr),
+    Address(Multiaddr),
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Bucket {
+    left: f64,
+    at: Time,
+}
+
+impl Limiter {
+    const SOURCES: usize = 4096;
+
+    pub(super) fn new(rate: u32, burst: u32) -> Self {
+        let (rate, burst) = (f64::from(rate), f64::from(burst));
+        Limiter {
+            rate,
+            burst,
+            generation: Duration::from_secs_f64(burst / rate),
+            began: Time::ZERO,
+            current: HashMap::new(),
+            previous: HashMap::new(),
+        }
+    }
+
+    /// Whether one more message from this direct address may pass, which counts as passed then.
+    pub(super) fn allow(&mut self, now: Time, from: &Multiaddr) -> bool {
+        if now.since(self.began) >= self.generation {
+            let stale = now.since(self.began) >= self.generation * 2;
+            self.previous = std::mem::take(&mut self.current);
+            if stale {
+                self.previous.clear();
+            }
+            self.began = now;
+        }
+        let source = match address::ip(from) {
+            Some(ip) if !ip.is_loopback() => Source::Ip(ip),
+            _ => Source::Address(from.clone()),
+        };
+        let full = Bucket { left: self.burst, at: now };
+        let known = self.current.get(&source).copied();
+        if known.is_none() && self.current.len() >= Self::SOURCES {
+            return false;
+        }
+        let mut bucket = known.or_else(|| self.previous.get(&source).copied()).unwrap_or(full);
+        bucket.left = (bucket.left + now.since(bucket.at).as_secs_f64() * self.rate).min(self.burst);
+        bucket.at = now;
+        let allowed = bucket.left >= 1.0;
+        if allowed {
+            bucket.left -= 1.0;
+        }
+        self.current.insert(source, bucket);
+        allowed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(milliseconds: u64) -> Time {
+        Time::from_micros(milliseconds * 1000)
+    }
+
+    fn allowed(limiter: &mut Limiter, now: Time, from: &str, tries: usize) -> usize {
+        let from = from.parse().unwrap();
+        (0..tries).filter(|_| limiter.allow(now, &from)).count()
+    }
+
+    #[test]
+    fn a_burst_then_the_rate() {
+        let mut limiter = Limiter::new(10, 20);
+        assert_eq!(allowed(&mut limiter, at(0), "/memory/1", 100), 20);
+        assert_eq!(allowed(&mut limiter, at(500), "/memory/1", 100), 5);
+        for second in 1..20 {
+            let now = at(500 + second * 1000);
+            assert_eq!(allowed(&mut limiter, now, "/memory/1", 100), 10, "second {second}");
+        }
+        assert_eq!(allowed(&mut limiter, at(60_000), "/memory/1", 100), 20);
+    }
+
+    #[test]
+    fn a_host_is_one_source_whatever_its_port() {
+        let mut limiter = Limiter::new(1, 3);
+        assert_eq!(allowed(&mut limiter, at(0), "/ip4/1.2.3.4/udp/1", 2), 2);
+        assert_eq!(allowed(&mut limiter, at(0), "/ip4/1.2.3.4/tcp/2", 2), 1);
+        assert_eq!(allowed(&mut limiter, at(0), "/ip4/1.2.3.5/udp/1", 2), 2);
+        assert_eq!(allowed(&mut limiter, at(0), "/ip4/127.0.0.1/udp/1", 3), 3);
+        assert_eq!(allowed(&mut limiter, at(0), "/ip4/127.0.0.1/udp/2", 3), 3);
+    }
+
+    #[test]
+    fn memory_is_bounded() {
+        let mut limiter = Limiter::new(1, 1);
+        let sources = |limiter: &mut Limiter, now, from: std::ops::Range<usize>| {
+            from.filter(|n| limiter.allow(now, &format!("/memory/{n}").parse().unwrap())).count()
+        };
+        assert_eq!(sources(&mut limiter, at(0), 0..Limiter::SOURCES + 10), Limiter::SOURCES);
+        assert_eq!(sources(&mut limiter, at(1000), 10_000..10_010), 10);
+        assert!(limiter.current.len() + limiter.previous.len() <= 2 * Limiter::SOURCES);
+    }
+}

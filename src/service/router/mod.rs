@@ -1,0 +1,294 @@
+//! From addresses to gateways, and on to others: the router.
+//!
+//! The core knows addresses only. Some of them are circuits, `<relay>/p2p-circuit/<destination>`; the router wraps
+//! what is sent to them and passes on what others sent through this node, without keeping anything about it: the way
+//! back is in the message. See [`chain`] for how the addresses that others tell of become ways from here.
+
+mod chain;
+mod limiter;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use kademlia_gateways::{
+    Body, Circuit, Envelope, Found, Inbound, MAX_ADDRESSES, Message, Multiaddr, Outbound, Outbox, Refusal, Reply,
+    ReplyPath, Unsent, UnsentReason, address,
+};
+
+use self::chain::{Localiser, has_repeated, sound};
+use self::limiter::Limiter;
+use super::config::{RelayMode, RelayPolicy};
+use super::host::{Facts, GatewayId};
+use crate::core::{Counters, Time};
+
+/// The most relays on one way.
+const MAX_RELAYS: usize = 3;
+
+/// Knows the gateways, and which of them a message takes.
+pub(super) struct Router {
+    ports: BTreeMap<GatewayId, Port>,
+    /// The listen addresses of all of them.
+    own: Vec<Multiaddr>,
+    mode: RelayMode,
+    client: bool,
+    limiter: Limiter,
+    arrival: Option<Arrival>,
+    arrivals: u64,
+    relayed: u64,
+    dropped: BTreeMap<&'static str, u64>,
+}
+
+/// One gateway, as seen from here.
+struct Port {
+    facts: Arc<Facts>,
+    addresses: Vec<Multiaddr>,
+    /// `None` while the gateway is down.
+    outbox: Option<Box<dyn Outbox>>,
+}
+
+/// How the message came in that the core works on. Its answer leaves in the same turn, so that one is remembered.
+struct Arrival {
+    number: ReplyPath,
+    gateway: GatewayId,
+    path: ReplyPath,
+}
+
+impl Port {
+    fn dials(&self, to: &Multiaddr) -> bool {
+        self.outbox.as_ref().is_some_and(|outbox| outbox.dials(to))
+    }
+
+    /// Sends a message; a record that is too large for this gateway becomes the refusal that says so.
+    fn send(&mut self, outbound: Outbound) -> Result<(), UnsentReason> {
+        let result = match self.try_send(outbound) {
+            Err(Unsent { outbound, reason: UnsentReason::TooLarge { limit } }) => {
+                let mut outbound = *outbound;
+                match &mut outbound.envelope.message_mut().body {
+                    Body::Reply(reply @ Reply::Found(Found { record: Some(_), .. })) => {
+                        *reply = Reply::Refused(Refusal::TooLarge { limit });
+                        self.try_send(outbound)
+                    }
+                    _ => Err(Unsent::new(outbound, UnsentReason::TooLarge { limit })),
+                }
+            }
+            result => result,
+        };
+        let counter = if result.is_ok() { &self.facts.sent } else { &self.facts.refused };
+        counter.fetch_add(1, Ordering::Relaxed);
+        result.map_err(|unsent| unsent.reason)
+    }
+
+    fn try_send(&mut self, outbound: Outbound) -> Result<(), Unsent> {
+        match &mut self.outbox {
+            Some(outbox) => outbox.send(outbound),
+            None => Err(Unsent::new(outbound, UnsentReason::Closed)),
+        }
+    }
+}
+
+impl Router {
+    pub(super) fn new(policy: RelayPolicy, client: bool) -> Self {
+        Router {
+            ports: BTreeMap::new(),
+            own: Vec::new(),
+            mode: policy.mode,
+            client,
+            limiter: Limiter::new(policy.rate, policy.burst),
+            arrival: None,
+            arrivals: 0,
+            relayed: 0,
+            dropped: BTreeMap::new(),
+        }
+    }
+
+    /// Messages passed on between others.
+    pub(super) fn relayed(&self) -> u64 {
+        self.relayed
+    }
+
+    /// Messages and contacts dropped, by cause.
+    pub(super) fn dropped(&self) -> &BTreeMap<&'static str, u64> {
+        &self.dropped
+    }
+
+    /// Sends by this gateway from now on.
+    pub(super) fn open(&mut self, facts: Arc<Facts>, outbox: Box<dyn Outbox>) {
+        let addresses = facts.addresses();
+        self.ports.insert(facts.id, Port { facts, addresses, outbox: Some(outbox) });
+        self.note_own();
+    }
+
+    /// Drops the gateway's outbox, and unless it will be opened again, all that is known of it.
+    pub(super) fn close(&mut self, gateway: GatewayId, forget: bool) {
+        if forget {
+            self.ports.remove(&gateway);
+            self.note_own();
+        } else if let Some(port) = self.ports.get_mut(&gateway) {
+            port.outbox = None;
+        }
+    }
+
+    fn note_own(&mut self) {
+        self.own = self.ports.values().flat_map(|port| port.addresses.iter().cloned()).collect();
+    }
+
+    /// Sends a message of this node. `path` is what came from [`receive`](Router::receive), for the answer.
+    ///
+    /// # Errors
+    ///
+    /// Why it was certainly not sent.
+    pub(super) fn send(
+        &mut self,
+        to: &Multiaddr,
+        path: Option<ReplyPath>,
+        mut message: Message,
+    ) -> Result<(), UnsentReason> {
+        let (head, rest) = address::split_first(to);
+        let arrival = self.arrival.as_ref().filter(|arrival| path == Some(arrival.number));
+        let back = arrival.map(|arrival| (arrival.gateway, arrival.path));
+        let back = back.filter(|(gateway, _)| self.ports.get(gateway).is_some_and(|port| port.outbox.is_some()));
+        let (gateway, path) = match back {
+            Some((gateway, path)) => (gateway, Some(path)),
+            None => (self.route(&head).ok_or_else(|| self.why_not())?, None),
+        };
+        if matches!(message.body, Body::Reply(_)) && message.sender.is_some() {
+            message.also = self.other_addresses(gateway);
+        }
+        let envelope = match rest {
+            Some(rest) => Envelope::Relayed(Box::new(Circuit { to: Some(rest), from: None, message })),
+            None => Envelope::Direct(message),
+        };
+        let port = self.ports.get_mut(&gateway).ok_or(UnsentReason::Closed)?;
+        port.send(Outbound { to: head, path, envelope })
+    }
+
+    /// The gateway that dials a direct address: of several the one that was registered first.
+    fn route(&self, to: &Multiaddr) -> Option<GatewayId> {
+        self.ports.iter().find(|(_, port)| port.dials(to)).map(|(gateway, _)| *gateway)
+    }
+
+    /// Why no gateway dials an address: a gateway that is down cannot be asked whether it would.
+    fn why_not(&self) -> UnsentReason {
+        if self.ports.values().any(|port| port.outbox.is_none()) {
+            UnsentReason::Closed
+        } else {
+            UnsentReason::NotDialable
+        }
+    }
+
+    fn other_addresses(&self, than: GatewayId) -> Vec<Multiaddr> {
+        let others = self.ports.iter().filter(|(gateway, _)| **gateway != than);
+        others.flat_map(|(_, port)| port.addresses.iter().cloned()).take(MAX_ADDRESSES - 1).collect()
+    }
+
+    /// Takes what came in. What is for this node comes back: the address that its sender is reached at, the path for
+    /// an answer, and the message, with its addresses as seen from here.
+    pub(super) fn receive(
+        &mut self,
+        now: Time,
+        gateway: GatewayId,
+        inbound: Inbound,
+    ) -> Option<(Multiaddr, ReplyPath, Message)> {
+        let Inbound { from, path, envelope } = inbound;
+        let (source, message) = match envelope {
+            Envelope::Direct(message) => (from.clone(), message),
+            Envelope::Relayed(circuit) => match *circuit {
+                Circuit { to: None, from: Some(back), message } if sound(&back) => {
+                    (address::through(&from, &back), message)
+                }
+                Circuit { to: Some(to), from: back, message } if sound(&to) && back.iter().all(sound) => {
+                    match self.relay(now, &from, &to, back, message) {
+                        Ok(()) => self.relayed += 1,
+                        Err(cause) => self.drop(cause),
+                    }
+                    return None;
+                }
+                _ => {
+                    self.drop("malformed circuit");
+                    return None;
+                }
+            },
+        };
+        if !sound(&source) {
+            self.drop("malformed source");
+            return None;
+        }
+        let message = self.accept(gateway, &from, &source, message)?;
+        self.arrivals += 1;
+        let number = ReplyPath(self.arrivals);
+        self.arrival = Some(Arrival { number, gateway, path });
+        Some((source, number, message))
+    }
+
+    /// Makes a message from `source`, whose first relay (if any) is `head`, one that the core can use.
+    fn accept(
+        &mut self,
+        gateway: GatewayId,
+        head: &Multiaddr,
+        source: &Multiaddr,
+        mut message: Message,
+    ) -> Option<Message> {
+        if !matches!(message.body, Body::Reply(_)) {
+            message.also.clear();
+            return Some(message);
+        }
+        // A reply comes by the gateway that the request left by, or it is forged.
+        if self.route(head) != Some(gateway) {
+            self.drop("reply by another gateway");
+            return None;
+        }
+        let dials = |to: &Multiaddr| self.route(to).is_some();
+        let lost = Localiser::new(&dials, &self.own, source).reply(&mut message);
+        if lost > 0 {
+            *self.dropped.entry("contact out of reach").or_default() += lost as u64;
+        }
+        Some(message)
+    }
+
+    /// Passes on a message between two others.
+    fn relay(
+        &mut self,
+        now: Time,
+        from: &Multiaddr,
+        to: &Multiaddr,
+        back: Option<Multiaddr>,
+        message: Message,
+    ) -> Result<(), &'static str> {
+        if !self.relays() {
+            return Err("relaying is off");
+        }
+        if !self.limiter.allow(now, from) {
+            return Err("relaying is limited");
+        }
+        let back = back.map_or_else(|| from.clone(), |back| address::through(from, &back));
+        let way = [address::segments(&back), address::segments(to)].concat();
+        // This node stands between the two parts; the first and the last segment are no relays.
+        if way.len() - 1 > MAX_RELAYS {
+            return Err("too many relays");
+        }
+        if has_repeated(&way) || way.iter().any(|segment| self.own.contains(segment)) {
+            return Err("relay loop");
+        }
+        let (head, rest) = address::split_first(to);
+        let port = self.ports.values_mut().find(|port| port.dials(&head)).ok_or("relay cannot dial")?;
+        let envelope = Envelope::Relayed(Box::new(Circuit { to: rest, from: Some(back), message }));
+        port.send(Outbound { to: head, path: None, envelope }).map_err(|_| "relay cannot send")
+    }
+
+    /// Whether this node passes messages on.
+    fn relays(&self) -> bool {
+        match self.mode {
+            RelayMode::Off => false,
+            RelayMode::On => true,
+            RelayMode::Auto => !self.client && self.ports.len() >= 2,
+        }
+    }
+
+    fn drop(&mut self, cause: &'static str) {
+        Counters::add(&mut self.dropped, cause);
+    }
+}
+
+#[cfg(test)]
+mod tests;
