@@ -1,1 +1,354 @@
+use std::sync::Mutex;
 
+use kademlia_gateways::{Contact, Id, Multiaddr, NetworkId, Record, Request, SizeLimits, Tag, Token, Version};
+use proptest::prelude::*;
+
+use super::*;
+
+fn parse(text: &str) -> Multiaddr {
+    text.parse().unwrap()
+}
+
+fn message(body: Body) -> Message {
+    Message { network: NetworkId(0), tag: Tag(7), sender: Some(Id::ZERO), also: Vec::new(), body }
+}
+
+fn ping() -> Message {
+    message(Body::Request(Request::Ping))
+}
+
+fn pong() -> Message {
+    message(Body::Reply(Reply::Pong))
+}
+
+fn found(value: &'static [u8], contacts: Vec<Contact>) -> Message {
+    let record = Record::plain(value, Version(1), std::time::Duration::from_secs(60));
+    message(Body::Reply(Reply::Found(Found { record: Some(record), held: None, contacts, token: Token(0) })))
+}
+
+type Sent = Arc<Mutex<Vec<Outbound>>>;
+
+/// Dials what has the transport of its own address, and keeps what it is given.
+struct Fake {
+    kind: Vec<&'static str>,
+    largest: usize,
+    sent: Sent,
+}
+
+impl Outbox for Fake {
+    fn dials(&self, address: &Multiaddr) -> bool {
+        address::transport(address) == self.kind
+    }
+
+    fn limits(&self) -> SizeLimits {
+        SizeLimits { preferred: self.largest, largest: self.largest }
+    }
+
+    fn send(&mut self, outbound: Outbound) -> Result<(), Unsent> {
+        match &outbound.envelope.message().body {
+            Body::Reply(Reply::Found(Found { record: Some(record), .. })) if record.value.len() > self.largest => {
+                Err(Unsent::new(outbound, UnsentReason::TooLarge { limit: self.largest as u32 }))
+            }
+            _ => {
+                self.sent.lock().unwrap().push(outbound);
+                Ok(())
+            }
+        }
+    }
+}
+
+/// A node: a router, and what it sent by each gateway.
+struct Node {
+    router: Router,
+    gateways: Vec<(GatewayId, Multiaddr, Sent)>,
+}
+
+const NOW: Time = Time::ZERO;
+
+impl Node {
+    fn new(addresses: &[&str]) -> Self {
+        Node::with(addresses, RelayMode::On, false)
+    }
+
+    fn with(addresses: &[&str], mode: RelayMode, client: bool) -> Self {
+        let router = Router::new(RelayPolicy { mode, rate: 10, burst: 10 }, client);
+        let mut node = Node { router, gateways: Vec::new() };
+        for address in addresses {
+            node.open(parse(address), 1000);
+        }
+        node
+    }
+
+    fn open(&mut self, address: Multiaddr, largest: usize) {
+        let id = GatewayId(self.gateways.len() as u64 + 1);
+        let sent = Sent::default();
+        let fake = Fake { kind: address::transport(&address), largest, sent: Arc::clone(&sent) };
+        let facts = Arc::new(Facts::new(id, "fake".to_owned(), vec![address.clone()]));
+        self.router.open(facts, Box::new(fake));
+        self.gateways.push((id, address, sent));
+    }
+
+    fn receive(&mut self, gateway: usize, from: &str, envelope: Envelope) -> Option<(Multiaddr, ReplyPath, Message)> {
+        let inbound = Inbound { from: parse(from), path: ReplyPath(99), envelope };
+        self.router.receive(NOW, self.gateways[gateway].0, inbound)
+    }
+
+    fn sent(&self, gateway: usize) -> Vec<Outbound> {
+        std::mem::take(&mut *self.gateways[gateway].2.lock().unwrap())
+    }
+
+    fn dropped(&self, cause: &str) -> u64 {
+        self.router.dropped().get(cause).copied().unwrap_or(0)
+    }
+}
+
+fn relayed(to: Option<&str>, from: Option<&str>, message: Message) -> Envelope {
+    Envelope::Relayed(Box::new(Circuit { to: to.map(parse), from: from.map(parse), message }))
+}
+
+/// Carries everything on until nothing moves any more. Gives what arrived at each node.
+fn carry(nodes: &mut [Node]) -> Vec<(usize, Multiaddr, ReplyPath, Message)> {
+    let mut arrived = Vec::new();
+    loop {
+        let mut moved = Vec::new();
+        for node in nodes.iter() {
+            for (_, address, sent) in &node.gateways {
+                let sent = std::mem::take(&mut *sent.lock().unwrap());
+                moved.extend(sent.into_iter().map(|outbound| (address.clone(), outbound)));
+            }
+        }
+        if moved.is_empty() {
+            return arrived;
+        }
+        for (from, Outbound { to, envelope, .. }) in moved {
+            let Some((index, gateway)) = nodes.iter().enumerate().find_map(|(index, node)| {
+                let gateway = node.gateways.iter().find(|(_, address, _)| *address == to)?;
+                Some((index, gateway.0))
+            }) else {
+                continue;
+            };
+            let inbound = Inbound::new(from, envelope);
+            if let Some((from, path, message)) = nodes[index].router.receive(NOW, gateway, inbound) {
+                arrived.push((index, from, path, message));
+            }
+        }
+    }
+}
+
+#[test]
+fn the_first_gateway_that_dials_an_address_does() {
+    let mut node = Node::new(&["/ip4/1.1.1.1/tcp/1", "/ip4/1.1.1.1/udp/1", "/ip4/1.1.1.1/udp/2"]);
+    node.router.send(&parse("/ip4/2.2.2.2/udp/9"), None, ping()).unwrap();
+    assert_eq!((node.sent(0).len(), node.sent(1).len(), node.sent(2).len()), (0, 1, 0));
+    assert_eq!(node.router.send(&parse("/memory/1"), None, ping()), Err(UnsentReason::NotDialable));
+}
+
+#[test]
+fn a_gateway_that_is_down_is_not_used_but_known() {
+    let mut node = Node::new(&["/ip4/1.1.1.1/udp/1", "/ip4/1.1.1.1/udp/2"]);
+    let to = parse("/ip4/2.2.2.2/udp/9");
+    node.router.close(GatewayId(1), false);
+    node.router.send(&to, None, ping()).unwrap();
+    assert_eq!(node.sent(1).len(), 1);
+    node.router.close(GatewayId(2), true);
+    assert_eq!(node.router.send(&to, None, ping()), Err(UnsentReason::Closed));
+    node.router.close(GatewayId(1), true);
+    assert_eq!(node.router.send(&to, None, ping()), Err(UnsentReason::NotDialable));
+}
+
+#[test]
+fn an_answer_leaves_the_way_its_request_came_in() {
+    let mut node = Node::new(&["/ip4/1.1.1.1/udp/1", "/ip4/1.1.1.1/udp/2"]);
+    let (from, path, _) = node.receive(1, "/ip4/2.2.2.2/udp/9", Envelope::Direct(ping())).unwrap();
+    node.router.send(&from, Some(path), pong()).unwrap();
+    let sent = node.sent(1);
+    assert_eq!((sent[0].path, &sent[0].to), (Some(ReplyPath(99)), &from));
+    // Another message came in meanwhile, or the gateway has gone: any gateway that dials the address will do.
+    node.receive(0, "/ip4/2.2.2.3/udp/9", Envelope::Direct(ping())).unwrap();
+    node.router.send(&from, Some(path), pong()).unwrap();
+    assert_eq!(node.sent(0)[0].path, None);
+    let (from, path, _) = node.receive(1, "/ip4/2.2.2.2/udp/9", Envelope::Direct(ping())).unwrap();
+    node.router.close(GatewayId(2), true);
+    node.router.send(&from, Some(path), pong()).unwrap();
+    assert_eq!(node.sent(0).len(), 1);
+}
+
+#[test]
+fn a_reply_counts_only_by_the_gateway_of_its_request() {
+    let mut node = Node::new(&["/ip4/1.1.1.1/udp/1", "/ip4/1.1.1.1/tcp/1"]);
+    let from = "/ip4/2.2.2.2/udp/9";
+    assert!(node.receive(1, from, Envelope::Direct(pong())).is_none());
+    assert!(node.receive(1, from, relayed(None, Some("/memory/1"), pong())).is_none());
+    assert_eq!(node.dropped("reply by another gateway"), 2);
+    assert!(node.receive(0, from, Envelope::Direct(pong())).is_some());
+    assert!(node.receive(0, from, relayed(None, Some("/memory/1"), pong())).is_some());
+}
+
+#[test]
+fn answers_name_the_other_addresses_of_their_sender() {
+    let mut node = Node::new(&["/ip4/1.1.1.1/udp/1", "/ip4/1.1.1.1/tcp/1", "/unix/%2Fa"]);
+    let (from, path, _) = node.receive(0, "/ip4/2.2.2.2/udp/9", Envelope::Direct(ping())).unwrap();
+    node.router.send(&from, Some(path), pong()).unwrap();
+    assert_eq!(node.sent(0)[0].envelope.message().also, [parse("/ip4/1.1.1.1/tcp/1"), parse("/unix/%2Fa")]);
+    // A client has no addresses for others, and a question names none, whatever its sender says.
+    node.router.send(&from, None, Message { sender: None, ..pong() }).unwrap();
+    node.router.send(&from, None, ping()).unwrap();
+    assert!(node.sent(0).iter().all(|sent| sent.envelope.message().also.is_empty()));
+    let request = Message { also: vec![parse("/ip4/3.3.3.3/tcp/1")], ..ping() };
+    let (_, _, request) = node.receive(0, "/ip4/2.2.2.2/udp/9", Envelope::Direct(request)).unwrap();
+    assert!(request.also.is_empty());
+}
+
+#[test]
+fn a_record_that_does_not_fit_becomes_a_refusal() {
+    let mut node = Node::new(&["/ip4/1.1.1.1/tcp/1"]);
+    node.open(parse("/ip4/1.1.1.1/udp/1"), 3);
+    let refusal = Body::Reply(Reply::Refused(Refusal::TooLarge { limit: 3 }));
+    node.router.send(&parse("/ip4/2.2.2.2/udp/9"), None, found(b"large", vec![])).unwrap();
+    assert_eq!(node.sent(1)[0].envelope.message().body, refusal);
+    // The same for what it passes on.
+    let envelope = relayed(Some("/ip4/2.2.2.2/udp/9"), None, found(b"large", vec![]));
+    assert!(node.receive(0, "/ip4/3.3.3.3/tcp/1", envelope).is_none());
+    assert_eq!(node.sent(1)[0].envelope.message().body, refusal);
+    assert_eq!(node.router.relayed(), 1);
+}
+
+#[test]
+fn a_question_and_its_answer_pass_up_to_three_relays() {
+    let ways = [
+        "/ip4/1.0.0.1/udp/1/p2p-circuit/ip4/1.0.0.2/tcp/1",
+        "/ip4/1.0.0.1/udp/1/p2p-circuit/ip4/1.0.0.2/tcp/1/p2p-circuit/unix/%2Fc",
+        "/ip4/1.0.0.1/udp/1/p2p-circuit/ip4/1.0.0.2/tcp/1/p2p-circuit/unix/%2Fc/p2p-circuit/ip4/1.0.0.4/udp/1",
+    ];
+    for (index, way) in ways.into_iter().enumerate() {
+        let mut nodes = [
+            Node::new(&["/ip4/1.0.0.9/udp/1"]),
+            Node::new(&["/ip4/1.0.0.1/udp/1", "/ip4/1.0.0.1/tcp/1"]),
+            Node::new(&["/ip4/1.0.0.2/tcp/1", "/unix/%2Fb"]),
+            Node::new(&["/unix/%2Fc", "/ip4/1.0.0.3/udp/1"]),
+            Node::new(&["/ip4/1.0.0.4/udp/1"]),
+        ];
+        nodes[0].router.send(&parse(way), None, ping()).unwrap();
+        let arrived = carry(&mut nodes);
+        let [(at, from, path, request)] = arrived.as_slice() else { panic!("{arrived:?}") };
+        assert_eq!((*at, request), (index + 2, &ping()));
+        assert_eq!(address::relays(from), index + 1);
+        nodes[*at].router.send(from, Some(*path), Message { sender: None, ..pong() }).unwrap();
+        let arrived = carry(&mut nodes);
+        let [(0, from, _, reply)] = arrived.as_slice() else { panic!("{arrived:?}") };
+        assert_eq!(from, &parse(way), "the answer comes from where the question went");
+        assert_eq!(reply, &Message { sender: None, ..pong() });
+    }
+}
+
+#[test]
+fn no_more_than_three_relays_and_no_loops() {
+    let mut node = Node::new(&["/ip4/1.0.0.1/udp/1", "/ip4/1.0.0.1/tcp/1"]);
+    let two = "/memory/1/p2p-circuit/memory/2";
+    let next = "/ip4/1.0.0.2/tcp/1/p2p-circuit/memory/3";
+    assert!(node.receive(0, "/ip4/1.0.0.9/udp/1", relayed(Some(next), Some(two), ping())).is_none());
+    assert_eq!(node.dropped("too many relays"), 1);
+    for (to, from) in [
+        ("/ip4/1.0.0.9/udp/1", None),                               // back where it comes from
+        ("/ip4/1.0.0.2/tcp/1", Some("/ip4/1.0.0.2/tcp/1")),         // and to its start
+        ("/ip4/1.0.0.2/tcp/1/p2p-circuit/ip4/1.0.0.2/tcp/1", None), // twice in a row
+        ("/ip4/1.0.0.1/tcp/1", None),                               // to the relay itself
+        ("/ip4/1.0.0.2/tcp/1/p2p-circuit/ip4/1.0.0.1/tcp/1", None), // and back to it
+    ] {
+        assert!(node.receive(0, "/ip4/1.0.0.9/udp/1", relayed(Some(to), from, ping())).is_none());
+        assert!(node.sent(0).is_empty() && node.sent(1).is_empty(), "{to}");
+    }
+    assert_eq!(node.dropped("relay loop"), 5);
+    assert_eq!(node.router.relayed(), 0);
+}
+
+#[test]
+fn who_relays() {
+    let two = ["/ip4/1.0.0.1/udp/1", "/ip4/1.0.0.1/tcp/1"];
+    for (mode, client, gateways, relays) in [
+        (RelayMode::Off, false, 2, false),
+        (RelayMode::On, false, 1, true),
+        (RelayMode::Auto, false, 1, false),
+        (RelayMode::Auto, false, 2, true),
+        (RelayMode::Auto, true, 2, false),
+    ] {
+        let mut node = Node::with(&two[..gateways], mode, client);
+        node.receive(0, "/ip4/1.0.0.9/udp/1", relayed(Some("/ip4/1.0.0.8/udp/1"), None, ping()));
+        assert_eq!(node.router.relayed() == 1, relays, "{mode:?} {client} {gateways}");
+        assert_eq!(node.dropped("relaying is off") == 0, relays);
+    }
+}
+
+#[test]
+fn one_source_is_limited_and_others_are_not() {
+    let mut node = Node::new(&["/ip4/1.0.0.1/udp/1"]);
+    for _ in 0..15 {
+        node.receive(0, "/ip4/1.0.0.9/udp/1", relayed(Some("/ip4/1.0.0.7/udp/1"), None, ping()));
+    }
+    assert_eq!((node.router.relayed(), node.dropped("relaying is limited")), (10, 5));
+    node.receive(0, "/ip4/1.0.0.8/udp/1", relayed(Some("/ip4/1.0.0.7/udp/1"), None, ping()));
+    assert_eq!(node.router.relayed(), 11);
+}
+
+#[test]
+fn what_is_no_circuit_is_dropped() {
+    let mut node = Node::new(&["/ip4/1.0.0.1/udp/1"]);
+    let long = "/memory/1".to_owned() + &"/p2p-circuit/memory/1".repeat(4);
+    for envelope in [
+        relayed(None, None, ping()),
+        relayed(Some("/p2p-circuit"), None, ping()),
+        relayed(Some("/ip4/0.0.0.0/udp/1"), None, ping()),
+        relayed(Some(&long), None, ping()),
+        relayed(None, Some(&long), ping()),
+        relayed(None, Some("/memory/1/p2p-circuit"), ping()),
+    ] {
+        assert!(node.receive(0, "/ip4/1.0.0.9/udp/1", envelope).is_none());
+    }
+    assert_eq!(node.dropped("malformed circuit"), 6);
+    let three = "/memory/1/p2p-circuit/memory/2/p2p-circuit/memory/3/p2p-circuit/memory/4";
+    assert!(node.receive(0, "/ip4/1.0.0.9/udp/1", relayed(None, Some(three), ping())).is_none());
+    assert_eq!(node.dropped("malformed source"), 1);
+}
+
+#[test]
+fn contacts_in_answers_become_ways_from_here() {
+    let mut node = Node::new(&["/ip4/1.0.0.1/udp/1"]);
+    let contacts = ["/ip4/1.0.0.2/tcp/1", "/ip4/1.0.0.3/udp/1", "/ip4/1.0.0.1/udp/1"]
+        .map(|text| Contact::new(Id::ZERO, parse(text)))
+        .to_vec();
+    let envelope = Envelope::Direct(found(b"value", contacts));
+    let (_, _, message) = node.receive(0, "/ip4/1.0.0.9/udp/1", envelope).unwrap();
+    let Body::Reply(Reply::Found(found)) = message.body else { panic!() };
+    let addresses: Vec<_> = found.contacts.iter().map(|contact| contact.address().to_string()).collect();
+    assert_eq!(addresses, ["/ip4/1.0.0.9/udp/1/p2p-circuit/ip4/1.0.0.2/tcp/1", "/ip4/1.0.0.3/udp/1"]);
+    assert_eq!(node.dropped("contact out of reach"), 1);
+    assert!(found.record.is_some());
+}
+
+proptest! {
+    /// Whatever is asked of it, a relay sends at most one message for one, straight on and within the bounds.
+    #[test]
+    fn relaying_is_bounded(
+        to in "(/memory/[1-4]|/ip4/1.0.0.[1-4]/udp/1|/p2p-circuit){0,7}",
+        from in "(/memory/[1-4]|/ip4/1.0.0.[1-4]/udp/1|/p2p-circuit){0,7}",
+        reply: bool,
+    ) {
+        let mut node = Node::new(&["/ip4/1.0.0.1/udp/1", "/memory/1"]);
+        let address = |text: &str| if text.is_empty() { None } else { text.parse::<Multiaddr>().ok() };
+        let circuit = Circuit { to: address(&to), from: address(&from), message: if reply { pong() } else { ping() } };
+        let taken = node.receive(0, "/ip4/1.0.0.2/udp/1", Envelope::Relayed(Box::new(circuit)));
+        let sent = [node.sent(0), node.sent(1)].concat();
+        prop_assert_eq!(sent.len() as u64, node.router.relayed());
+        prop_assert!(sent.len() <= 1 && (taken.is_none() || sent.is_empty()));
+        for Outbound { to, envelope, .. } in sent {
+            prop_assert_eq!(address::relays(&to), 0);
+            let Envelope::Relayed(circuit) = envelope else { panic!() };
+            let from = circuit.from.unwrap();
+            let rest = circuit.to.map_or(0, |to| address::relays(&to) + 1);
+            prop_assert!(address::relays(&from) + 1 + rest <= MAX_RELAYS);
+        }
+        if let Some((from, ..)) = taken {
+            prop_assert!(address::relays(&from) <= MAX_RELAYS);
+        }
+    }
+}
