@@ -63,8 +63,12 @@ impl SizeLimits {
     pub const DATAGRAM: SizeLimits = SizeLimits { preferred: 1200, largest: 1452 };
 }
 
-fn format() -> Configuration<LittleEndian, Varint, Limit<MAX_MESSAGE_BYTES>> {
-    config::standard().with_limit::<MAX_MESSAGE_BYTES>()
+/// What decoding may claim to read. The decoder counts eight bytes for a number that takes one on the wire, so that the
+/// largest message of all counts for several times its size.
+const MAX_CLAIMED_BYTES: usize = 10 * MAX_MESSAGE_BYTES;
+
+fn format() -> Configuration<LittleEndian, Varint, Limit<MAX_CLAIMED_BYTES>> {
+    config::standard().with_limit::<MAX_CLAIMED_BYTES>()
 }
 
 /// Appends the encoding of `envelope` to `buffer`. On an error the buffer is as it was.
@@ -144,7 +148,7 @@ fn contacts_mut(envelope: &mut Envelope) -> Option<&mut Vec<crate::Contact>> {
 ///
 /// # Errors
 ///
-/// Whatever is wrong with it; there is no input that panics or allocates more than a message can hold.
+/// Whatever is wrong with it; there is no input that panics, or that takes memory without bounds.
 pub fn decode(bytes: &[u8]) -> Result<Envelope, DecodeError> {
     if bytes.len() > MAX_MESSAGE_BYTES {
         return Err(DecodeError::TooLarge(bytes.len()));

@@ -3,8 +3,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "it is a test")]
 
 use std::collections::VecDeque;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, RecvTimeoutError, unbounded};
 use kademlia_gateways::{
@@ -68,6 +70,8 @@ pub struct Node {
     unsent: VecDeque<(u64, UnsentReason)>,
     thread: Option<JoinHandle<Ended>>,
     finished: Receiver<()>,
+    /// The thread's folder in `/proc/self/task`, where there is such.
+    task: Option<PathBuf>,
 }
 
 impl Node {
@@ -81,15 +85,18 @@ impl Node {
         let addresses = gateway.addresses();
         let outbox = gateway.outbox().unwrap();
         let (done, finished) = unbounded();
+        let (tell_task, task) = unbounded();
         let run = move || {
+            tell_task.send(fs::read_link("/proc/thread-self").ok()).unwrap();
             let result = gateway.run(&link);
             drop(link);
             drop(done);
             (gateway, result)
         };
-        let thread = Some(thread::Builder::new().name(format!("gw-{}", fastrand())).spawn(run).unwrap());
+        let thread = Some(thread::spawn(run));
+        let task = task.recv().unwrap().map(|task| Path::new("/proc").join(task));
         let (arrived, unsent) = Default::default();
-        Node { addresses, outbox, events, host, arrived, unsent, thread, finished }
+        Node { addresses, outbox, events, host, arrived, unsent, thread, finished, task }
     }
 
     pub fn address(&self) -> Multiaddr {
@@ -145,9 +152,9 @@ impl Node {
 
     /// Waits until the counts are as they should be, which the test makes happen by sending.
     pub fn wait_for_counts(&self, what: &str, reached: impl Fn(LinkCounts) -> bool) {
-        let deadline = std::time::Instant::now() + DEADLINE;
+        let deadline = Instant::now() + DEADLINE;
         while !reached(self.host.counts()) {
-            assert!(std::time::Instant::now() < deadline, "{what}: {:?}", self.host.counts());
+            assert!(Instant::now() < deadline, "{what}: {:?}", self.host.counts());
             thread::yield_now();
         }
     }
@@ -160,17 +167,58 @@ impl Node {
         gateway
     }
 
+    /// Sends, and tries again where a queue is full.
+    pub fn send_patiently(&mut self, to: &Multiaddr, envelope: &Envelope) {
+        let deadline = Instant::now() + DEADLINE;
+        while let Err(unsent) = self.send(to, envelope.clone()) {
+            assert_eq!(unsent.reason, UnsentReason::QueueFull);
+            assert!(Instant::now() < deadline, "there is room again");
+            thread::yield_now();
+        }
+    }
+
+    /// Sends a message that cannot be sent, and gives the reason, told at once or later.
+    pub fn why_unsent(&mut self, to: &Multiaddr, envelope: Envelope) -> UnsentReason {
+        let tag = tag(&envelope);
+        match self.send(to, envelope) {
+            Err(unsent) => unsent.reason,
+            Ok(()) => {
+                let (unsent, reason) = self.next_unsent();
+                assert_eq!(unsent, tag);
+                reason
+            }
+        }
+    }
+
+    /// How often the gateway's thread went to sleep until now. (Each wake-up from idleness ends in one.)
+    pub fn sleeps(&self) -> Option<u64> {
+        let status = fs::read_to_string(self.task.as_ref()?.join("status")).ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"))?;
+        line.trim().parse().ok()
+    }
+
+    /// Waits for a while in which the gateway's thread does not wake up, which must come.
+    pub fn wait_for_idleness(&mut self, what: &str) {
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            let before = self.sleeps();
+            self.assert_quiet();
+            if self.sleeps() == before {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{what}: the idle gateway wakes up again and again");
+        }
+    }
+
     /// Waits for the gateway's return.
     pub fn join(&mut self) -> Ended {
+        self.try_join().unwrap()
+    }
+
+    /// Waits for the gateway's return or panic.
+    pub fn try_join(&mut self) -> thread::Result<Ended> {
         let ended = self.finished.recv_timeout(Duration::from_secs(2));
         assert_eq!(ended, Err(RecvTimeoutError::Disconnected), "the gateway returns at once");
-        self.thread.take().unwrap().join().unwrap()
+        self.thread.take().unwrap().join()
     }
-}
-
-/// Numbers for thread names.
-fn fastrand() -> u64 {
-    use std::sync::atomic::{AtomicU64, Ordering};
-    static NEXT: AtomicU64 = AtomicU64::new(0);
-    NEXT.fetch_add(1, Ordering::Relaxed)
 }
