@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crossbeam::channel::{Receiver, Sender, TrySendError, bounded, never, select};
@@ -17,8 +18,9 @@ const CAPACITY: usize = 1024;
 /// How many messages cross to the node at once.
 const BATCH: usize = 64;
 
-/// Where the search for a free number starts, so that small ones are left to those who ask for them.
-const FIRST_FREE: u64 = 49_152;
+/// The next number to try for one who takes any. Small numbers are left to those who ask for them, and a number that
+/// was given back is not given to the next one, whom messages to the last one would reach.
+static NEXT_FREE: AtomicU64 = AtomicU64::new(49_152);
 
 /// The inboxes of all that is bound in this process.
 static INBOXES: RwLock<BTreeMap<u64, Sender<Inbound>>> = RwLock::new(BTreeMap::new());
@@ -60,7 +62,12 @@ impl Binding {
     fn new(wanted: u64) -> io::Result<Self> {
         let mut inboxes = inboxes_mut();
         let number = match wanted {
-            0 => (FIRST_FREE..).find(|number| !inboxes.contains_key(number)).unwrap_or(0),
+            0 => loop {
+                let number = NEXT_FREE.fetch_add(1, Ordering::Relaxed);
+                if !inboxes.contains_key(&number) {
+                    break number;
+                }
+            },
             number => number,
         };
         if inboxes.contains_key(&number) {
