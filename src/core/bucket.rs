@@ -1,8 +1,14 @@
 //! One k-bucket: the contacts that share a given number of leading bits with the node's own id.
 
+use std::time::Duration;
+
 use kademlia_gateways::{Id, Peer};
 
 use super::time::Time;
+
+/// A contact that answered within this time is not asked again for the sake of a newcomer: each answer of a newcomer
+/// would otherwise cost a ping, which is itself a request that makes its receiver ask who sent it.
+const CHECK_GAP: Duration = Duration::from_secs(60);
 
 /// A contact in the routing table.
 #[derive(Debug, Clone)]
@@ -69,8 +75,8 @@ impl<P: Peer> Bucket<P> {
         }
         self.wait(entry, k);
         match self.entries.first() {
-            Some(oldest) => Change::Check(oldest.peer.clone()),
-            None => Change::Nothing,
+            Some(oldest) if oldest.last_seen + CHECK_GAP <= now => Change::Check(oldest.peer.clone()),
+            _ => Change::Nothing,
         }
     }
 
@@ -132,8 +138,11 @@ impl<P: Peer> Bucket<P> {
         Change::Dropped { dropped, replacement }
     }
 
-    /// Whether a contact that is not in the bucket would be given a place, or a place to wait.
-    pub(crate) fn has_room(&self, k: usize) -> bool {
+    /// Whether a contact that neither stands in the bucket nor waits would be given a place, or a place to wait.
+    pub(crate) fn has_room(&self, id: &Id, k: usize) -> bool {
+        if self.replacements.iter().any(|waiting| waiting.peer.id() == *id) {
+            return false;
+        }
         self.entries.len() < k || self.replacements.len() < k || self.entries.iter().any(|entry| entry.missed > 0)
     }
 

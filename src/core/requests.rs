@@ -7,8 +7,14 @@ use kademlia_gateways::{Id, Peer, Request, Tag};
 
 use super::time::Time;
 
-/// A request is sent at most this often before it counts as unanswered.
-const MAX_TRIES: u8 = 2;
+/// A request is sent at most this often before it counts as unanswered. A lookup has others to ask; what goes to one
+/// node only is tried once more.
+fn max_tries(purpose: &Purpose) -> u8 {
+    match purpose {
+        Purpose::Lookup(_) | Purpose::Probe | Purpose::Repair => 2,
+        Purpose::Write(_) | Purpose::Single(_) => 3,
+    }
+}
 
 /// What an answer is for.
 #[derive(Debug, Clone, PartialEq)]
@@ -155,7 +161,7 @@ impl<P: Peer> Requests<P> {
             if open.late {
                 continue;
             }
-            if open.tries < MAX_TRIES && now < end {
+            if open.tries < max_tries(&open.purpose) && now < end {
                 open.tries += 1;
                 open.deadline = (now + usual).min(end);
                 self.deadlines.insert((open.deadline, tag));

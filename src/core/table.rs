@@ -115,7 +115,7 @@ impl<P: Peer> Table<P> {
             None => true,
             Some(bucket) => match bucket.get(id) {
                 Some(entry) => entry.missed > 0 && entry.peer.address() != address,
-                None => bucket.has_room(self.k),
+                None => bucket.has_room(id, self.k),
             },
         }
     }
@@ -206,10 +206,12 @@ mod tests {
         let mut table = table(2);
         assert_eq!(table.answered(at(1), far(1)), Change::Added);
         assert_eq!(table.answered(at(2), far(2)), Change::Added);
-        assert_eq!(table.answered(at(3), far(3)), Change::Check(far(1)));
-        assert_eq!(table.answered(at(4), far(1)), Change::Nothing);
+        assert_eq!(table.answered(at(3), far(3)), Change::Nothing, "the oldest was heard of just now");
+        assert!(!table.wants(&far(3).id, &3), "it waits already");
+        assert_eq!(table.answered(at(70), far(3)), Change::Check(far(1)));
+        assert_eq!(table.answered(at(71), far(1)), Change::Nothing);
         assert!(table.get(&far(1).id).is_some() && table.get(&far(3).id).is_none());
-        assert_eq!(table.answered(at(5), far(3)), Change::Check(far(2)), "the oldest is another one now");
+        assert_eq!(table.answered(at(72), far(3)), Change::Check(far(2)), "the oldest is another one now");
         let dropped = Change::Dropped { dropped: far(2), replacement: Some(far(3)) };
         assert_eq!(table.missed(&far(2).id, &2), dropped);
         assert!(table.get(&far(3).id).is_some());
