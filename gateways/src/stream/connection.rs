@@ -159,9 +159,14 @@ impl WriteBuffer {
         }
     }
 
+    /// How many bytes wait.
+    pub(super) fn len(&self) -> usize {
+        self.bytes.len() - self.start
+    }
+
     /// Adds a message.
     pub(super) fn push(&mut self, envelope: &mut Envelope) -> Result<(), UnsentReason> {
-        if self.bytes.len() - self.start >= MAX_UNSENT_BYTES {
+        if self.len() >= MAX_UNSENT_BYTES {
             return Err(UnsentReason::QueueFull);
         }
         frame::append(&mut self.bytes, |bytes| codec::encode_fitting(envelope, SizeLimits::STREAM, bytes))?;

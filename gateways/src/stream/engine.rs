@@ -24,6 +24,9 @@ const ACCEPTS_IN_A_TURN: usize = 64;
 /// How much is read at once.
 const SCRATCH_BYTES: usize = 32 * 1024;
 
+/// So many bytes for one connection are written before more messages are taken from the queue.
+const FLUSHED_AT_ONCE: usize = 64 * 1024;
+
 /// When accepting fails for lack of something: how long until it is tried again, if no connection closes before.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
 
@@ -183,11 +186,13 @@ impl<'a, T: Transport> Engine<'a, T> {
             connection.writer.push(&mut outbound.envelope)?;
             self.uses += 1;
             connection.used = self.uses;
-            Ok(number)
+            Ok((number, connection.writer.len()))
         });
         match pushed {
+            // Small messages leave together.
+            Ok((number, unsent)) if unsent >= FLUSHED_AT_ONCE => self.flush(number),
             // Repeated numbers are cheap: the second flush has nothing to write.
-            Ok(number) if self.dirty.last() != Some(&number) => self.dirty.push(number),
+            Ok((number, _)) if self.dirty.last() != Some(&number) => self.dirty.push(number),
             Ok(_) => {}
             Err(reason) => self.link.unsent(outbound.envelope.message().tag, reason),
         }
@@ -349,7 +354,13 @@ impl<'a, T: Transport> Engine<'a, T> {
             && at <= now
         {
             self.deadlines.pop_first();
-            if self.connections.get(&number).is_some_and(|connection| !connection.connecting) {
+            let connecting = self.connections.get(&number).is_some_and(|connection| connection.connecting);
+            if !connecting && self.held {
+                // The hello may have come: it is we who do not read.
+                self.set_deadline(number, Some(self.config.hello_timeout));
+                continue;
+            }
+            if !connecting {
                 self.link.count(Count::ConnectionsClosed);
             }
             self.close(number, UnsentReason::Unreachable);

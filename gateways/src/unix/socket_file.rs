@@ -6,6 +6,7 @@ use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt}
 use std::os::unix::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use mio::net::{UnixListener, UnixStream};
 
@@ -29,6 +30,9 @@ impl SocketFile {
     /// the mode, but belongs to the whole process.)
     pub(super) fn bind(path: &Path) -> io::Result<Self> {
         SocketAddr::from_pathname(path)?;
+        // Between processes `remove_stale` does what can be done; between threads it can be certain.
+        static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+        let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
         let scratch = Scratch::beside(path)?;
         let bound = scratch.0.join("s");
         let listener = UnixListener::bind(&bound).map_err(|error| match error.kind() {

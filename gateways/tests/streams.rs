@@ -1,0 +1,554 @@
+//! What gateways over connections do with peers of every kind: slow, broken, lying, and gone.
+#![cfg(all(unix, feature = "tcp", feature = "unix"))]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "it is a test")]
+#![allow(clippy::print_stdout, reason = "it is a test")]
+
+mod common;
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use common::*;
+use kademlia_gateways::address::{IpTransport, ip_address, socket_addr, unix_address, unix_path};
+use kademlia_gateways::frame::FrameReader;
+use kademlia_gateways::*;
+
+trait Stream: Read + Write + Send {}
+impl<T: Read + Write + Send> Stream for T {}
+
+/// A transport, seen from a peer that is no gateway.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Wire {
+    Tcp,
+    Unix,
+}
+
+/// Such a peer, waiting for connections.
+enum Listener {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+/// A connection of such a peer.
+struct Peer {
+    stream: Box<dyn Stream>,
+    reader: FrameReader,
+    input: Vec<u8>,
+}
+
+fn every_wire(test: impl Fn(Wire)) {
+    for wire in [Wire::Tcp, Wire::Unix] {
+        println!("{wire:?}");
+        test(wire);
+    }
+}
+
+fn free_path() -> Multiaddr {
+    static FOLDER: LazyLock<tempfile::TempDir> = LazyLock::new(|| tempfile::tempdir().unwrap());
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    unix_address(FOLDER.path().join(NEXT.fetch_add(1, Ordering::Relaxed).to_string())).unwrap()
+}
+
+impl Wire {
+    fn start(self) -> Node {
+        self.start_with(StreamConfig::default())
+    }
+
+    fn start_with(self, config: StreamConfig) -> Node {
+        match self {
+            Wire::Tcp => Node::start(TcpGateway::bind_with(address("/ip4/127.0.0.1/tcp/0"), config).unwrap()),
+            Wire::Unix => Node::start(UnixGateway::bind_with(free_path(), config).unwrap()),
+        }
+    }
+
+    fn listen(self) -> (Listener, Multiaddr) {
+        match self {
+            Wire::Tcp => {
+                let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+                let address = ip_address(listener.local_addr().unwrap(), IpTransport::Tcp);
+                (Listener::Tcp(listener), address)
+            }
+            Wire::Unix => {
+                let address = free_path();
+                (Listener::Unix(UnixListener::bind(unix_path(&address).unwrap()).unwrap()), address)
+            }
+        }
+    }
+
+    /// Connects to a node and says nothing.
+    fn connect(self, to: &Multiaddr) -> Peer {
+        match self {
+            Wire::Tcp => Peer::tcp(TcpStream::connect(socket_addr(to).unwrap().0).unwrap()),
+            Wire::Unix => Peer::unix(UnixStream::connect(unix_path(to).unwrap()).unwrap()),
+        }
+    }
+
+    /// Connects to a node and claims to listen on `claimed`.
+    fn greet(self, to: &Multiaddr, claimed: &Multiaddr) -> Peer {
+        let mut peer = self.connect(to);
+        peer.send_hello(claimed);
+        peer.receive_hello();
+        peer
+    }
+
+    /// An address of the transport on which nobody listens.
+    fn somewhere(self) -> Multiaddr {
+        match self {
+            Wire::Tcp => address("/ip4/127.0.0.1/tcp/9"),
+            Wire::Unix => free_path(),
+        }
+    }
+}
+
+impl Listener {
+    fn accept(&self) -> Peer {
+        match self {
+            Listener::Tcp(listener) => Peer::tcp(listener.accept().unwrap().0),
+            Listener::Unix(listener) => Peer::unix(listener.accept().unwrap().0),
+        }
+    }
+
+    /// Accepts a connection of a gateway and says hello.
+    fn greet(&self, own: &Multiaddr) -> Peer {
+        let mut peer = self.accept();
+        peer.receive_hello();
+        peer.send_hello(own);
+        peer
+    }
+}
+
+impl Peer {
+    fn tcp(stream: TcpStream) -> Self {
+        stream.set_read_timeout(Some(DEADLINE)).unwrap();
+        stream.set_nodelay(true).unwrap();
+        Peer { stream: Box::new(stream), reader: FrameReader::default(), input: Vec::new() }
+    }
+
+    fn unix(stream: UnixStream) -> Self {
+        stream.set_read_timeout(Some(DEADLINE)).unwrap();
+        Peer { stream: Box::new(stream), reader: FrameReader::default(), input: Vec::new() }
+    }
+
+    fn send_hello(&mut self, claimed: &Multiaddr) {
+        let mut hello = vec![codec::WIRE_VERSION];
+        hello.extend(claimed.as_ref());
+        self.stream.write_all(&framed(&hello)).unwrap();
+    }
+
+    fn receive_hello(&mut self) -> Multiaddr {
+        let hello = self.receive_frame().expect("a hello comes");
+        assert_eq!(hello[0], codec::WIRE_VERSION);
+        Multiaddr::try_from(hello[1..].to_vec()).unwrap()
+    }
+
+    fn send(&mut self, envelope: &Envelope) {
+        self.stream.write_all(&framed(&encoded(envelope))).unwrap();
+    }
+
+    fn receive(&mut self) -> Envelope {
+        codec::decode(&self.receive_frame().expect("a message comes")).unwrap()
+    }
+
+    /// The next frame, or `None` if the connection was closed.
+    fn receive_frame(&mut self) -> Option<Vec<u8>> {
+        loop {
+            let mut input = &self.input[..];
+            let frame = self.reader.next(&mut input, codec::MAX_MESSAGE_BYTES).unwrap().map(<[u8]>::to_vec);
+            self.input = input.to_vec();
+            if frame.is_some() {
+                return frame;
+            }
+            let mut bytes = [0; 4096];
+            match self.stream.read(&mut bytes) {
+                Ok(0) => return None,
+                Ok(size) => self.input.extend(&bytes[..size]),
+                Err(error) if error.kind() == ErrorKind::ConnectionReset => return None,
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+
+    fn assert_closed(&mut self) {
+        while self.receive_frame().is_some() {}
+    }
+}
+
+fn encoded(envelope: &Envelope) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    codec::encode(envelope, &mut bytes).unwrap();
+    bytes
+}
+
+fn framed(payload: &[u8]) -> Vec<u8> {
+    let mut bytes = (payload.len() as u32).to_be_bytes().to_vec();
+    bytes.extend(payload);
+    bytes
+}
+
+#[test]
+fn frames_come_apart_however_they_are_cut() {
+    every_wire(|wire| {
+        let mut node = wire.start();
+        let own = wire.somewhere();
+        let mut peer = wire.greet(&node.address(), &own);
+        let together: Vec<u8> = (0..100).flat_map(|n| framed(&encoded(&request(n)))).collect();
+        peer.stream.write_all(&together).unwrap();
+        for n in 0..100 {
+            let inbound = node.next();
+            assert_eq!((inbound.from, inbound.envelope), (own.clone(), request(n)));
+        }
+        for byte in framed(&encoded(&request(100))) {
+            peer.stream.write_all(&[byte]).unwrap();
+        }
+        assert_eq!(node.next().envelope, request(100));
+        peer.send(&store(101, 65_536));
+        assert_eq!(node.next().envelope, store(101, 65_536));
+    });
+}
+
+#[test]
+fn a_frame_that_is_no_message_is_counted_and_the_next_one_is_read() {
+    every_wire(|wire| {
+        let mut node = wire.start();
+        let mut peer = wire.greet(&node.address(), &wire.somewhere());
+        let good = encoded(&request(1));
+        let mut trailing = good.clone();
+        trailing.push(0);
+        for wrong in [&[][..], &[0xff; 500], &good[..good.len() - 1], &trailing] {
+            peer.stream.write_all(&framed(wrong)).unwrap();
+        }
+        peer.send(&request(2));
+        assert_eq!(node.next().envelope, request(2));
+        assert_eq!(node.host.counts(), LinkCounts { received: 1, malformed: 4, ..LinkCounts::default() });
+    });
+}
+
+#[test]
+fn a_length_beyond_the_limit_closes_the_connection() {
+    every_wire(|wire| {
+        let mut node = wire.start();
+        let mut peer = wire.greet(&node.address(), &wire.somewhere());
+        peer.send(&request(1));
+        peer.stream.write_all(&(codec::MAX_MESSAGE_BYTES as u32 + 1).to_be_bytes()).unwrap();
+        peer.assert_closed();
+        assert_eq!(node.next().envelope, request(1));
+        assert_eq!(node.host.counts(), LinkCounts { received: 1, oversized: 1, ..LinkCounts::default() });
+    });
+}
+
+#[test]
+fn what_is_no_hello_closes_the_connection() {
+    every_wire(|wire| {
+        let node = wire.start();
+        let mut hello = vec![codec::WIRE_VERSION];
+        hello.extend(wire.somewhere().as_ref());
+        let mut version = hello.clone();
+        version[0] += 1;
+        let mut foreign = vec![codec::WIRE_VERSION];
+        foreign.extend(address("/memory/1").as_ref());
+        let mut circuit = hello.clone();
+        circuit.extend(address("/p2p-circuit/memory/1").as_ref());
+        let wrong = [&[][..], b"GET / HTTP/1.1\r\n\r\n", &version, &foreign, &circuit, &encoded(&request(1))];
+        for (n, wrong) in (1..).zip(wrong) {
+            let mut peer = wire.connect(&node.address());
+            peer.stream.write_all(&framed(wrong)).unwrap();
+            peer.assert_closed();
+            node.wait_for_counts("each is counted", |counts| counts.connections_closed == n);
+        }
+        let mut peer = wire.connect(&node.address());
+        peer.stream.write_all(&513_u32.to_be_bytes()).unwrap();
+        peer.assert_closed();
+        node.wait_for_counts("too long", |counts| counts.connections_closed == wrong.len() as u64 + 1);
+    });
+}
+
+#[test]
+fn a_hello_that_does_not_come_closes_the_connection() {
+    every_wire(|wire| {
+        let config = StreamConfig { hello_timeout: Duration::from_millis(50), ..StreamConfig::default() };
+        let mut node = wire.start_with(config);
+        let mut silent = wire.connect(&node.address());
+        silent.assert_closed();
+        node.wait_for_counts("it is counted", |counts| counts.connections_closed == 1);
+
+        // The same for a connection that the gateway dialled.
+        let (listener, to) = wire.listen();
+        node.send(&to, request(1)).unwrap();
+        let mut silent = listener.accept();
+        silent.assert_closed();
+        node.wait_for_counts("it is counted", |counts| counts.connections_closed == 2);
+
+        // One that said hello may be silent as long as it likes.
+        let mut peer = wire.greet(&node.address(), &wire.somewhere());
+        node.assert_quiet();
+        peer.send(&request(2));
+        assert_eq!(node.next().envelope, request(2));
+        node.wait_for_idleness("no timer is left");
+    });
+}
+
+#[test]
+fn a_peer_that_goes_in_the_middle_of_a_frame_disturbs_nobody() {
+    every_wire(|wire| {
+        let mut node = wire.start();
+        let mut stays = wire.greet(&node.address(), &wire.somewhere());
+        let mut goes = wire.greet(&node.address(), &wire.somewhere());
+        let frame = framed(&encoded(&store(1, 10_000)));
+        goes.stream.write_all(&frame[..5000]).unwrap();
+        drop(goes);
+        node.wait_for_counts("the piece is counted", |counts| counts.malformed == 1);
+        stays.send(&request(2));
+        assert_eq!(node.next().envelope, request(2));
+    });
+}
+
+#[test]
+fn nobody_receives_what_is_meant_for_another_by_claiming_its_address() {
+    every_wire(|wire| {
+        let (mut node, mut victim) = (wire.start(), wire.start());
+        let mut attacker = wire.greet(&node.address(), &victim.address());
+        attacker.send(&request(1));
+        let asked = node.next();
+        assert_eq!(asked.from, victim.address(), "that is what it claims");
+
+        node.send(&asked.from, request(2)).unwrap();
+        let arrived = victim.next();
+        assert_eq!(arrived.envelope, request(2), "a request goes by a connection to the address itself");
+
+        node.answer(&asked, reply(1)).unwrap();
+        assert_eq!(attacker.receive(), reply(1), "the answer goes to who asked");
+        victim.assert_quiet();
+
+        // Not even when there is no connection to the victim any more.
+        let address = victim.address();
+        victim.stop();
+        node.wait_for_idleness("the end of the connection is seen");
+        assert_eq!(node.why_unsent(&address, request(3)), UnsentReason::Unreachable);
+        node.answer(&asked, reply(4)).unwrap();
+        assert_eq!(attacker.receive(), reply(4), "and no request came before it");
+    });
+}
+
+#[test]
+fn an_answer_finds_its_way_when_the_connection_has_gone() {
+    every_wire(|wire| {
+        let mut node = wire.start();
+        let (listener, own) = wire.listen();
+        let mut peer = wire.greet(&node.address(), &own);
+        peer.send(&request(1));
+        let asked = node.next();
+        drop(peer);
+        // Until the end of the connection has come through, the answer may still leave by it.
+        node.wait_for_idleness("the end of the connection is seen");
+        node.answer(&asked, reply(1)).unwrap();
+        let mut dialled = listener.greet(&own);
+        assert_eq!(dialled.receive(), reply(1), "by a connection to where the peer listens");
+        dialled.send(&request(2));
+        let asked_again = node.next();
+        assert_eq!(asked_again.from, own);
+        assert!(asked_again.path.0 > asked.path.0, "no connection ever has the number of another");
+    });
+}
+
+#[test]
+fn what_comes_by_a_dialled_connection_comes_from_the_dialled_address() {
+    every_wire(|wire| {
+        let mut node = wire.start();
+        let (listener, to) = wire.listen();
+        node.send(&to, request(1)).unwrap();
+        let mut peer = listener.accept();
+        assert_eq!(peer.receive_hello(), node.address(), "so that the other can call back");
+        peer.send_hello(&wire.somewhere());
+        assert_eq!(peer.receive(), request(1));
+        peer.send(&reply(1));
+        let inbound = node.next();
+        assert_eq!((inbound.from, inbound.envelope), (to, reply(1)));
+    });
+}
+
+#[test]
+fn over_tcp_the_ip_that_is_seen_counts() {
+    let mut node = Node::start(TcpGateway::bind(address("/ip4/0.0.0.0/tcp/0")).unwrap());
+    let to = address::with_ip(&node.address(), [127, 0, 0, 1].into()).unwrap();
+    for claimed in ["/ip4/0.0.0.0/tcp/4001", "/ip4/192.0.2.7/tcp/4001"] {
+        let mut peer = Wire::Tcp.greet(&to, &address(claimed));
+        peer.send(&request(1));
+        assert_eq!(node.next().from, address("/ip4/127.0.0.1/tcp/4001"));
+    }
+    for (n, claimed) in (1..).zip(["/ip6/::1/tcp/4001", "/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/udp/4001"]) {
+        let mut peer = Wire::Tcp.connect(&to);
+        peer.send_hello(&address(claimed));
+        peer.assert_closed();
+        node.wait_for_counts("it is counted", |counts| counts.connections_closed == n);
+    }
+    // A node bound to one of several addresses is seen at that one.
+    let mut other = Node::start(TcpGateway::bind(address("/ip4/127.0.0.9/tcp/0")).unwrap());
+    other.send(&to, request(2)).unwrap();
+    assert_eq!(node.next().from, other.address());
+    other.stop();
+}
+
+#[test]
+fn a_peer_that_does_not_read_fills_its_own_buffer_only() {
+    every_wire(|wire| {
+        let (mut node, mut other) = (wire.start(), wire.start());
+        let (listener, to) = wire.listen();
+        node.send(&to, request(0)).unwrap();
+        let slow = listener.greet(&to);
+        let mut tag = 0;
+        let deadline = Instant::now() + DEADLINE;
+        let refused = loop {
+            tag += 1;
+            assert!(Instant::now() < deadline, "its buffer is full in the end");
+            if node.send(&to, store(tag, 60_000)).is_err() {
+                continue;
+            }
+            match node.events.try_recv() {
+                Ok(FromGateway::Unsent { tag, reason, .. }) => break (tag.0, reason),
+                _ => std::thread::yield_now(),
+            }
+        };
+        assert_eq!(refused.1, UnsentReason::QueueFull);
+        // Others do not notice.
+        node.send_patiently(&other.address(), &request(1_000_000));
+        assert_eq!(other.next().envelope, request(1_000_000));
+
+        // All that has not gone out to it is reported when it goes.
+        drop(slow);
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            assert!(Instant::now() < deadline);
+            match node.next_unsent() {
+                (_, UnsentReason::QueueFull) => {}
+                (_, reason) => break assert_eq!(reason, UnsentReason::Unreachable),
+            }
+        }
+    });
+}
+
+#[test]
+fn beyond_the_limit_the_idlest_connection_is_closed() {
+    every_wire(|wire| {
+        let config = StreamConfig { max_connections: 3, ..StreamConfig::default() };
+        let mut node = wire.start_with(config);
+        let greet = || wire.greet(&node.address(), &wire.somewhere());
+        let (mut one, mut two, mut three) = (greet(), greet(), greet());
+        // In this order, which is not that of their coming.
+        for (n, peer) in (1..).zip([&mut two, &mut three, &mut one]) {
+            peer.send(&request(n));
+            assert_eq!(node.next().envelope, request(n));
+        }
+        let mut four = wire.greet(&node.address(), &wire.somewhere());
+        two.assert_closed();
+        for (n, peer) in (4..).zip([&mut three, &mut one, &mut four]) {
+            peer.send(&request(n));
+            assert_eq!(node.next().envelope, request(n));
+        }
+        // To dial takes room as well.
+        let (listener, to) = wire.listen();
+        node.send(&to, request(7)).unwrap();
+        assert_eq!(listener.greet(&to).receive(), request(7));
+        three.assert_closed();
+        node.wait_for_counts("each is counted", |counts| counts.connections_closed == 2);
+    });
+}
+
+#[test]
+fn silent_strangers_do_not_drive_out_peers() {
+    every_wire(|wire| {
+        let config = StreamConfig { max_connections: 8, ..StreamConfig::default() };
+        let mut node = wire.start_with(config);
+        let mut peers: Vec<Peer> = (0..5).map(|_| wire.greet(&node.address(), &wire.somewhere())).collect();
+        for (n, peer) in (0..).zip(&mut peers) {
+            peer.send(&request(n));
+            node.next();
+        }
+        let strangers: Vec<Peer> = (0..40).map(|_| wire.connect(&node.address())).collect();
+        node.wait_for_counts("most are closed", |counts| counts.connections_closed == 40 - 3);
+        for (n, peer) in (10..).zip(&mut peers) {
+            peer.send(&request(n));
+            assert_eq!(node.next().envelope, request(n), "it is still connected");
+        }
+        drop(strangers);
+    });
+}
+
+#[test]
+fn a_connection_that_does_not_come_about_is_given_up() {
+    // A listener whose backlog is full answers no more.
+    let full = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    full.bind(&std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    full.listen(0).unwrap();
+    let to = full.local_addr().unwrap().as_socket().unwrap();
+    let mut fillers = Vec::new();
+    while let Ok(stream) = TcpStream::connect_timeout(&to, Duration::from_millis(200)) {
+        fillers.push(stream);
+        assert!(fillers.len() < 100, "the backlog is full");
+    }
+    let config = StreamConfig { connect_timeout: Duration::from_millis(50), ..StreamConfig::default() };
+    let mut node = Wire::Tcp.start_with(config);
+    for n in 0..3 {
+        node.send(&ip_address(to, IpTransport::Tcp), request(n)).unwrap();
+    }
+    for n in 0..3 {
+        assert_eq!(node.next_unsent(), (n, UnsentReason::Unreachable));
+    }
+    node.wait_for_idleness("no timer is left");
+}
+
+#[test]
+fn stopping_closes_all_connections() {
+    every_wire(|wire| {
+        let mut node = wire.start();
+        let mut accepted = wire.greet(&node.address(), &wire.somewhere());
+        let (listener, to) = wire.listen();
+        node.send(&to, request(1)).unwrap();
+        let mut dialled = listener.greet(&to);
+        node.stop();
+        accepted.assert_closed();
+        dialled.assert_closed();
+    });
+}
+
+#[test]
+fn a_connection_is_dialled_anew_after_it_was_closed() {
+    every_wire(|wire| {
+        let mut node = wire.start();
+        let (listener, to) = wire.listen();
+        for n in 0..3 {
+            node.send(&to, request(n)).unwrap();
+            let mut peer = listener.greet(&to);
+            assert_eq!(peer.receive(), request(n));
+            drop(peer);
+            node.wait_for_idleness("the end of the connection is seen");
+        }
+    });
+}
+
+#[test]
+fn many_nodes_talk_at_once() {
+    every_wire(|wire| {
+        let mut hub = wire.start();
+        let mut nodes: Vec<Node> = (0..40).map(|_| wire.start()).collect();
+        for (n, node) in (0..).zip(&mut nodes) {
+            for m in 0..25 {
+                node.send_patiently(&hub.address(), &request(n * 25 + m));
+            }
+        }
+        for _ in 0..40 * 25 {
+            let asked = hub.next();
+            let tag = tag(&asked.envelope);
+            assert_eq!(asked.from, nodes[tag as usize / 25].address());
+            hub.answer(&asked, reply(tag)).unwrap();
+        }
+        for (n, node) in (0..).zip(&mut nodes) {
+            for m in 0..25 {
+                assert_eq!(node.next().envelope, reply(n * 25 + m));
+            }
+        }
+    });
+}
