@@ -2,28 +2,25 @@
 
 use std::fmt;
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use crossbeam::channel::{Sender, TrySendError, bounded, unbounded};
+use crossbeam::channel::{Sender, unbounded};
 use kademlia_gateways::{Contact, Expect, Gateway, ID_BYTES, Id, KeySpace, Multiaddr, Record, Version};
 
 use super::config::{Config, ConfigError};
 use super::events::{Events, Publisher};
 use super::hasher::KeyHasher;
 use super::host::{GatewayId, Gateways, RegisterError, RemoveError};
-use super::manager::{Control, Inputs, Manager, Start};
+use super::manager::{Control, Inputs, Manager, Place, Start};
 use super::pending::{Canceller, Completion, Pending};
 use super::router::Router;
 use super::status::{Snapshot, Status};
 use super::{Error, QueryReport, Receipt, ValueReply, threads};
 use crate::core::{Command, Effort, Joined, Node, OperationId, Outcome, Pong};
-
-/// How many commands can wait for the manager.
-const COMMANDS: usize = 1024;
 
 /// Why a service did not start.
 #[derive(Debug, thiserror::Error)]
@@ -92,6 +89,7 @@ struct Inner {
     value_bytes: usize,
     start: Instant,
     operations: AtomicU64,
+    places: Arc<AtomicUsize>,
     commands: Sender<Start>,
     control: Sender<Control>,
     gateways: Gateways,
@@ -124,7 +122,9 @@ impl DHTService {
         let start = Instant::now();
         let publisher = Arc::new(Publisher::new(config.events_capacity));
         let snapshot = Arc::new(Mutex::new(Snapshot::default()));
-        let (commands, commands_receiver) = bounded(COMMANDS);
+        // Bounded by the number of places: a bounded channel of crossbeam keeps what is sent while its receiver is
+        // dropped, and who waits for that would wait for ever. An unbounded one drops it.
+        let (commands, commands_receiver) = unbounded();
         // Unbounded, but holds no more than what the callers wait for and one cancellation for each operation.
         let (control, control_receiver) = unbounded();
         // Unbounded too: each gateway's link bounds what that gateway puts in.
@@ -149,6 +149,7 @@ impl DHTService {
             value_bytes: config.limits.value_bytes,
             start,
             operations: AtomicU64::new(0),
+            places: Arc::default(),
             commands,
             control,
             gateways,
@@ -348,16 +349,14 @@ impl DHTService {
     ) -> Pending<T> {
         let (pending, resolver) = Pending::new();
         let operation = OperationId(self.inner.operations.fetch_add(1, Ordering::Relaxed));
+        let Some(place) = Place::take(&self.inner.places) else {
+            resolver.resolve(Err(Error::Busy));
+            return pending;
+        };
         let completion = Box::new(Completion { resolver, extract });
-        match self.inner.commands.try_send(Start { operation, command, completion }) {
-            Ok(()) => pending.with_canceller(Canceller { control: self.inner.control.clone(), operation }),
-            Err(TrySendError::Full(start)) => {
-                start.completion.complete(Err(Error::Busy));
-                pending
-            }
-            // What was to be resolved is dropped here, which resolves it to `Stopped`.
-            Err(TrySendError::Disconnected(_)) => pending,
-        }
+        // If the manager has gone, what was to be resolved is dropped here, which resolves it to `Stopped`.
+        self.inner.commands.send(Start { operation, command, completion, place }).ok();
+        pending.with_canceller(Canceller { control: self.inner.control.clone(), operation })
     }
 }
 
@@ -381,23 +380,22 @@ fn unix_milliseconds() -> u64 {
 
 impl Inner {
     fn stop(&self) {
-        // Those who stop it at the same time wait here until it has stopped, but a thread of the service, which the
-        // first one may be waiting for, must not.
+        self.stopped.store(true, Ordering::Release);
+        // The manager has gone already if this fails.
+        self.control.send(Control::Stop).ok();
         if threads::is_ours() {
-            self.stopped.store(true, Ordering::Release);
-            self.control.send(Control::Stop).ok();
+            // Somebody may be waiting for this very thread below.
             self.gateways.stop();
             self.publisher.close();
             return;
         }
+        // Those who stop it at the same time wait here until it has stopped.
         let mut manager = lock(&self.manager);
-        self.stopped.store(true, Ordering::Release);
-        // The manager has gone already if this fails.
-        self.control.send(Control::Stop).ok();
-        self.gateways.stop();
+        // The manager first: it would see operations fail for want of a gateway.
         if let Some(manager) = manager.take() {
             manager.join().ok();
         }
+        self.gateways.stop();
         self.publisher.close();
     }
 }

@@ -133,11 +133,17 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// All gateways of a service.
 pub(super) struct Gateways {
     last: AtomicU64,
-    /// `None` when the service has stopped.
-    entries: Mutex<Option<BTreeMap<GatewayId, Entry>>>,
+    entries: Mutex<Entries>,
     control: Sender<Control>,
     to_manager: Sender<FromGateway>,
     publisher: Arc<Publisher>,
+}
+
+#[derive(Default)]
+struct Entries {
+    /// The service has stopped: no more are taken.
+    stopped: bool,
+    by_id: BTreeMap<GatewayId, Entry>,
 }
 
 struct Entry {
@@ -158,8 +164,7 @@ impl Entry {
 
 impl Gateways {
     pub(super) fn new(control: Sender<Control>, to_manager: Sender<FromGateway>, publisher: Arc<Publisher>) -> Self {
-        let entries = Mutex::new(Some(BTreeMap::new()));
-        Gateways { last: AtomicU64::new(0), entries, control, to_manager, publisher }
+        Gateways { last: AtomicU64::new(0), entries: Mutex::default(), control, to_manager, publisher }
     }
 
     /// Starts a gateway. It is in use when this returns.
@@ -186,11 +191,10 @@ impl Gateways {
             Err(error) => return Err(RegisterError::new(RegisterCause::Thread(error), gateway)),
         };
         let entry = Entry { facts: Arc::clone(&facts), host, thread };
-        let mut refused = None;
-        match &mut *lock(&self.entries) {
-            Some(entries) => drop(entries.insert(id, entry)),
-            None => refused = Some(entry),
-        }
+        let refused = {
+            let mut entries = lock(&self.entries);
+            if entries.stopped { Some(entry) } else { entries.by_id.insert(id, entry) }
+        };
         let opened = refused.is_none() && {
             let opening = Arc::clone(&facts);
             self.ask(|done| Control::Open { facts: opening, outbox, done })
@@ -211,34 +215,31 @@ impl Gateways {
 
     /// Stops a gateway. Its addresses are free when this returns.
     pub(super) fn remove(&self, id: GatewayId) -> Result<(), RemoveError> {
-        if lock(&self.entries).is_none() {
-            return Err(RemoveError::Stopped);
-        }
-        let entry = self.take(id).ok_or(RemoveError::Unknown(id))?;
+        let stopped = lock(&self.entries).stopped;
+        let unknown = if stopped { RemoveError::Stopped } else { RemoveError::Unknown(id) };
+        let entry = self.take(id).ok_or(unknown)?;
         self.ask(|done| Control::Close { gateway: id, forget: true, done });
         entry.join();
         self.publisher.publish(&Event::GatewayRemoved { gateway: id });
         Ok(())
     }
 
-    /// Stops all gateways, and all that will be registered later.
+    /// Stops all gateways, and takes no more. A thread of the service leaves them for another to join.
     pub(super) fn stop(&self) {
-        let entries = lock(&self.entries).take().unwrap_or_default();
-        let entries: Vec<Entry> = entries
-            .into_values()
-            .map(|mut entry| {
-                entry.host.stop();
-                entry
-            })
-            .collect();
-        for entry in entries {
-            entry.join();
+        let mut entries = lock(&self.entries);
+        entries.stopped = true;
+        entries.by_id.values_mut().for_each(|entry| entry.host.stop());
+        if threads::is_ours() {
+            return;
         }
+        let stopping = std::mem::take(&mut entries.by_id);
+        drop(entries);
+        stopping.into_values().for_each(Entry::join);
     }
 
     pub(super) fn statuses(&self) -> Vec<GatewayStatus> {
         let entries = lock(&self.entries);
-        let entries = entries.iter().flat_map(BTreeMap::values);
+        let entries = entries.by_id.values();
         entries
             .map(|Entry { facts, host, .. }| GatewayStatus {
                 id: facts.id,
@@ -254,11 +255,11 @@ impl Gateways {
 
     pub(super) fn addresses(&self) -> Vec<Multiaddr> {
         let entries = lock(&self.entries);
-        entries.iter().flat_map(BTreeMap::values).flat_map(|entry| entry.facts.addresses()).collect()
+        entries.by_id.values().flat_map(|entry| entry.facts.addresses()).collect()
     }
 
     fn take(&self, id: GatewayId) -> Option<Entry> {
-        lock(&self.entries).as_mut()?.remove(&id)
+        lock(&self.entries).by_id.remove(&id)
     }
 
     fn ask(&self, question: impl FnOnce(Sender<()>) -> Control) -> bool {

@@ -1,6 +1,7 @@
 //! The management thread: feeds the core with what happens, and does what the core wants done.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -20,6 +21,27 @@ pub(super) struct Start {
     pub(super) operation: OperationId,
     pub(super) command: Command<Contact>,
     pub(super) completion: Box<dyn Complete>,
+    pub(super) place: Place,
+}
+
+/// A place in the queue of commands, free again when this is dropped.
+pub(super) struct Place(Arc<AtomicUsize>);
+
+impl Place {
+    /// How many commands can wait for the manager.
+    const ALL: usize = 1024;
+
+    /// A place, if one is free. `taken` counts the others.
+    pub(super) fn take(taken: &Arc<AtomicUsize>) -> Option<Self> {
+        let place = Place(Arc::clone(taken));
+        (taken.fetch_add(1, Ordering::Relaxed) < Self::ALL).then_some(place)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// What the manager is told by its own service. Comes before all else.
@@ -151,7 +173,8 @@ impl Manager {
     }
 
     fn begin(&mut self, start: Start) {
-        let Start { operation, command, completion } = start;
+        let Start { operation, command, completion, place } = start;
+        drop(place);
         if !completion.is_cancelled() {
             self.open.insert(operation, completion);
             self.feed(Input::Start { operation, command });

@@ -1,0 +1,296 @@
+//! A gateway that is removed, fails, or panics disturbs no other, says so in an event, and leaves its address free.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crossbeam::channel::{Receiver, Sender, bounded, select, unbounded};
+use kademlia_dht::gateway::{
+    Gateway, GatewayError, Inbound, Link, MemoryGateway, Outbound, Outbox, Queue, SizeLimits, TcpGateway, UdpGateway,
+};
+use kademlia_dht::{
+    Config, DHTService, Error, Event, Events, GatewayId, GatewayState, Multiaddr, Pending, RemoveError, UnsentReason,
+};
+
+const LONG: Duration = Duration::from_secs(30);
+
+fn done<T>(pending: Pending<T>) -> Result<T, Error> {
+    pending.wait_timeout(LONG).unwrap_or_else(|_| panic!("nothing within {LONG:?}"))
+}
+
+/// The inboxes of all pipes, by address.
+static PIPES: Mutex<Option<HashMap<Multiaddr, Sender<Inbound>>>> = Mutex::new(None);
+
+fn pipes() -> MutexGuard<'static, Option<HashMap<Multiaddr, Sender<Inbound>>>> {
+    PIPES.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What a pipe can be told to do.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Break {
+    Return,
+    Fail,
+    Panic,
+}
+
+/// A gateway over channels that breaks on command.
+struct Pipe {
+    address: Multiaddr,
+    reopens: bool,
+    commands: Receiver<Break>,
+    outbox: Option<Queue>,
+    outbound: Receiver<Outbound>,
+    inbox: Receiver<Inbound>,
+}
+
+impl Pipe {
+    fn bind(port: u16, reopens: bool) -> (Pipe, Sender<Break>) {
+        let address: Multiaddr = format!("/ip4/127.0.0.1/sctp/{port}").parse().unwrap();
+        let (sender, commands) = unbounded();
+        let (outbound, inbox) = (bounded(0).1, bounded(0).1);
+        let mut pipe = Pipe { address, reopens, commands, outbox: None, outbound, inbox };
+        pipe.open().unwrap();
+        (pipe, sender)
+    }
+
+    fn open(&mut self) -> Result<(), GatewayError> {
+        let (sender, inbox) = bounded(1000);
+        let mut pipes = pipes();
+        let pipes = pipes.get_or_insert_default();
+        if pipes.contains_key(&self.address) {
+            return Err(GatewayError::Failed(format!("{} is taken", self.address)));
+        }
+        pipes.insert(self.address.clone(), sender);
+        self.inbox = inbox;
+        let dials = |address: &Multiaddr| address.protocol_stack().eq(["ip4", "sctp"]);
+        let (outbox, outbound) = Queue::new(1000, SizeLimits::STREAM, dials);
+        (self.outbox, self.outbound) = (Some(outbox), outbound);
+        Ok(())
+    }
+
+    fn close(&mut self) {
+        pipes().get_or_insert_default().remove(&self.address);
+    }
+}
+
+impl Drop for Pipe {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+impl Gateway for Pipe {
+    fn name(&self) -> String {
+        "pipe".to_owned()
+    }
+
+    fn addresses(&self) -> Vec<Multiaddr> {
+        vec![self.address.clone()]
+    }
+
+    fn outbox(&mut self) -> Result<Box<dyn Outbox>, GatewayError> {
+        self.outbox.take().map(|outbox| Box::new(outbox) as _).ok_or(GatewayError::NotReopenable)
+    }
+
+    fn run(&mut self, link: &Link) -> Result<(), GatewayError> {
+        loop {
+            select! {
+                recv(link.stop_signal()) -> _ => return Ok(()),
+                recv(self.commands) -> command => match command {
+                    Ok(Break::Fail) => return Err(GatewayError::Failed("told to fail".to_owned())),
+                    Ok(Break::Panic) => panic!("told to panic"),
+                    Ok(Break::Return) | Err(_) => return Ok(()),
+                },
+                recv(self.inbox) -> inbound => link.deliver_or_drop(inbound.into_iter().collect()),
+                recv(self.outbound) -> outbound => {
+                    let Ok(Outbound { to, envelope, .. }) = outbound else { return Ok(()) };
+                    let sent = pipes().get_or_insert_default().get(&to).is_some_and(|inbox| {
+                        inbox.try_send(Inbound::new(self.address.clone(), envelope.clone())).is_ok()
+                    });
+                    if !sent {
+                        link.unsent(envelope.message().tag, UnsentReason::Unreachable);
+                    }
+                }
+            }
+        }
+    }
+
+    fn reopen(&mut self) -> Result<(), GatewayError> {
+        if !self.reopens {
+            return Err(GatewayError::NotReopenable);
+        }
+        self.close();
+        self.open()
+    }
+}
+
+/// Two nodes, joined by memory and by pipes.
+struct Pair {
+    a: DHTService,
+    b: DHTService,
+    /// Of `a`.
+    memory: Multiaddr,
+    pipe: Multiaddr,
+    gateway: GatewayId,
+    commands: Sender<Break>,
+    events: Events,
+    _commands_of_b: Sender<Break>,
+}
+
+/// `port` and the next one must be of no other test.
+fn pair(port: u16, reopens: bool) -> Pair {
+    let start = |port| {
+        let service = DHTService::start(Config::default()).unwrap();
+        service.register_gateway(MemoryGateway::bind("/memory/0".parse().unwrap()).unwrap()).unwrap();
+        let (pipe, commands) = Pipe::bind(port, reopens);
+        let gateway = service.register_gateway(pipe).unwrap();
+        (service, gateway, commands)
+    };
+    let (a, gateway, commands) = start(port);
+    let (b, _, _commands_of_b) = start(port + 1);
+    let [memory, pipe] = a.listen_addresses().try_into().unwrap();
+    done(b.connect(memory.clone())).unwrap();
+    let events = a.events();
+    Pair { a, b, memory, pipe, gateway, commands, events, _commands_of_b }
+}
+
+impl Pair {
+    /// Breaks the pipe while the two talk by memory; nothing of that is lost.
+    fn breaks(&self, how: Break) {
+        let before: Vec<_> = (0..200).map(|_| self.b.ping(self.memory.clone())).collect();
+        self.commands.send(how).unwrap();
+        let after: Vec<_> = (0..200).map(|_| self.a.ping(self.b.listen_addresses()[0].clone())).collect();
+        for ping in before.into_iter().chain(after) {
+            done(ping).unwrap();
+        }
+    }
+
+    fn wait_for(&self, wanted: &Event) {
+        self.events
+            .wait_for(LONG, |event| (event == *wanted).then_some(()))
+            .unwrap_or_else(|_| panic!("no {wanted:?}"));
+    }
+
+    fn failed(&self, cause: &str) {
+        self.wait_for(&Event::GatewayFailed { gateway: self.gateway, cause: cause.to_owned() });
+    }
+
+    fn state(&self) -> GatewayState {
+        self.a.status().gateways[1].state.clone()
+    }
+
+    /// Whether the pipe's address can be registered again, and works.
+    fn again(&self, port: u16) {
+        let (pipe, commands) = Pipe::bind(port, false);
+        self.a.register_gateway(pipe).unwrap();
+        done(self.b.ping(self.pipe.clone())).unwrap();
+        drop(commands);
+    }
+}
+
+#[test]
+fn one_that_returns_has_ended() {
+    let pair = pair(100, true);
+    done(pair.b.ping(pair.pipe.clone())).unwrap();
+    pair.breaks(Break::Return);
+    pair.wait_for(&Event::GatewayEnded { gateway: pair.gateway });
+    assert_eq!(pair.state(), GatewayState::Ended);
+    assert_eq!(done(pair.b.ping(pair.pipe.clone())), Err(Error::Unsent(UnsentReason::Unreachable)));
+    pair.again(100);
+    assert_eq!(pair.a.remove_gateway(pair.gateway), Ok(()));
+    assert_eq!(pair.a.remove_gateway(pair.gateway), Err(RemoveError::Unknown(pair.gateway)));
+}
+
+#[test]
+fn one_that_fails_and_cannot_be_reopened() {
+    let pair = pair(200, false);
+    pair.breaks(Break::Fail);
+    pair.failed("told to fail");
+    pair.wait_for(&Event::GatewayEnded { gateway: pair.gateway });
+    assert_eq!(pair.state(), GatewayState::Failed { cause: "told to fail".to_owned() });
+    pair.again(200);
+}
+
+#[test]
+fn one_that_fails_is_reopened() {
+    let pair = pair(300, true);
+    for (how, cause) in [(Break::Fail, "told to fail"), (Break::Panic, "it panicked: told to panic")] {
+        pair.breaks(how);
+        pair.failed(cause);
+        pair.wait_for(&Event::GatewayRestarted { gateway: pair.gateway });
+        assert_eq!(pair.state(), GatewayState::Running);
+        done(pair.b.ping(pair.pipe.clone())).unwrap();
+    }
+}
+
+#[test]
+fn while_it_is_down_its_messages_are_unsent() {
+    let pair = pair(400, true);
+    // Somebody else takes the address before it is reopened, so that it stays down.
+    pair.breaks(Break::Fail);
+    pair.failed("told to fail");
+    let to = pair.b.listen_addresses()[1].clone();
+    let start = std::time::Instant::now();
+    // It may be back before we look; then it answers.
+    let pinged = done(pair.a.ping(to));
+    assert!(pinged.is_ok() || pinged == Err(Error::Unsent(UnsentReason::Closed)), "{pinged:?}");
+    assert!(start.elapsed() < Duration::from_secs(1));
+    assert_eq!(pair.a.remove_gateway(pair.gateway), Ok(()));
+    pair.again(400);
+}
+
+#[test]
+fn one_that_panics_has_ended() {
+    let pair = pair(500, false);
+    pair.breaks(Break::Panic);
+    pair.failed("it panicked: told to panic");
+    pair.wait_for(&Event::GatewayEnded { gateway: pair.gateway });
+    pair.again(500);
+}
+
+#[test]
+fn one_that_is_removed_while_queries_run() {
+    let start = || {
+        let service = DHTService::start(Config { k: 4, ..Config::default() }).unwrap();
+        service.register_gateway(UdpGateway::bind("/ip4/127.0.0.1/udp/0".parse().unwrap()).unwrap()).unwrap();
+        service
+    };
+    let first = start();
+    let tcp = TcpGateway::bind("/ip4/127.0.0.1/tcp/0".parse().unwrap()).unwrap();
+    let tcp = first.register_gateway(tcp).unwrap();
+    let [at_udp, at_tcp] = first.listen_addresses().try_into().unwrap();
+    let others: Vec<_> = (0..5).map(|_| start()).collect();
+    for other in &others {
+        done(other.connect(at_udp.clone())).unwrap();
+    }
+    done(first.save("key", "value")).unwrap();
+    let events = first.events();
+    let queries: Vec<_> = others.iter().cycle().take(200).map(|node| node.query("key")).collect();
+    first.remove_gateway(tcp).unwrap();
+    assert_eq!(
+        events.wait_for(LONG, |event| if let Event::GatewayRemoved { gateway } = event { Some(gateway) } else { None }),
+        Ok(tcp)
+    );
+    for query in queries {
+        assert_eq!(done(query).unwrap().unwrap().value, b"value");
+    }
+    assert_eq!(first.listen_addresses(), [at_udp]);
+    let again = first.register_gateway(TcpGateway::bind(at_tcp.clone()).unwrap()).unwrap();
+    assert_ne!(again, tcp);
+    let dialler = DHTService::start(Config::default()).unwrap();
+    let gateway = TcpGateway::bind("/ip4/127.0.0.1/tcp/0".parse().unwrap()).unwrap();
+    dialler.register_gateway(gateway).unwrap();
+    assert_eq!(done(dialler.ping(at_tcp)).unwrap().id, first.id());
+}
+
+#[test]
+fn what_is_not_registered_is_handed_back() {
+    let service = DHTService::start(Config::default()).unwrap();
+    service.stop();
+    let (pipe, _commands) = Pipe::bind(600, false);
+    let error = service.register_gateway(pipe).unwrap_err();
+    assert_eq!(error.to_string(), "the gateway was not registered: the service has stopped");
+    assert_eq!(error.into_gateway().address.to_string(), "/ip4/127.0.0.1/sctp/600");
+}
