@@ -3,8 +3,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "it is a test")]
 
 use std::collections::VecDeque;
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::fs::File;
+use std::io::{Read, Seek};
+use std::path::Path;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -70,8 +71,8 @@ pub struct Node {
     unsent: VecDeque<(u64, UnsentReason)>,
     thread: Option<JoinHandle<Ended>>,
     finished: Receiver<()>,
-    /// The thread's folder in `/proc/self/task`, where there is such.
-    task: Option<PathBuf>,
+    /// What the system says of the thread, where it says anything.
+    task: Option<[File; 2]>,
 }
 
 impl Node {
@@ -87,14 +88,19 @@ impl Node {
         let (done, finished) = unbounded();
         let (tell_task, task) = unbounded();
         let run = move || {
-            tell_task.send(fs::read_link("/proc/thread-self").ok()).unwrap();
+            tell_task
+                .send(["status", "schedstat"].map(|file| File::open(Path::new("/proc/thread-self").join(file))))
+                .unwrap();
             let result = gateway.run(&link);
             drop(link);
             drop(done);
             (gateway, result)
         };
         let thread = Some(thread::spawn(run));
-        let task = task.recv().unwrap().map(|task| Path::new("/proc").join(task));
+        let task = match task.recv().unwrap() {
+            [Ok(status), Ok(schedule)] => Some([status, schedule]),
+            _ => None,
+        };
         let (arrived, unsent) = Default::default();
         Node { addresses, outbox, events, host, arrived, unsent, thread, finished, task }
     }
@@ -190,20 +196,28 @@ impl Node {
         }
     }
 
-    /// How often the gateway's thread went to sleep until now. (Each wake-up from idleness ends in one.)
-    pub fn sleeps(&self) -> Option<u64> {
-        let status = fs::read_to_string(self.task.as_ref()?.join("status")).ok()?;
-        let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"))?;
-        line.trim().parse().ok()
+    /// How often the gateway's thread went to sleep until now (each wake-up from idleness ends in one), and how many
+    /// nanoseconds it ran.
+    pub fn activity(&self) -> Option<(u64, u64)> {
+        let [status, schedule] = self.task.as_ref()?;
+        let read = |mut file: &File| {
+            let mut text = String::new();
+            file.rewind().and_then(|()| file.read_to_string(&mut text)).unwrap();
+            text
+        };
+        let status = read(status);
+        let sleeps = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"))?;
+        let schedule = read(schedule);
+        Some((sleeps.trim().parse().unwrap(), schedule.split(' ').next()?.parse().unwrap()))
     }
 
     /// Waits for a while in which the gateway's thread does not wake up, which must come.
     pub fn wait_for_idleness(&mut self, what: &str) {
         let deadline = Instant::now() + DEADLINE;
         loop {
-            let before = self.sleeps();
+            let before = self.activity();
             self.assert_quiet();
-            if self.sleeps() == before {
+            if self.activity() == before {
                 return;
             }
             assert!(Instant::now() < deadline, "{what}: the idle gateway wakes up again and again");
