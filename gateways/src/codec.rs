@@ -173,3 +173,304 @@ impl bincode::enc::write::Writer for Appender<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use multiaddr::Multiaddr;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{
+        Circuit, Contact, Expect, Found, Id, MAX_ADDRESS_BYTES, Message, NetworkId, Record, RecordKind, Refusal,
+        Request, Tag, Token, Version,
+    };
+
+    fn any_address() -> impl Strategy<Value = Multiaddr> {
+        let text = prop_oneof![
+            (any::<[u8; 4]>(), any::<u16>())
+                .prop_map(|(ip, port)| format!("/ip4/{}/udp/{port}", std::net::Ipv4Addr::from(ip))),
+            (any::<[u8; 16]>(), any::<u16>())
+                .prop_map(|(ip, port)| format!("/ip6/{}/tcp/{port}", std::net::Ipv6Addr::from(ip))),
+            any::<u64>().prop_map(|number| format!("/memory/{number}")),
+            "[a-z]{1,80}".prop_map(|name| format!("/unix/%2F{name}/p2p-circuit/memory/1")),
+        ];
+        text.prop_map(|text| text.parse().unwrap())
+    }
+
+    fn any_id() -> impl Strategy<Value = Id> {
+        prop::collection::vec(any::<u8>(), 0..=32).prop_map(|bytes| Id::from_prefix(&bytes))
+    }
+
+    fn any_contact() -> impl Strategy<Value = Contact> {
+        (any_id(), any_address(), prop::collection::vec(any_address(), 0..4))
+            .prop_map(|(id, address, others)| Contact::with_others(id, address, others))
+    }
+
+    fn any_record() -> impl Strategy<Value = Record> {
+        let kind = prop_oneof![Just(RecordKind::Plain), Just(RecordKind::Tombstone)];
+        (prop::collection::vec(any::<u8>(), 0..3000), any::<u64>(), any::<u32>(), any::<u32>(), kind).prop_map(
+            |(value, version, renewal, remaining, kind)| Record {
+                value: value.into(),
+                version: Version(version),
+                renewal,
+                remaining,
+                kind,
+            },
+        )
+    }
+
+    fn any_version() -> impl Strategy<Value = Version> {
+        any::<u64>().prop_map(Version)
+    }
+
+    fn any_body() -> impl Strategy<Value = Body> {
+        let expect = prop_oneof![Just(Expect::Anything), Just(Expect::Absent), any_version().prop_map(Expect::Version)];
+        let request = prop_oneof![
+            Just(Request::Ping),
+            any_id().prop_map(|target| Request::FindNode { target }),
+            any_id().prop_map(|key| Request::FindValue { key }),
+            (any_id(), any_record(), any::<u64>(), expect).prop_map(|(key, record, token, expect)| {
+                Request::Store { key, record, token: Token(token), expect }
+            }),
+        ];
+        let refusal = prop_oneof![
+            Just(Refusal::Token),
+            any_version().prop_map(|held| Refusal::Older { held }),
+            prop::option::of(any_version()).prop_map(|held| Refusal::Conflict { held }),
+            Just(Refusal::Full),
+            any::<u32>().prop_map(|limit| Refusal::TooLarge { limit }),
+            Just(Refusal::Expired),
+            Just(Refusal::Limited),
+        ];
+        let found = (
+            prop::option::of(any_record()),
+            prop::option::of(any_version()),
+            prop::collection::vec(any_contact(), 0..30),
+            any::<u64>(),
+        );
+        let reply = prop_oneof![
+            Just(Reply::Pong),
+            found.prop_map(|(record, held, contacts, token)| Reply::Found(Found {
+                record,
+                held,
+                contacts,
+                token: Token(token)
+            })),
+            Just(Reply::Stored),
+            refusal.prop_map(Reply::Refused),
+        ];
+        prop_oneof![request.prop_map(Body::Request), reply.prop_map(Body::Reply)]
+    }
+
+    fn any_envelope() -> impl Strategy<Value = Envelope> {
+        let message = (
+            any::<u32>(),
+            any::<u64>(),
+            prop::option::of(any_id()),
+            prop::collection::vec(any_address(), 0..4),
+            any_body(),
+        );
+        let message = message.prop_map(|(network, tag, sender, also, body)| Message {
+            network: NetworkId(network),
+            tag: Tag(tag),
+            sender,
+            also,
+            body,
+        });
+        let ways = prop::option::of((prop::option::of(any_address()), prop::option::of(any_address())));
+        (message, ways).prop_map(|(message, ways)| match ways {
+            None => Envelope::Direct(message),
+            Some((to, from)) => Envelope::Relayed(Box::new(Circuit { to, from, message })),
+        })
+    }
+
+    fn encoded(envelope: &Envelope) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        encode(envelope, &mut bytes).unwrap();
+        bytes
+    }
+
+    fn contacts(envelope: &Envelope) -> Option<&[Contact]> {
+        match &envelope.message().body {
+            Body::Reply(Reply::Found(found)) => Some(&found.contacts),
+            _ => None,
+        }
+    }
+
+    /// A reply with contacts of the largest kind.
+    fn found(contacts: usize, value: usize) -> Envelope {
+        let address = |n: usize| format!("/unix/%2F{n:0>480}").parse().unwrap();
+        let contact =
+            |n: usize| Contact::with_others(Id::new([n as u8 | 1; 32]), address(n), (1..4).map(address).collect());
+        let record = Record::plain(vec![0; value], Version(1), std::time::Duration::ZERO);
+        let contacts = (0..contacts).map(contact).collect();
+        let found = Found { record: Some(record), held: None, contacts, token: Token(u64::MAX) };
+        let body = Body::Reply(Reply::Found(found));
+        Envelope::Direct(Message { network: NetworkId(0), tag: Tag(0), sender: None, also: Vec::new(), body })
+    }
+
+    fn ping() -> Envelope {
+        let body = Body::Request(Request::Ping);
+        Envelope::Direct(Message { network: NetworkId(7), tag: Tag(300), sender: None, also: Vec::new(), body })
+    }
+
+    #[test]
+    fn the_bytes_of_a_ping_stay_what_they_are() {
+        // Version; direct; network; tag in three bytes; no sender; no other addresses; request; ping.
+        assert_eq!(encoded(&ping()), [1, 0, 7, 251, 44, 1, 0, 0, 0, 0]);
+    }
+
+    #[test]
+    fn what_is_no_message_is_told_apart() {
+        let good = encoded(&ping());
+        assert!(matches!(decode(&[]), Err(DecodeError::Empty)));
+        let mut version = good.clone();
+        version[0] = 2;
+        assert!(matches!(decode(&version), Err(DecodeError::Version(2))));
+        let mut trailing = good.clone();
+        trailing.extend([0, 0]);
+        assert!(matches!(decode(&trailing), Err(DecodeError::Trailing(2))));
+        assert!(matches!(decode(&good[..good.len() - 1]), Err(DecodeError::Malformed(_))));
+        assert!(matches!(decode(&vec![1; MAX_MESSAGE_BYTES + 1]), Err(DecodeError::TooLarge(_))));
+    }
+
+    #[test]
+    fn ids_of_a_wrong_length_are_refused() {
+        // A ping with a sender, whose id stands behind its length.
+        let with_sender = |id: &[u8]| {
+            let mut bytes = vec![1, 0, 7, 1, 1, id.len() as u8];
+            bytes.extend(id);
+            bytes.extend([0, 0, 0]);
+            decode(&bytes)
+        };
+        assert_eq!(with_sender(&[5; 20]).unwrap().message().sender, Some(Id::from_prefix(&[5; 20])));
+        assert_eq!(with_sender(&[]).unwrap().message().sender, Some(Id::ZERO));
+        assert!(with_sender(&[5; 32]).is_ok());
+        assert!(matches!(with_sender(&[5; 33]), Err(DecodeError::Malformed(_))));
+        assert!(matches!(with_sender(&[5, 0]), Err(DecodeError::Malformed(_))), "one id, one encoding");
+    }
+
+    #[test]
+    fn contacts_beyond_their_bounds_are_refused() {
+        let address = |bytes: usize| -> Multiaddr { format!("/unix/{}", "a".repeat(bytes)).parse().unwrap() };
+        let carrying = |contact: Contact| {
+            let mut envelope = found(0, 0);
+            if let Body::Reply(Reply::Found(found)) = &mut envelope.message_mut().body {
+                found.contacts.push(contact);
+            }
+            decode(&encoded(&envelope))
+        };
+        let longest = address(MAX_ADDRESS_BYTES - 4);
+        assert_eq!(longest.len(), MAX_ADDRESS_BYTES);
+        assert!(carrying(Contact::new(Id::ZERO, longest)).is_ok());
+        assert!(carrying(Contact::new(Id::ZERO, address(MAX_ADDRESS_BYTES - 3))).is_err());
+        assert!(carrying(Contact::new(Id::ZERO, Multiaddr::empty())).is_err());
+    }
+
+    #[test]
+    fn announced_lengths_take_no_memory() {
+        // A reply with a contact list of 2^60 entries, a value of as many bytes, an address of as many.
+        for start in [&[1, 0, 0, 0, 0, 0, 1, 1, 0, 0][..], &[1, 0, 0, 0, 0, 0, 1, 1, 1], &[1, 0, 0, 0, 0]] {
+            let mut bytes = start.to_vec();
+            bytes.push(253);
+            bytes.extend((1_u64 << 60).to_le_bytes());
+            assert!(matches!(decode(&bytes), Err(DecodeError::Malformed(_))), "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn the_largest_message_can_be_read() {
+        for contacts in [0, 3] {
+            let size = |value| encoded(&found(contacts, value)).len();
+            let value = MAX_MESSAGE_BYTES - (size(66_000) - 66_000);
+            let envelope = found(contacts, value);
+            assert_eq!(size(value), MAX_MESSAGE_BYTES);
+            assert_eq!(decode(&encoded(&envelope)).unwrap(), envelope);
+            let mut buffer = vec![7];
+            let error = encode(&found(contacts, value + 1), &mut buffer).unwrap_err();
+            assert!(matches!(error, EncodeError::TooLarge { size, .. } if size == MAX_MESSAGE_BYTES + 1));
+            assert_eq!(buffer, [7]);
+        }
+    }
+
+    #[test]
+    fn contacts_make_room_for_the_largest_value() {
+        let mut envelope = found(20, 65_536);
+        let mut buffer = Vec::new();
+        encode_fitting(&mut envelope, SizeLimits::STREAM, &mut buffer).unwrap();
+        assert!(buffer.len() <= MAX_MESSAGE_BYTES);
+        let left = contacts(&envelope).unwrap().len();
+        assert!((1..20).contains(&left), "{left}");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(200))]
+
+        #[test]
+        fn every_message_survives(envelope in any_envelope()) {
+            prop_assert_eq!(decode(&encoded(&envelope)).unwrap(), envelope);
+        }
+
+        #[test]
+        fn nothing_panics_and_what_is_read_is_written_alike(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
+            let mut bytes = bytes;
+            if let Some(version) = bytes.first_mut() {
+                *version = WIRE_VERSION;
+            }
+            if let Ok(envelope) = decode(&bytes) {
+                prop_assert_eq!(decode(&encoded(&envelope)).unwrap(), envelope);
+            }
+        }
+
+        #[test]
+        fn no_damage_panics(
+            envelope in any_envelope(),
+            damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
+            cut in any::<prop::sample::Index>(),
+        ) {
+            let mut bytes = encoded(&envelope);
+            prop_assert!(decode(&bytes[..cut.index(bytes.len())]).is_err(), "a part of a message is none");
+            for (index, value) in damage {
+                let index = index.index(bytes.len());
+                bytes[index] = value;
+            }
+            decode(&bytes).ok();
+        }
+
+        #[test]
+        fn fitting_keeps_the_nearest_and_as_many_as_fit(
+            envelope in any_envelope(),
+            preferred in 0_usize..3000,
+            more in 0_usize..3000,
+        ) {
+            let limits = SizeLimits { preferred, largest: preferred + more };
+            let whole = encoded(&envelope).len();
+            let mut fitting = envelope.clone();
+            let mut buffer = vec![1, 2, 3];
+            match encode_fitting(&mut fitting, limits, &mut buffer) {
+                Ok(()) => {
+                    prop_assert_eq!(&buffer[..3], &[1, 2, 3]);
+                    prop_assert_eq!(&decode(&buffer[3..]).unwrap(), &fitting);
+                    let size = buffer.len() - 3;
+                    prop_assert!(size <= limits.largest);
+                    let (Some(kept), Some(all)) = (contacts(&fitting), contacts(&envelope)) else {
+                        prop_assert_eq!(fitting, envelope);
+                        return Ok(());
+                    };
+                    prop_assert_eq!(kept, &all[..kept.len()]);
+                    prop_assert!(size <= limits.preferred || kept.is_empty());
+                    if let Some(next) = all.get(kept.len()) {
+                        prop_assert!(size + encoded_size(next).unwrap() > limits.preferred, "one more had fitted");
+                    }
+                }
+                Err(EncodeError::TooLarge { size, limit }) => {
+                    prop_assert!(size <= whole && size > limit);
+                    prop_assert_eq!(limit, limits.largest);
+                    prop_assert_eq!(buffer, [1, 2, 3]);
+                    prop_assert_eq!(fitting, envelope);
+                }
+                Err(error) => return Err(TestCaseError::fail(error.to_string())),
+            }
+        }
+    }
+}

@@ -294,3 +294,161 @@ impl Drop for LinkHost {
         self.stop();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+    use std::time::Duration;
+
+    use crossbeam::channel::{RecvTimeoutError, unbounded};
+
+    use super::*;
+    use crate::{Body, Envelope, Message, NetworkId, Request};
+
+    const DEADLINE: Duration = Duration::from_secs(10);
+
+    fn messages(amount: usize) -> Vec<Inbound> {
+        let body = Body::Request(Request::Ping);
+        let message = Message { network: NetworkId(1), tag: Tag(1), sender: None, also: Vec::new(), body };
+        vec![Inbound::new("/memory/1".parse().unwrap(), Envelope::Direct(message)); amount]
+    }
+
+    fn link() -> (Link, LinkHost, Receiver<FromGateway>) {
+        let (to_node, events) = unbounded();
+        let (link, host) = Link::new(7, to_node);
+        (link, host, events)
+    }
+
+    /// What the link's waker tells.
+    fn wakes(link: &Link) -> Receiver<()> {
+        let (wake, woken) = unbounded();
+        link.on_wake(move || {
+            wake.send(()).ok();
+        });
+        woken
+    }
+
+    #[test]
+    fn no_more_waits_than_there_is_room_for() {
+        let (link, host, events) = link();
+        for _ in 0..MAX_PENDING {
+            link.deliver(messages(1)).unwrap();
+        }
+        assert_eq!(link.deliver(messages(1)).unwrap_err().len(), 1);
+        link.deliver_or_drop(messages(3));
+        link.deliver(Vec::new()).unwrap();
+        let expected = LinkCounts { received: MAX_PENDING as u64, queue_full: 3, ..LinkCounts::default() };
+        assert_eq!(host.counts(), expected);
+        assert_eq!(events.len(), MAX_PENDING);
+    }
+
+    #[test]
+    fn a_delivery_keeps_its_room_until_it_is_dropped() {
+        let (link, _host, events) = link();
+        link.deliver(messages(MAX_PENDING)).unwrap();
+        let Ok(FromGateway::Delivery(mut delivery)) = events.recv() else { panic!("it is the delivery") };
+        assert_eq!((delivery.gateway(), delivery.take().len()), (7, MAX_PENDING));
+        link.deliver(messages(1)).unwrap_err();
+        drop(delivery);
+        link.deliver(messages(1)).unwrap();
+    }
+
+    #[test]
+    fn a_batch_beyond_all_room_passes_when_nothing_waits() {
+        let (link, _host, events) = link();
+        link.deliver(messages(MAX_PENDING + 1)).unwrap();
+        link.deliver(messages(1)).unwrap_err();
+        drop(events.recv());
+        link.deliver(messages(1)).unwrap();
+    }
+
+    #[test]
+    fn who_was_refused_is_woken_when_half_is_free_and_nobody_else_is() {
+        let (link, _host, events) = link();
+        let woken = wakes(&link);
+        for _ in 0..4 {
+            link.deliver(messages(MAX_PENDING / 4)).unwrap();
+        }
+        drop(events.recv());
+        drop(events.recv());
+        assert!(woken.is_empty(), "it was not refused");
+        link.deliver(messages(MAX_PENDING / 2)).unwrap();
+        link.deliver(messages(1)).unwrap_err();
+        drop(events.recv());
+        assert!(woken.is_empty(), "not for each message");
+        drop(events.recv());
+        assert_eq!(woken.len(), 1);
+        drop(events.recv());
+        assert_eq!(woken.len(), 1);
+    }
+
+    #[test]
+    fn no_wake_up_gets_lost_between_threads() {
+        let (link, _host, events) = link();
+        let woken = wakes(&link);
+        let reader = thread::spawn(move || events.iter().map(|_| 1).sum::<usize>());
+        for _ in 0..2000 {
+            let mut batch = messages(MAX_PENDING);
+            while let Err(back) = link.deliver(batch) {
+                batch = back;
+                woken.recv_timeout(DEADLINE).expect("a wake-up for each refusal");
+            }
+        }
+        drop(link);
+        assert_eq!(reader.join().unwrap(), 2000);
+    }
+
+    #[test]
+    fn stopping_wakes_by_the_waker_and_by_the_channel() {
+        let (link, mut host, _events) = link();
+        let woken = wakes(&link);
+        assert!(!link.stopping());
+        host.stop();
+        assert!(link.stopping());
+        assert_eq!(woken.len(), 1);
+        assert_eq!(link.stop_signal().recv_timeout(DEADLINE), Err(RecvTimeoutError::Disconnected));
+        assert_eq!(wakes(&link).len(), 1, "at once, for one who comes late");
+    }
+
+    #[test]
+    fn a_host_that_goes_stops_the_gateway() {
+        let (link, host, _events) = link();
+        drop(host);
+        assert!(link.stopping());
+    }
+
+    #[test]
+    fn when_the_node_has_gone_messages_come_back() {
+        let (link, _host, events) = link();
+        drop(events);
+        assert_eq!(link.deliver(messages(2)).unwrap_err().len(), 2);
+        link.unsent(Tag(1), UnsentReason::Unreachable);
+    }
+
+    #[test]
+    fn what_could_not_be_sent_is_told_and_counted() {
+        let (link, host, events) = link();
+        link.unsent(Tag(5), UnsentReason::QueueFull);
+        let Ok(FromGateway::Unsent { gateway: 7, tag: Tag(5), reason: UnsentReason::QueueFull }) = events.recv() else {
+            panic!("it is told");
+        };
+        assert_eq!(host.counts().unsent, 1);
+    }
+
+    #[test]
+    fn a_nested_link_has_its_own_room_and_the_outer_counts() {
+        let (outer, host, _events) = link();
+        let (to_outer, from_inner) = unbounded();
+        let (inner, mut inner_host) = outer.nested(to_outer);
+        inner.deliver(messages(MAX_PENDING)).unwrap();
+        inner.unsent(Tag(1), UnsentReason::QueueFull);
+        inner.deliver_or_drop(messages(2));
+        inner.count(Count::Malformed);
+        let expected = LinkCounts { malformed: 1, queue_full: 2, ..LinkCounts::default() };
+        assert_eq!(host.counts(), expected, "what is passed on counts when it is");
+        assert_eq!(from_inner.len(), 2);
+        outer.deliver(messages(1)).unwrap();
+        inner_host.stop();
+        assert!(inner.stopping() && !outer.stopping());
+    }
+}
