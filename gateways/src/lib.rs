@@ -6,7 +6,10 @@
 //!
 //! * The model, without any I/O: [`Id`], [`KeySpace`], [`Contact`], [`Record`], [`Message`].
 //! * The [`Gateway`] trait, its sending half [`Outbox`] (with the ready-made [`Queue`]) and its [`Link`] to the node.
+//! * The built-in gateways, each behind the feature of its name: `UdpGateway`, `TcpGateway`, `UnixGateway` (on Unix
+//!   systems), `MemoryGateway`, and `FaultGateway` around any other one.
 //! * The native [`codec`], which a gateway may use or replace by one of its own.
+//! * [`mod@frame`]: messages on a stream.
 //! * [`address`]: Unix paths, socket addresses and relay circuits as multiaddrs.
 
 pub mod address;

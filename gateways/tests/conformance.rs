@@ -13,7 +13,7 @@ mod common;
 use std::thread;
 
 use common::*;
-use kademlia_gateways::address::{through, unix_address};
+use kademlia_gateways::address::through;
 use kademlia_gateways::*;
 
 /// One transport.
@@ -45,9 +45,10 @@ fn socket_address() -> Multiaddr {
     use std::sync::atomic::{AtomicU64, Ordering};
     static FOLDER: LazyLock<tempfile::TempDir> = LazyLock::new(|| tempfile::tempdir().unwrap());
     static NEXT: AtomicU64 = AtomicU64::new(0);
-    unix_address(FOLDER.path().join(NEXT.fetch_add(1, Ordering::Relaxed).to_string())).unwrap()
+    address::unix_address(FOLDER.path().join(NEXT.fetch_add(1, Ordering::Relaxed).to_string())).unwrap()
 }
 
+#[allow(unused_macros, reason = "there is a build without any gateway")]
 macro_rules! kind {
     ($name:literal, $datagrams:literal, $gateway:ident, $free:expr) => {
         Kind {
