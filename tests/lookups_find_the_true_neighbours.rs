@@ -1,7 +1,9 @@
 //! Every lookup returns exactly the k closest nodes, in a still network, under loss, and when many nodes are dead.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+
 mod support {
-    pub mod world;
+    pub(crate) mod world;
 }
 
 use std::time::Duration;

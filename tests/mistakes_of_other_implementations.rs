@@ -1,7 +1,9 @@
 //! Mistakes that other Kademlia implementations were found to make, each with the test that shows it absent here.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+
 mod support {
-    pub mod world;
+    pub(crate) mod world;
 }
 
 use std::collections::BTreeMap;

@@ -1,8 +1,10 @@
 //! `handle` is total: whatever comes in, in whatever order and at whatever time, it neither panics nor holds more than
 //! its limits allow, and every operation ends exactly once.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+
 mod support {
-    pub mod world;
+    pub(crate) mod world;
 }
 
 use std::collections::BTreeMap;

@@ -1,7 +1,9 @@
 //! Records: replication, handover, republishing, expiry, caching, and that nothing old ever comes back.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+
 mod support {
-    pub mod world;
+    pub(crate) mod world;
 }
 
 use std::time::Duration;

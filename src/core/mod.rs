@@ -6,6 +6,7 @@
 //! simulator alike.
 
 mod bucket;
+mod contacts;
 mod io;
 mod lookup;
 mod maintenance;

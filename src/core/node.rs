@@ -6,8 +6,7 @@ use kademlia_gateways::{
     Body, Found, Id, Message, Peer, Record, Refusal, Reply, ReplyPath, Request, Tag, UnsentReason, Version,
 };
 
-use super::bucket::Change;
-use super::io::{Counters, Event, Input, OperationId, Output, Rejection};
+use super::io::{Counters, Input, OperationId, Output, Rejection};
 use super::maintenance::{Job, Publication};
 use super::params::Params;
 use super::requests::{Open, Overdue, Purpose, Requests};
@@ -17,12 +16,6 @@ use super::table::Table;
 use super::task::Task;
 use super::time::Time;
 use super::token::Tokens;
-
-/// The most contacts that are being asked at once whether they are there, because they asked us something.
-const MAX_PROBES: usize = 64;
-
-/// The most requests that wait for answers at once.
-const MAX_REQUESTS: usize = 4096;
 
 /// Deadlines and records that are dealt with in one tick; the rest wait for the next one, which is due at once.
 pub(super) const BATCH: usize = 64;
@@ -291,95 +284,6 @@ impl<P: Peer> Node<P> {
             }
             Purpose::Single(task) => self.single_failed(task, reason, out),
             Purpose::Probe | Purpose::Repair => {}
-        }
-    }
-}
-
-/// Requests and contacts.
-impl<P: Peer> Node<P> {
-    pub(super) fn drop_message(&mut self, cause: &'static str) {
-        Counters::add(&mut self.counters.dropped, cause);
-    }
-
-    /// Sends a request and remembers it until its answer. False, and nothing sent, when too many are in flight.
-    pub(super) fn request(
-        &mut self,
-        to: P::Addr,
-        expect: Option<Id>,
-        request: Request,
-        purpose: Purpose,
-        out: &mut Vec<Output<P>>,
-    ) -> bool {
-        if self.requests.len() >= MAX_REQUESTS {
-            Counters::add(&mut self.counters.dropped, "request beyond the limit of those in flight");
-            return false;
-        }
-        let tag = Tag(self.rng.next_u64());
-        if let Purpose::Lookup(task) | Purpose::Write(task) | Purpose::Single(task) = purpose
-            && let Some(task) = self.tasks.get_mut(&task)
-        {
-            task.effort.asked += usize::from(!matches!(purpose, Purpose::Write(_)));
-            task.effort.messages += 1;
-        }
-        self.requests.insert(self.now, tag, to.clone(), expect, request.clone(), purpose);
-        self.transmit(to, tag, request, out);
-        true
-    }
-
-    fn transmit(&mut self, to: P::Addr, tag: Tag, request: Request, out: &mut Vec<Output<P>>) {
-        Counters::add(&mut self.counters.requests_sent, request.name());
-        let message = self.message(tag, Body::Request(request));
-        out.push(Output::Send { to, path: None, message });
-    }
-
-    pub(super) fn message(&self, tag: Tag, body: Body<P>) -> Message<P> {
-        let sender = (!self.params.client).then_some(self.id);
-        Message { network: self.params.network, tag, sender, also: Vec::new(), body }
-    }
-
-    /// Asks a contact whether it is there, unless that is being asked already.
-    pub(super) fn probe(&mut self, id: Id, address: P::Addr, out: &mut Vec<Output<P>>) {
-        if self.probed.insert(id) && !self.request(address, Some(id), Request::Ping, Purpose::Probe, out) {
-            self.probed.remove(&id);
-        }
-    }
-
-    /// Asks whoever sent a request whether it answers at the address that it came from, if the table has a place.
-    pub(super) fn probe_stranger(&mut self, id: Id, address: &P::Addr, out: &mut Vec<Output<P>>) {
-        if self.probed.len() < MAX_PROBES && self.table.wants(&id, address) {
-            self.probe(id, address.clone(), out);
-        }
-    }
-
-    fn contact_answered(&mut self, peer: P, out: &mut Vec<Output<P>>) {
-        self.probed.remove(&peer.id());
-        let change = self.table.answered(self.now, peer.clone());
-        self.table_changed(change, Some(peer), out);
-    }
-
-    fn contact_missed(&mut self, open: &Open<P>, out: &mut Vec<Output<P>>) {
-        let Some(id) = open.expect else { return };
-        self.probed.remove(&id);
-        let change = self.table.missed(&id, &open.to);
-        self.table_changed(change, None, out);
-    }
-
-    fn table_changed(&mut self, change: Change<P>, answered: Option<P>, out: &mut Vec<Output<P>>) {
-        match change {
-            Change::Nothing => {}
-            Change::Added => {
-                if let Some(peer) = answered {
-                    self.welcome(peer, out);
-                }
-            }
-            Change::Moved => out.extend(answered.map(|peer| Output::Event(Event::ContactMoved(peer)))),
-            Change::Check(oldest) => self.probe(oldest.id(), oldest.address().clone(), out),
-            Change::Dropped { dropped, replacement } => {
-                out.push(Output::Event(Event::ContactRemoved(dropped)));
-                if let Some(peer) = replacement {
-                    self.welcome(peer, out);
-                }
-            }
         }
     }
 }

@@ -7,13 +7,13 @@ use std::collections::{BTreeMap, BinaryHeap};
 use std::time::Duration;
 
 use kademlia_dht::core::{Command, Event, Input, Node, OperationError, OperationId, Outcome, Output, Params, Time};
-use kademlia_dht::gateway::{Body, Id, KeySpace, Message, Peer, ReplyPath, Version};
+use kademlia_dht::gateway::{Id, KeySpace, Message, Peer, ReplyPath, Version};
 
 /// A peer whose address is a number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Handle {
-    pub id: Id,
-    pub address: u32,
+pub(crate) struct Handle {
+    pub(crate) id: Id,
+    pub(crate) address: u32,
 }
 
 impl Peer for Handle {
@@ -32,7 +32,7 @@ impl Peer for Handle {
     }
 }
 
-pub type Outcomes = BTreeMap<OperationId, Result<Outcome<Handle>, OperationError<Handle>>>;
+pub(crate) type Outcomes = BTreeMap<OperationId, Result<Outcome<Handle>, OperationError<Handle>>>;
 
 /// What is to happen at some time.
 enum Happening {
@@ -40,17 +40,17 @@ enum Happening {
     Wake { at: u32 },
 }
 
-pub struct World {
-    pub now: Time,
-    pub params: Params,
-    pub latency: Duration,
+pub(crate) struct World {
+    pub(crate) now: Time,
+    pub(crate) params: Params,
+    pub(crate) latency: Duration,
     /// Messages lost, in thousandths.
-    pub loss: u64,
-    pub nodes: BTreeMap<u32, Node<Handle>>,
-    pub outcomes: Outcomes,
-    pub events: Vec<(u32, Event<Handle>)>,
+    pub(crate) loss: u64,
+    pub(crate) nodes: BTreeMap<u32, Node<Handle>>,
+    pub(crate) outcomes: Outcomes,
+    pub(crate) events: Vec<(u32, Event<Handle>)>,
     /// Messages sent, by name.
-    pub sent: BTreeMap<&'static str, u64>,
+    pub(crate) sent: BTreeMap<&'static str, u64>,
     queue: BinaryHeap<Reverse<(Time, u64)>>,
     happenings: BTreeMap<u64, Happening>,
     woken: BTreeMap<u32, Time>,
@@ -60,7 +60,7 @@ pub struct World {
 }
 
 impl World {
-    pub fn new(params: Params, seed: u64) -> Self {
+    pub(crate) fn new(params: Params, seed: u64) -> Self {
         World {
             now: Time::ZERO,
             params,
@@ -79,12 +79,12 @@ impl World {
         }
     }
 
-    pub fn sha1_params() -> Params {
+    pub(crate) fn sha1_params() -> Params {
         Params::new(KeySpace::new(20).unwrap())
     }
 
     /// A network of `count` nodes that have joined through each other, one after the other.
-    pub fn joined(params: Params, count: u32, seed: u64) -> Self {
+    pub(crate) fn joined(params: Params, count: u32, seed: u64) -> Self {
         let mut world = World::new(params, seed);
         for address in 0..count {
             world.add(address);
@@ -98,42 +98,42 @@ impl World {
         world
     }
 
-    pub fn random(&mut self, below: u64) -> u64 {
+    pub(crate) fn random(&mut self, below: u64) -> u64 {
         self.random ^= self.random << 13;
         self.random ^= self.random >> 7;
         self.random ^= self.random << 17;
         self.random % below.max(1)
     }
 
-    pub fn random_id(&mut self) -> Id {
+    pub(crate) fn random_id(&mut self) -> Id {
         let mut bytes = [0; 20];
         bytes.iter_mut().for_each(|byte| *byte = self.random(256) as u8);
         self.params.key_space.fit(&Id::from_prefix(&bytes))
     }
 
     /// Starts a node with an id of its own and an empty store.
-    pub fn add(&mut self, address: u32) {
+    pub(crate) fn add(&mut self, address: u32) {
         let id = self.random_id();
         self.add_with(address, id, self.params.clone());
     }
 
-    pub fn add_with(&mut self, address: u32, id: Id, params: Params) {
+    pub(crate) fn add_with(&mut self, address: u32, id: Id, params: Params) {
         let mut seed = [0; 16];
         seed.iter_mut().for_each(|byte| *byte = self.random(256) as u8);
         self.nodes.insert(address, Node::new(id, params, seed, self.now));
         self.woken.remove(&address);
     }
 
-    pub fn kill(&mut self, address: u32) {
+    pub(crate) fn kill(&mut self, address: u32) {
         self.nodes.remove(&address);
         self.woken.remove(&address);
     }
 
-    pub fn id(&self, address: u32) -> Id {
+    pub(crate) fn id(&self, address: u32) -> Id {
         self.nodes[&address].id()
     }
 
-    pub fn start(&mut self, address: u32, command: Command<Handle>) -> OperationId {
+    pub(crate) fn start(&mut self, address: u32, command: Command<Handle>) -> OperationId {
         let operation = OperationId(self.next_operation);
         self.next_operation += 1;
         self.input(address, Input::Start { operation, command });
@@ -141,7 +141,11 @@ impl World {
     }
 
     /// Starts an operation and runs until it has ended.
-    pub fn run(&mut self, address: u32, command: Command<Handle>) -> Result<Outcome<Handle>, OperationError<Handle>> {
+    pub(crate) fn run(
+        &mut self,
+        address: u32,
+        command: Command<Handle>,
+    ) -> Result<Outcome<Handle>, OperationError<Handle>> {
         let operation = self.start(address, command);
         let end = self.now + Duration::from_secs(120);
         while !self.outcomes.contains_key(&operation) {
@@ -150,7 +154,7 @@ impl World {
         self.outcomes.remove(&operation).unwrap()
     }
 
-    pub fn save(&mut self, address: u32, key: Id, value: &'static str) -> Version {
+    pub(crate) fn save(&mut self, address: u32, key: Id, value: &'static str) -> Version {
         match self.run(address, save(key, value, self.now)).unwrap() {
             Outcome::Saved(receipt) => receipt.version,
             other => panic!("{other:?}"),
@@ -158,14 +162,14 @@ impl World {
     }
 
     /// The value that a query from `address` finds.
-    pub fn query(&mut self, address: u32, key: Id) -> Option<Vec<u8>> {
+    pub(crate) fn query(&mut self, address: u32, key: Id) -> Option<Vec<u8>> {
         match self.run(address, Command::Query { key }).unwrap() {
             Outcome::Queried(report) => report.found.map(|found| found.record.value.to_vec()),
             other => panic!("{other:?}"),
         }
     }
 
-    pub fn input(&mut self, address: u32, input: Input<Handle>) {
+    pub(crate) fn input(&mut self, address: u32, input: Input<Handle>) {
         let mut out = Vec::new();
         let Some(node) = self.nodes.get_mut(&address) else { return };
         node.handle(self.now, input, &mut out);
@@ -228,26 +232,26 @@ impl World {
         true
     }
 
-    pub fn run_for(&mut self, duration: Duration) {
+    pub(crate) fn run_for(&mut self, duration: Duration) {
         let end = self.now + duration;
         while self.step(end) {}
         self.now = end;
     }
 
     /// The addresses of the `count` nodes nearest to `key`, nearest first.
-    pub fn nearest(&self, key: &Id, count: usize) -> Vec<u32> {
+    pub(crate) fn nearest(&self, key: &Id, count: usize) -> Vec<u32> {
         let mut all: Vec<(u32, Id)> = self.nodes.iter().map(|(address, node)| (*address, node.id())).collect();
         all.sort_by_key(|(_, id)| id.distance(key));
         all.into_iter().take(count).map(|(address, _)| address).collect()
     }
 
     /// How many nodes hold a record under `key` of this version.
-    pub fn holders(&self, key: &Id, version: Version) -> usize {
+    pub(crate) fn holders(&self, key: &Id, version: Version) -> usize {
         self.nodes.values().filter(|node| node.record(key).is_some_and(|record| record.version == version)).count()
     }
 }
 
-pub fn save(key: Id, value: &'static str, now: Time) -> Command<Handle> {
+pub(crate) fn save(key: Id, value: &'static str, now: Time) -> Command<Handle> {
     Command::Save {
         key,
         value: Some(value.into()),
@@ -256,16 +260,11 @@ pub fn save(key: Id, value: &'static str, now: Time) -> Command<Handle> {
     }
 }
 
-pub fn delete(key: Id, now: Time) -> Command<Handle> {
+pub(crate) fn delete(key: Id, now: Time) -> Command<Handle> {
     match save(key, "", now) {
         Command::Save { key, expect, unix_milliseconds, .. } => {
             Command::Save { key, value: None, expect, unix_milliseconds }
         }
         other => other,
     }
-}
-
-/// Whether a message is a request.
-pub fn is_request(message: &Message<Handle>) -> bool {
-    matches!(message.body, Body::Request(_))
 }
