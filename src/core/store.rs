@@ -222,7 +222,7 @@ fn check(held: &Record, expect: Expect) -> Result<(), Refusal> {
     let holds = match expect {
         Expect::Anything => true,
         Expect::Absent => value.is_none(),
-        Expect::Version(expected) => value.is_none_or(|version| version <= expected),
+        Expect::Version(expected) => held.version <= expected,
     };
     if holds { Ok(()) } else { Err(Refusal::Conflict { held: value }) }
 }
@@ -295,6 +295,8 @@ mod tests {
         let conflict = Err(Refusal::Conflict { held: Some(Version(2)) });
         assert_eq!(put(&mut store, at(0), plain("c", 3), Expect::Version(Version(1))), conflict);
         put(&mut store, at(0), Record::tombstone(Version(4), DAY), Expect::Anything).unwrap();
+        let conflict = Err(Refusal::Conflict { held: None });
+        assert_eq!(put(&mut store, at(0), plain("d", 5), Expect::Version(Version(2))), conflict, "it was deleted");
         assert_eq!(put(&mut store, at(0), plain("d", 5), Expect::Absent), Ok(Kept::New));
     }
 

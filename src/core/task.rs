@@ -212,7 +212,10 @@ impl<P: Peer> Node<P> {
             let Some(peer) = lookup.next() else { return };
             let target = lookup.target();
             let request = match goal {
-                Goal::Query { .. } => Request::FindValue { key: target },
+                // Whether a value is absent or deleted is not to be seen from its version.
+                Goal::Query { .. } | Goal::Save(SaveOrder { expect: Expect::Absent, .. }) => {
+                    Request::FindValue { key: target }
+                }
                 _ => Request::FindNode { target },
             };
             if !self.request(peer.address().clone(), Some(peer.id()), request, Purpose::Lookup(id), out) {

@@ -61,9 +61,12 @@ impl<P: Peer> Node<P> {
         let key = lookup.target();
         let newest_held =
             lookup.answers().filter_map(|(_, answer)| answer.held).chain(self.store.version(self.now, &key)).max();
-        if let Expect::Version(expected) = order.expect
-            && newest_held.is_some_and(|held| held > expected)
-        {
+        let expected = match order.expect {
+            Expect::Anything => true,
+            Expect::Absent => self.newest(lookup).is_none_or(|record| record.is_tombstone()),
+            Expect::Version(version) => newest_held == Some(version),
+        };
+        if !expected {
             return self.end_task(id, Err(OperationError::Conflict { held: newest_held }), out);
         }
         if lookup.answers().next().is_none() && (self.had_contacts || self.params.client) {
@@ -74,10 +77,9 @@ impl<P: Peer> Node<P> {
             };
             return self.end_task(id, Err(error), out);
         }
-        let version = Version::at(order.unix_milliseconds)
-            .max(self.last_version.next())
-            .max(newest_held.map_or(Version::default(), Version::next));
-        self.last_version = version;
+        // What others say they hold raises this version only, not those of all saves to come.
+        self.last_version = Version::at(order.unix_milliseconds).max(self.last_version.next());
+        let version = self.last_version.max(newest_held.map_or(Version::default(), Version::next));
         let lifetime = self.params.record_lifetime;
         let record = match order.value {
             Some(value) => Record::plain(value, version, lifetime),
@@ -266,12 +268,7 @@ impl<P: Peer> Node<P> {
     ) {
         let key = lookup.target();
         let own = self.store.get(self.now, &key);
-        let newest = lookup
-            .answers()
-            .filter_map(|(_, answer)| answer.record.as_ref())
-            .chain(own.as_ref())
-            .max_by(|a, b| a.newness(b).then(a.renewal.cmp(&b.renewal)))
-            .cloned();
+        let newest = self.newest(lookup);
         let mut effort = self.effort(id);
         let Some(newest) = newest else {
             let result = match unreadable {
@@ -296,6 +293,15 @@ impl<P: Peer> Node<P> {
         self.repair(lookup, &newest, out);
         let found = (!newest.is_tombstone()).then_some(FoundRecord { record: newest, held_here, holders });
         self.end_task(id, Ok(Outcome::Queried(QueryReport { key, found, effort })), out);
+    }
+
+    /// The newest record that this node or anyone who answered holds.
+    fn newest(&self, lookup: &Lookup<P>) -> Option<Record> {
+        lookup
+            .answers()
+            .filter_map(|(_, answer)| answer.record.clone())
+            .chain(self.store.get(self.now, &lookup.target()))
+            .max_by(|a, b| a.newness(b).then(a.renewal.cmp(&b.renewal)))
     }
 
     /// Gives the newest record to those who had an older one, and to the nearest one that had none (paper, section
