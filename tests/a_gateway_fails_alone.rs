@@ -9,6 +9,7 @@ use std::time::Duration;
 use crossbeam::channel::{Receiver, Sender, bounded, select, unbounded};
 use kademlia_dht::gateway::{
     Gateway, GatewayError, Inbound, Link, MemoryGateway, Outbound, Outbox, Queue, SizeLimits, TcpGateway, UdpGateway,
+    Unsent,
 };
 use kademlia_dht::{
     Config, DHTService, Error, Event, Events, GatewayId, GatewayState, Multiaddr, Pending, RemoveError, UnsentReason,
@@ -81,6 +82,26 @@ impl Drop for Pipe {
     }
 }
 
+/// An outbox that panics over one address.
+struct Touchy(Queue);
+
+const FORBIDDEN: &str = "/ip4/127.0.0.1/sctp/13";
+
+impl Outbox for Touchy {
+    fn dials(&self, address: &Multiaddr) -> bool {
+        self.0.dials(address)
+    }
+
+    fn limits(&self) -> SizeLimits {
+        self.0.limits()
+    }
+
+    fn send(&mut self, outbound: Outbound) -> Result<(), Unsent> {
+        assert_ne!(outbound.to.to_string(), FORBIDDEN);
+        self.0.send(outbound)
+    }
+}
+
 impl Gateway for Pipe {
     fn name(&self) -> String {
         "pipe".to_owned()
@@ -91,7 +112,7 @@ impl Gateway for Pipe {
     }
 
     fn outbox(&mut self) -> Result<Box<dyn Outbox>, GatewayError> {
-        self.outbox.take().map(|outbox| Box::new(outbox) as _).ok_or(GatewayError::NotReopenable)
+        self.outbox.take().map(|outbox| Box::new(Touchy(outbox)) as _).ok_or(GatewayError::NotReopenable)
     }
 
     fn run(&mut self, link: &Link) -> Result<(), GatewayError> {
@@ -248,6 +269,16 @@ fn one_that_panics_has_ended() {
     pair.failed("it panicked: told to panic");
     pair.wait_for(&Event::GatewayEnded { gateway: pair.gateway });
     pair.again(500);
+}
+
+#[test]
+fn one_whose_outbox_panics_has_ended() {
+    let pair = pair(700, true);
+    assert_eq!(done(pair.a.ping(FORBIDDEN.parse().unwrap())), Err(Error::Unsent(UnsentReason::Closed)));
+    pair.wait_for(&Event::GatewayEnded { gateway: pair.gateway });
+    assert!(matches!(pair.state(), GatewayState::Failed { cause } if cause.contains("sctp/13")));
+    done(pair.b.ping(pair.memory.clone())).unwrap();
+    pair.again(700);
 }
 
 #[test]

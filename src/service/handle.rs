@@ -1,41 +1,19 @@
 //! [`DHTService`]: the handle that programs hold.
 
-use std::fmt;
-use std::io;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use crossbeam::channel::{Sender, unbounded};
-use kademlia_gateways::{Contact, Expect, Gateway, ID_BYTES, Id, KeySpace, Multiaddr, Record, Version};
+use kademlia_gateways::{Contact, Expect, Gateway, Id, Multiaddr, Record, Version};
 
-use super::config::{Config, ConfigError};
-use super::events::{Events, Publisher};
-use super::hasher::KeyHasher;
-use super::host::{GatewayId, Gateways, RegisterError, RemoveError};
-use super::manager::{Control, Inputs, Manager, Place, Start};
-use super::pending::{Canceller, Completion, Pending};
-use super::router::Router;
-use super::status::{Snapshot, Status};
-use super::{Error, QueryReport, Receipt, ValueReply, threads};
-use crate::core::{Command, Effort, Joined, Node, OperationId, Outcome, Pong};
-
-/// Why a service did not start.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum StartError {
-    /// A setting is out of its bounds.
-    #[error(transparent)]
-    Config(#[from] ConfigError),
-    /// The operating system gave no random numbers.
-    #[error("the operating system gives no random numbers: {0}")]
-    Entropy(#[from] getrandom::Error),
-    /// The management thread could not be started.
-    #[error("the management thread cannot be started: {0}")]
-    Thread(#[source] io::Error),
-}
+use super::config::Config;
+use super::events::Events;
+use super::host::{GatewayId, RegisterError, RemoveError};
+use super::inner::{Inner, StartError};
+use super::pending::Pending;
+use super::status::Status;
+use super::{Error, QueryReport, Receipt, ValueReply};
+use crate::core::{Command, Effort, Joined, Outcome, Pong};
 
 /// A value that a query found.
 #[derive(Debug, Clone, PartialEq)]
@@ -81,24 +59,6 @@ pub struct DHTService {
     inner: Arc<Inner>,
 }
 
-struct Inner {
-    id: Id,
-    hasher: Arc<dyn KeyHasher>,
-    key_space: KeySpace,
-    record_lifetime: Duration,
-    value_bytes: usize,
-    start: Instant,
-    operations: AtomicU64,
-    places: Arc<AtomicUsize>,
-    commands: Sender<Start>,
-    control: Sender<Control>,
-    gateways: Gateways,
-    publisher: Arc<Publisher>,
-    snapshot: Arc<Mutex<Snapshot>>,
-    manager: Mutex<Option<JoinHandle<()>>>,
-    stopped: AtomicBool,
-}
-
 impl DHTService {
     /// Starts a node. It knows nobody and is reached by nobody until a gateway is registered.
     ///
@@ -106,59 +66,7 @@ impl DHTService {
     ///
     /// When a setting is out of its bounds, or the system gives no random numbers or no thread.
     pub fn start(config: Config) -> Result<Self, StartError> {
-        config.check()?;
-        let key_space = config.hasher.key_space();
-        let id = match config.id {
-            Some(id) => id,
-            None => {
-                let mut random = [0; ID_BYTES];
-                getrandom::fill(&mut random)?;
-                key_space.fit(&Id::new(random))
-            }
-        };
-        let mut seed = [0; 16];
-        getrandom::fill(&mut seed)?;
-
-        let start = Instant::now();
-        let publisher = Arc::new(Publisher::new(config.events_capacity));
-        let snapshot = Arc::new(Mutex::new(Snapshot::default()));
-        // Bounded by the number of places: a bounded channel of crossbeam keeps what is sent while its receiver is
-        // dropped, and who waits for that would wait for ever. An unbounded one drops it.
-        let (commands, commands_receiver) = unbounded();
-        // Unbounded, but holds no more than what the callers wait for and one cancellation for each operation.
-        let (control, control_receiver) = unbounded();
-        // Unbounded too: each gateway's link bounds what that gateway puts in.
-        let (to_manager, inbound) = unbounded();
-        let node = Node::new(id, config.params(key_space), seed, crate::core::Time::ZERO);
-        let router = Router::new(config.relay, config.client);
-        let manager = Manager::new(node, router, start, Arc::clone(&publisher), Arc::clone(&snapshot));
-        let inputs = Inputs { control: control_receiver, commands: commands_receiver, inbound };
-        let thread = threads::spawn("manager", move || {
-            // If it panicked, dropping all it holds still answers whoever waits.
-            if let Err(panic) = threads::calmly(|| manager.run(&inputs)) {
-                log::error!("the management thread has ended: {panic}");
-            }
-        });
-        let manager = Mutex::new(Some(thread.map_err(StartError::Thread)?));
-        let gateways = Gateways::new(control.clone(), to_manager, Arc::clone(&publisher));
-        let inner = Inner {
-            id,
-            hasher: config.hasher,
-            key_space,
-            record_lifetime: config.record_lifetime,
-            value_bytes: config.limits.value_bytes,
-            start,
-            operations: AtomicU64::new(0),
-            places: Arc::default(),
-            commands,
-            control,
-            gateways,
-            publisher,
-            snapshot,
-            manager,
-            stopped: AtomicBool::new(false),
-        };
-        Ok(DHTService { inner: Arc::new(inner) })
+        Ok(DHTService { inner: Arc::new(Inner::start(config)?) })
     }
 
     /// The node's id.
@@ -199,7 +107,7 @@ impl DHTService {
 
     /// Joins the network of the node at `address`: pings it, then looks up this node's own id.
     pub fn connect(&self, address: Multiaddr) -> Pending<Joined> {
-        self.begin(Command::Join { address }, |outcome| match outcome {
+        self.inner.begin(Command::Join { address }, |outcome| match outcome {
             Outcome::Joined(joined) => Some(joined),
             _ => None,
         })
@@ -209,7 +117,7 @@ impl DHTService {
     ///
     /// How many nodes were asked in vain, [`query_report`](DHTService::query_report) tells.
     pub fn query(&self, key: impl AsRef<[u8]>) -> Pending<Option<Found>> {
-        self.begin(Command::Query { key: self.key_id(key) }, |outcome| match outcome {
+        self.inner.begin(Command::Query { key: self.key_id(key) }, |outcome| match outcome {
             Outcome::Queried(report) => Some(found(report)),
             _ => None,
         })
@@ -217,7 +125,7 @@ impl DHTService {
 
     /// As [`query`](DHTService::query), but tells also of a search in vain what it took.
     pub fn query_report(&self, key: impl AsRef<[u8]>) -> Pending<QueryReport> {
-        self.begin(Command::Query { key: self.key_id(key) }, |outcome| match outcome {
+        self.inner.begin(Command::Query { key: self.key_id(key) }, |outcome| match outcome {
             Outcome::Queried(report) => Some(report),
             _ => None,
         })
@@ -251,7 +159,7 @@ impl DHTService {
 
     /// Asks one node whether it is there.
     pub fn ping(&self, address: Multiaddr) -> Pending<Pong> {
-        self.begin(Command::Ping { address }, |outcome| match outcome {
+        self.inner.begin(Command::Ping { address }, |outcome| match outcome {
             Outcome::Pong(pong) => Some(pong),
             _ => None,
         })
@@ -260,7 +168,7 @@ impl DHTService {
     /// Asks one node for the contacts it knows nearest to `target`; gives them nearest first.
     pub fn find_node(&self, address: Multiaddr, target: Id) -> Pending<Vec<Contact>> {
         let target = self.inner.key_space.fit(&target);
-        self.begin(Command::FindNode { address, target }, |outcome| match outcome {
+        self.inner.begin(Command::FindNode { address, target }, |outcome| match outcome {
             Outcome::Nodes(contacts) => Some(contacts),
             _ => None,
         })
@@ -268,7 +176,7 @@ impl DHTService {
 
     /// Asks one node for its record under `key`.
     pub fn find_value(&self, address: Multiaddr, key: impl AsRef<[u8]>) -> Pending<ValueReply> {
-        self.begin(Command::FindValue { address, key: self.key_id(key) }, |outcome| match outcome {
+        self.inner.begin(Command::FindValue { address, key: self.key_id(key) }, |outcome| match outcome {
             Outcome::Value(reply) => Some(reply),
             _ => None,
         })
@@ -284,28 +192,12 @@ impl DHTService {
         let version = Version::at(unix_milliseconds());
         let record = Record::plain(value, version, self.inner.record_lifetime);
         let command = Command::Store { address, key, record, expect: Expect::Anything };
-        self.begin(command, move |outcome| matches!(outcome, Outcome::Stored).then_some(version))
+        self.inner.begin(command, move |outcome| matches!(outcome, Outcome::Stored).then_some(version))
     }
 
     /// What the node is and does. It is up to date with every [`Pending`] that is ready.
     pub fn status(&self) -> Status {
-        let stopped = self.inner.stopped.load(Ordering::Acquire);
-        let snapshot = lock(&self.inner.snapshot).clone();
-        Status {
-            id: self.inner.id,
-            stopped,
-            uptime: self.inner.start.elapsed(),
-            known_peers: snapshot.known_peers,
-            records: snapshot.records,
-            record_bytes: snapshot.record_bytes,
-            published: snapshot.published,
-            requests_in_flight: if stopped { 0 } else { snapshot.requests_in_flight },
-            operations: if stopped { 0 } else { snapshot.operations },
-            relayed: snapshot.relayed,
-            dropped: snapshot.dropped,
-            counters: snapshot.counters,
-            gateways: self.inner.gateways.statuses(),
-        }
+        self.inner.status()
     }
 
     /// What happens from now on.
@@ -328,7 +220,7 @@ impl DHTService {
             Err(error) => return Pending::failed(error),
         };
         let command = Command::Save { key, value, expect, unix_milliseconds: unix_milliseconds() };
-        self.begin(command, |outcome| match outcome {
+        self.inner.begin(command, |outcome| match outcome {
             Outcome::Saved(receipt) => Some(receipt),
             _ => None,
         })
@@ -340,23 +232,6 @@ impl DHTService {
             return Err(Error::TooLarge { size, limit });
         }
         Ok(Bytes::copy_from_slice(value))
-    }
-
-    fn begin<T: Send + 'static>(
-        &self,
-        command: Command<Contact>,
-        extract: impl FnOnce(Outcome<Contact>) -> Option<T> + Send + 'static,
-    ) -> Pending<T> {
-        let (pending, resolver) = Pending::new();
-        let operation = OperationId(self.inner.operations.fetch_add(1, Ordering::Relaxed));
-        let Some(place) = Place::take(&self.inner.places) else {
-            resolver.resolve(Err(Error::Busy));
-            return pending;
-        };
-        let completion = Box::new(Completion { resolver, extract });
-        // If the manager has gone, what was to be resolved is dropped here, which resolves it to `Stopped`.
-        self.inner.commands.send(Start { operation, command, completion, place }).ok();
-        pending.with_canceller(Canceller { control: self.inner.control.clone(), operation })
     }
 }
 
@@ -376,42 +251,4 @@ fn found(report: QueryReport) -> Option<Found> {
 fn unix_milliseconds() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-}
-
-impl Inner {
-    fn stop(&self) {
-        self.stopped.store(true, Ordering::Release);
-        // The manager has gone already if this fails.
-        self.control.send(Control::Stop).ok();
-        if threads::is_ours() {
-            // Somebody may be waiting for this very thread below.
-            self.gateways.stop();
-            self.publisher.close();
-            return;
-        }
-        // Those who stop it at the same time wait here until it has stopped.
-        let mut manager = lock(&self.manager);
-        // The manager first: it would see operations fail for want of a gateway.
-        if let Some(manager) = manager.take() {
-            manager.join().ok();
-        }
-        self.gateways.stop();
-        self.publisher.close();
-    }
-}
-
-impl Drop for Inner {
-    fn drop(&mut self) {
-        self.stop();
-    }
-}
-
-impl fmt::Debug for Inner {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Inner").field("id", &self.id).field("stopped", &self.stopped).finish_non_exhaustive()
-    }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

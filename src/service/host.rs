@@ -103,10 +103,11 @@ pub(super) struct Facts {
     state: Mutex<GatewayState>,
     pub(super) sent: AtomicU64,
     pub(super) refused: AtomicU64,
+    link: Mutex<LinkHost>,
 }
 
 impl Facts {
-    pub(super) fn new(id: GatewayId, name: String, addresses: Vec<Multiaddr>) -> Self {
+    pub(super) fn new(id: GatewayId, name: String, addresses: Vec<Multiaddr>, link: LinkHost) -> Self {
         Facts {
             id,
             name,
@@ -114,6 +115,32 @@ impl Facts {
             state: Mutex::new(GatewayState::Running),
             sent: AtomicU64::new(0),
             refused: AtomicU64::new(0),
+            link: Mutex::new(link),
+        }
+    }
+
+    /// Tells the gateway's thread to end.
+    pub(super) fn stop(&self) {
+        lock(&self.link).stop();
+    }
+
+    /// Ends the gateway because its outbox, which the management thread calls, panicked.
+    pub(super) fn fail(&self, cause: String, publisher: &Publisher) {
+        log::error!("the outbox of {} ({}) has failed: {cause}", self.id, self.name);
+        publisher.publish(&Event::GatewayFailed { gateway: self.id, cause: cause.clone() });
+        self.set_state(GatewayState::Failed { cause });
+        self.stop();
+    }
+
+    fn status(&self) -> GatewayStatus {
+        GatewayStatus {
+            id: self.id,
+            name: self.name.clone(),
+            addresses: self.addresses(),
+            state: lock(&self.state).clone(),
+            sent: self.sent.load(Ordering::Relaxed),
+            refused: self.refused.load(Ordering::Relaxed),
+            link: lock(&self.link).counts(),
         }
     }
 
@@ -148,13 +175,12 @@ struct Entries {
 
 struct Entry {
     facts: Arc<Facts>,
-    host: LinkHost,
     thread: JoinHandle<()>,
 }
 
 impl Entry {
-    fn join(mut self) {
-        self.host.stop();
+    fn join(self) {
+        self.facts.stop();
         if !threads::is_ours() {
             // What a gateway's thread panics over was said in an event.
             self.thread.join().ok();
@@ -174,11 +200,11 @@ impl Gateways {
             Err(error) => return Err(RegisterError::new(RegisterCause::Outbox(error), gateway)),
         };
         let id = GatewayId(self.last.fetch_add(1, Ordering::Relaxed) + 1);
-        let facts = Arc::new(Facts::new(id, gateway.name(), gateway.addresses()));
+        let (link, host) = Link::new(id.0, self.to_manager.clone());
+        let facts = Arc::new(Facts::new(id, gateway.name(), gateway.addresses(), host));
         // The thread waits for its gateway, so that nothing comes in before the manager knows it, and so that the
         // gateway can be handed back as long as anything can go wrong.
         let (feed, fed) = bounded::<G>(1);
-        let (link, host) = Link::new(id.0, self.to_manager.clone());
         let (control, publisher) = (self.control.clone(), Arc::clone(&self.publisher));
         let known = Arc::clone(&facts);
         let thread = threads::spawn(&facts.name, move || {
@@ -190,7 +216,7 @@ impl Gateways {
             Ok(thread) => thread,
             Err(error) => return Err(RegisterError::new(RegisterCause::Thread(error), gateway)),
         };
-        let entry = Entry { facts: Arc::clone(&facts), host, thread };
+        let entry = Entry { facts: Arc::clone(&facts), thread };
         let refused = {
             let mut entries = lock(&self.entries);
             if entries.stopped { Some(entry) } else { entries.by_id.insert(id, entry) }
@@ -218,6 +244,8 @@ impl Gateways {
         let stopped = lock(&self.entries).stopped;
         let unknown = if stopped { RemoveError::Stopped } else { RemoveError::Unknown(id) };
         let entry = self.take(id).ok_or(unknown)?;
+        // Before its outbox goes, over which the gateway might end of its own accord.
+        entry.facts.stop();
         self.ask(|done| Control::Close { gateway: id, forget: true, done });
         entry.join();
         self.publisher.publish(&Event::GatewayRemoved { gateway: id });
@@ -228,7 +256,7 @@ impl Gateways {
     pub(super) fn stop(&self) {
         let mut entries = lock(&self.entries);
         entries.stopped = true;
-        entries.by_id.values_mut().for_each(|entry| entry.host.stop());
+        entries.by_id.values().for_each(|entry| entry.facts.stop());
         if threads::is_ours() {
             return;
         }
@@ -238,19 +266,7 @@ impl Gateways {
     }
 
     pub(super) fn statuses(&self) -> Vec<GatewayStatus> {
-        let entries = lock(&self.entries);
-        let entries = entries.by_id.values();
-        entries
-            .map(|Entry { facts, host, .. }| GatewayStatus {
-                id: facts.id,
-                name: facts.name.clone(),
-                addresses: facts.addresses(),
-                state: lock(&facts.state).clone(),
-                sent: facts.sent.load(Ordering::Relaxed),
-                refused: facts.refused.load(Ordering::Relaxed),
-                link: host.counts(),
-            })
-            .collect()
+        lock(&self.entries).by_id.values().map(|entry| entry.facts.status()).collect()
     }
 
     pub(super) fn addresses(&self) -> Vec<Multiaddr> {
@@ -296,6 +312,11 @@ impl Runner {
             let start = Instant::now();
             let ended = guarded(|| self.gateway.run(&self.link));
             if self.link.stopping() {
+                let state = lock(&self.facts.state).clone();
+                // Stopped by its failure, not by the service.
+                if matches!(state, GatewayState::Failed { .. }) {
+                    self.end(state);
+                }
                 return;
             }
             let cause = match ended {

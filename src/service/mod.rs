@@ -8,6 +8,7 @@ mod events;
 mod handle;
 mod hasher;
 mod host;
+mod inner;
 mod manager;
 mod pending;
 mod router;
@@ -18,9 +19,10 @@ use kademlia_gateways::Contact;
 
 pub use config::{Config, ConfigError, RelayMode, RelayPolicy, network_named};
 pub use events::{Event, Events, EventsError};
-pub use handle::{DHTService, Found, StartError};
+pub use handle::{DHTService, Found};
 pub use hasher::{KeyHasher, Sha1Hasher, Sha256Hasher};
 pub use host::{GatewayId, RegisterCause, RegisterError, RemoveError};
+pub use inner::StartError;
 pub use pending::Pending;
 pub use status::{GatewayState, GatewayStatus, Status};
 

@@ -19,7 +19,9 @@ use kademlia_gateways::{
 use self::chain::{Localiser, has_repeated, sound};
 use self::limiter::Limiter;
 use super::config::{RelayMode, RelayPolicy};
+use super::events::Publisher;
 use super::host::{Facts, GatewayId};
+use super::threads::calmly;
 use crate::core::{Counters, Time};
 
 /// The most relays on one way.
@@ -37,6 +39,7 @@ pub(super) struct Router {
     arrivals: u64,
     relayed: u64,
     dropped: BTreeMap<&'static str, u64>,
+    publisher: Arc<Publisher>,
 }
 
 /// One gateway, as seen from here.
@@ -56,39 +59,43 @@ struct Arrival {
 
 impl Port {
     fn dials(&self, to: &Multiaddr) -> bool {
-        self.outbox.as_ref().is_some_and(|outbox| outbox.dials(to))
+        self.outbox.as_ref().is_some_and(|outbox| calmly(|| outbox.dials(to)).unwrap_or(false))
     }
 
     /// Sends a message; a record that is too large for this gateway becomes the refusal that says so.
-    fn send(&mut self, outbound: Outbound) -> Result<(), UnsentReason> {
-        let result = match self.try_send(outbound) {
+    fn send(&mut self, outbound: Outbound, publisher: &Publisher) -> Result<(), UnsentReason> {
+        let result = calmly(|| self.try_send(outbound)).unwrap_or_else(|panic| {
+            // Before its outbox goes, over which the gateway might end as if all were well.
+            self.facts.fail(panic, publisher);
+            self.outbox = None;
+            Err(UnsentReason::Closed)
+        });
+        let counter = if result.is_ok() { &self.facts.sent } else { &self.facts.refused };
+        counter.fetch_add(1, Ordering::Relaxed);
+        result
+    }
+
+    fn try_send(&mut self, outbound: Outbound) -> Result<(), UnsentReason> {
+        let Some(outbox) = &mut self.outbox else { return Err(UnsentReason::Closed) };
+        let result = match outbox.send(outbound) {
             Err(Unsent { outbound, reason: UnsentReason::TooLarge { limit } }) => {
                 let mut outbound = *outbound;
                 match &mut outbound.envelope.message_mut().body {
                     Body::Reply(reply @ Reply::Found(Found { record: Some(_), .. })) => {
                         *reply = Reply::Refused(Refusal::TooLarge { limit });
-                        self.try_send(outbound)
+                        outbox.send(outbound)
                     }
                     _ => Err(Unsent::new(outbound, UnsentReason::TooLarge { limit })),
                 }
             }
             result => result,
         };
-        let counter = if result.is_ok() { &self.facts.sent } else { &self.facts.refused };
-        counter.fetch_add(1, Ordering::Relaxed);
         result.map_err(|unsent| unsent.reason)
-    }
-
-    fn try_send(&mut self, outbound: Outbound) -> Result<(), Unsent> {
-        match &mut self.outbox {
-            Some(outbox) => outbox.send(outbound),
-            None => Err(Unsent::new(outbound, UnsentReason::Closed)),
-        }
     }
 }
 
 impl Router {
-    pub(super) fn new(policy: RelayPolicy, client: bool) -> Self {
+    pub(super) fn new(policy: RelayPolicy, client: bool, publisher: Arc<Publisher>) -> Self {
         Router {
             ports: BTreeMap::new(),
             own: Vec::new(),
@@ -99,6 +106,7 @@ impl Router {
             arrivals: 0,
             relayed: 0,
             dropped: BTreeMap::new(),
+            publisher,
         }
     }
 
@@ -160,7 +168,7 @@ impl Router {
             None => Envelope::Direct(message),
         };
         let port = self.ports.get_mut(&gateway).ok_or(UnsentReason::Closed)?;
-        port.send(Outbound { to: head, path, envelope })
+        port.send(Outbound { to: head, path, envelope }, &self.publisher)
     }
 
     /// The gateway that dials a direct address: of several the one that was registered first.
@@ -273,7 +281,7 @@ impl Router {
         let (head, rest) = address::split_first(to);
         let port = self.ports.values_mut().find(|port| port.dials(&head)).ok_or("relay cannot dial")?;
         let envelope = Envelope::Relayed(Box::new(Circuit { to: rest, from: Some(back), message }));
-        port.send(Outbound { to: head, path: None, envelope }).map_err(|_| "relay cannot send")
+        port.send(Outbound { to: head, path: None, envelope }, &self.publisher).map_err(|_| "relay cannot send")
     }
 
     /// Whether this node passes messages on.

@@ -1,6 +1,7 @@
 use std::sync::Mutex;
 
-use kademlia_gateways::{Contact, Id, Multiaddr, NetworkId, Record, Request, SizeLimits, Tag, Token, Version};
+use crossbeam::channel::unbounded;
+use kademlia_gateways::{Contact, Id, Link, Multiaddr, NetworkId, Record, Request, SizeLimits, Tag, Token, Version};
 use proptest::prelude::*;
 
 use super::*;
@@ -71,7 +72,7 @@ impl Node {
     }
 
     fn with(addresses: &[&str], mode: RelayMode, client: bool) -> Self {
-        let router = Router::new(RelayPolicy { mode, rate: 10, burst: 10 }, client);
+        let router = Router::new(RelayPolicy { mode, rate: 10, burst: 10 }, client, Arc::new(Publisher::new(10)));
         let mut node = Node { router, gateways: Vec::new() };
         for address in addresses {
             node.open(parse(address), 1000);
@@ -83,7 +84,8 @@ impl Node {
         let id = GatewayId(self.gateways.len() as u64 + 1);
         let sent = Sent::default();
         let fake = Fake { kind: address::transport(&address), largest, sent: Arc::clone(&sent) };
-        let facts = Arc::new(Facts::new(id, "fake".to_owned(), vec![address.clone()]));
+        let facts =
+            Arc::new(Facts::new(id, "fake".to_owned(), vec![address.clone()], Link::new(id.0, unbounded().0).1));
         self.router.open(facts, Box::new(fake));
         self.gateways.push((id, address, sent));
     }

@@ -1,0 +1,188 @@
+//! What all handles of one service share, and the start and the end of it.
+
+use std::fmt;
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crossbeam::channel::{Sender, unbounded};
+use kademlia_gateways::{Contact, ID_BYTES, Id, KeySpace};
+
+use super::config::{Config, ConfigError};
+use super::events::Publisher;
+use super::hasher::KeyHasher;
+use super::host::Gateways;
+use super::manager::{Control, Inputs, Manager, Place, Start};
+use super::pending::{Canceller, Completion, Pending};
+use super::router::Router;
+use super::status::{Snapshot, Status};
+use super::{Error, threads};
+use crate::core::{Command, Node, OperationId, Outcome, Time};
+
+/// Why a service did not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// A setting is out of its bounds.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The operating system gave no random numbers.
+    #[error("the operating system gives no random numbers: {0}")]
+    Entropy(#[from] getrandom::Error),
+    /// The management thread could not be started.
+    #[error("the management thread cannot be started: {0}")]
+    Thread(#[source] io::Error),
+}
+
+/// What all handles of one service share.
+pub(super) struct Inner {
+    pub(super) id: Id,
+    pub(super) hasher: Arc<dyn KeyHasher>,
+    pub(super) key_space: KeySpace,
+    pub(super) record_lifetime: Duration,
+    pub(super) value_bytes: usize,
+    start: Instant,
+    operations: AtomicU64,
+    places: Arc<AtomicUsize>,
+    commands: Sender<Start>,
+    control: Sender<Control>,
+    pub(super) gateways: Gateways,
+    pub(super) publisher: Arc<Publisher>,
+    snapshot: Arc<Mutex<Snapshot>>,
+    manager: Mutex<Option<JoinHandle<()>>>,
+    stopped: AtomicBool,
+}
+
+impl Inner {
+    pub(super) fn start(config: Config) -> Result<Self, StartError> {
+        config.check()?;
+        let key_space = config.hasher.key_space();
+        let id = match config.id {
+            Some(id) => id,
+            None => key_space.fit(&Id::new(random::<ID_BYTES>()?)),
+        };
+        let seed = random()?;
+        let start = Instant::now();
+        let publisher = Arc::new(Publisher::new(config.events_capacity));
+        let snapshot = Arc::new(Mutex::new(Snapshot::default()));
+        // Bounded by the number of places: a bounded channel of crossbeam keeps what is sent while its receiver is
+        // dropped, and who waits for that would wait for ever. An unbounded one drops it.
+        let (commands, commands_receiver) = unbounded();
+        // Unbounded, but holds no more than what the callers wait for and one cancellation for each operation.
+        let (control, control_receiver) = unbounded();
+        // Unbounded too: each gateway's link bounds what that gateway puts in.
+        let (to_manager, inbound) = unbounded();
+        let node = Node::new(id, config.params(key_space), seed, Time::ZERO);
+        let router = Router::new(config.relay, config.client, Arc::clone(&publisher));
+        let manager = Manager::new(node, router, start, Arc::clone(&publisher), Arc::clone(&snapshot));
+        let inputs = Inputs { control: control_receiver, commands: commands_receiver, inbound };
+        let thread = threads::spawn("manager", move || {
+            // If it panicked, dropping all it holds still answers whoever waits.
+            if let Err(panic) = threads::calmly(|| manager.run(&inputs)) {
+                log::error!("the management thread has ended: {panic}");
+            }
+        });
+        let manager = Mutex::new(Some(thread.map_err(StartError::Thread)?));
+        let gateways = Gateways::new(control.clone(), to_manager, Arc::clone(&publisher));
+        Ok(Inner {
+            id,
+            hasher: config.hasher,
+            key_space,
+            record_lifetime: config.record_lifetime,
+            value_bytes: config.limits.value_bytes,
+            start,
+            operations: AtomicU64::new(0),
+            places: Arc::default(),
+            commands,
+            control,
+            gateways,
+            publisher,
+            snapshot,
+            manager,
+            stopped: AtomicBool::new(false),
+        })
+    }
+
+    /// Hands a command to the manager.
+    pub(super) fn begin<T: Send + 'static>(
+        &self,
+        command: Command<Contact>,
+        extract: impl FnOnce(Outcome<Contact>) -> Option<T> + Send + 'static,
+    ) -> Pending<T> {
+        let (pending, resolver) = Pending::new();
+        let operation = OperationId(self.operations.fetch_add(1, Ordering::Relaxed));
+        let Some(place) = Place::take(&self.places) else {
+            resolver.resolve(Err(Error::Busy));
+            return pending;
+        };
+        let completion = Box::new(Completion { resolver, extract });
+        // If the manager has gone, what was to be resolved is dropped here, which resolves it to `Stopped`.
+        self.commands.send(Start { operation, command, completion, place }).ok();
+        pending.with_canceller(Canceller { control: self.control.clone(), operation })
+    }
+
+    pub(super) fn status(&self) -> Status {
+        let stopped = self.stopped.load(Ordering::Acquire);
+        let snapshot = lock(&self.snapshot).clone();
+        Status {
+            id: self.id,
+            stopped,
+            uptime: self.start.elapsed(),
+            known_peers: snapshot.known_peers,
+            records: snapshot.records,
+            record_bytes: snapshot.record_bytes,
+            published: snapshot.published,
+            requests_in_flight: if stopped { 0 } else { snapshot.requests_in_flight },
+            operations: if stopped { 0 } else { snapshot.operations },
+            relayed: snapshot.relayed,
+            dropped: snapshot.dropped,
+            counters: snapshot.counters,
+            gateways: self.gateways.statuses(),
+        }
+    }
+
+    /// Stops everything. Once is enough.
+    pub(super) fn stop(&self) {
+        self.stopped.store(true, Ordering::Release);
+        // What gateways do from now on is no news.
+        self.publisher.close();
+        // The manager has gone already if this fails.
+        self.control.send(Control::Stop).ok();
+        if threads::is_ours() {
+            // Somebody may be waiting for this very thread below.
+            self.gateways.stop();
+            return;
+        }
+        // Those who stop it at the same time wait here until it has stopped.
+        let mut manager = lock(&self.manager);
+        // The manager first: it would see operations fail for want of a gateway.
+        if let Some(manager) = manager.take() {
+            manager.join().ok();
+        }
+        self.gateways.stop();
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+impl fmt::Debug for Inner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Inner").field("id", &self.id).field("stopped", &self.stopped).finish_non_exhaustive()
+    }
+}
+
+fn random<const N: usize>() -> Result<[u8; N], getrandom::Error> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
