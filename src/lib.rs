@@ -26,6 +26,8 @@
 
 pub mod core;
 mod service;
+#[cfg(feature = "testnet")]
+pub mod testnet;
 
 pub use kademlia_gateways as gateway;
 pub use kademlia_gateways::{
