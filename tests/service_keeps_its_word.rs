@@ -166,6 +166,35 @@ fn what_cannot_be_done_fails_at_once_and_says_why() {
 }
 
 #[test]
+fn what_is_too_large_for_a_way_is_named_so() {
+    let udp = || UdpGateway::bind("/ip4/127.0.0.1/udp/0".parse().unwrap()).unwrap();
+    let tcp = || TcpGateway::bind("/ip4/127.0.0.1/tcp/0".parse().unwrap()).unwrap();
+    let (both, at_udp) = node(quick(), udp());
+    both.register_gateway(tcp()).unwrap();
+    let (by_tcp, _) = node(quick(), tcp());
+    let (by_udp, _) = node(quick(), udp());
+    done(by_tcp.connect(both.listen_addresses()[1].clone())).unwrap();
+
+    // A stream takes the largest value there is.
+    let value = vec![7; 64 << 10];
+    assert_eq!(done(by_tcp.save("large", &value)).unwrap().accepted.len(), 1);
+    assert_eq!(done(both.query("large")).unwrap().unwrap().value, value);
+    // A datagram does not, in neither direction, and relays pass the reason on.
+    let error = done(by_udp.connect(at_udp.clone()).wait().map(|_| by_udp.query("large")).unwrap()).unwrap_err();
+    assert!(matches!(error, Error::Unreadable { limit } if limit < 2000), "{error}");
+    let error = done(by_udp.store(at_udp, "larger", &value)).unwrap_err();
+    assert!(matches!(error, Error::Unsent(UnsentReason::TooLarge { limit }) if limit < 2000), "{error}");
+}
+
+#[test]
+fn a_node_does_not_join_itself() {
+    let (service, address) = memory(quick());
+    let error = done(service.connect(address)).unwrap_err();
+    assert!(matches!(error, Error::Itself | Error::TimedOut(_)), "{error}");
+    assert_eq!(service.status().known_peers, 0);
+}
+
+#[test]
 fn an_operation_can_be_cancelled() {
     let silent = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
     let address: Multiaddr = format!("/ip4/127.0.0.1/udp/{}", silent.local_addr().unwrap().port()).parse().unwrap();
