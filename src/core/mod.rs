@@ -5,6 +5,9 @@
 //! thread and no randomness but its seed, so that a run can be replayed from its inputs, in production and in a
 //! simulator alike.
 
+// `clippy.toml` lists what has no place here: clocks, threads, sockets, entropy, and maps without an order.
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
 mod bucket;
 mod contacts;
 mod io;
