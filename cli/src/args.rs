@@ -1,0 +1,164 @@
+//! What the user wants: raw arguments, parsed into checked ones.
+
+use std::path::PathBuf;
+
+use clap::error::ErrorKind;
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use kademlia_dht::testnet::Mix;
+
+/// A Kademlia distributed hash table over any transport.
+#[derive(Debug, Parser)]
+#[command(name = "dht", version, about, arg_required_else_help = true, max_term_width = 100)]
+#[command(after_help = "RUST_LOG (such as RUST_LOG=debug) sets what is logged to standard error.")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Testnet(TestnetArgs),
+}
+
+/// Run a whole network on this host, and see whether every node finds what any other saved.
+///
+/// Starts nodes on UDP, TCP and Unix sockets, some of which join two of these; saves records from random nodes; and
+/// queries each of them from a random node of every kind. The result is a table: for each kind of node that saved and
+/// each kind that asked, how much was found and what it took.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Exit status: 0 if every value was found unchanged, 1 if not, 2 if the arguments or the file of records are wrong, \
+130 if it was interrupted.
+
+Examples:
+  dht testnet
+  dht testnet --nodes 200 --kill 30
+  dht testnet --mix udp=10,memory=10,udp6=5,udp+udp6+memory=2 --json")]
+struct TestnetArgs {
+    /// Nodes, in the proportions of the default mix (60 if there is no --mix).
+    #[arg(long, value_name = "NUMBER")]
+    nodes: Option<usize>,
+
+    /// Nodes on each transport: udp, udp6, tcp, tcp6, unix, memory, and several joined by `+`.
+    ///
+    /// Every node must be able to reach every other, if need be through nodes on several transports.
+    ///
+    /// [default: udp=20,tcp=20,unix=14,udp+tcp=3,tcp+unix=3]
+    #[arg(long, value_name = "MIX")]
+    mix: Option<Mix>,
+
+    /// Records to save: a file with `key<TAB>value` in each line.
+    ///
+    /// Without it, the packages of this program's own lock file: name@version and checksum of each.
+    #[arg(long, value_name = "FILE")]
+    load: Option<PathBuf>,
+
+    /// Kill so many percent of the nodes after that, and query again.
+    ///
+    /// The last node that joins two transports is spared.
+    #[arg(long, value_name = "PERCENT", value_parser = percent)]
+    kill: Option<u8>,
+
+    /// What random choices follow from: the same seed, the same choices.
+    #[arg(long, value_name = "NUMBER", default_value_t = 1)]
+    seed: u64,
+
+    /// Print one JSON object instead of a table.
+    #[arg(long)]
+    json: bool,
+}
+
+/// What is to be done.
+#[derive(Debug)]
+pub(crate) enum Task {
+    /// `dht testnet`
+    Testnet(TestnetPlan),
+}
+
+/// `dht testnet`, with all arguments sound.
+#[derive(Debug)]
+pub(crate) struct TestnetPlan {
+    pub(crate) mix: Mix,
+    pub(crate) load: Option<PathBuf>,
+    /// The share of the nodes to kill, in percent.
+    pub(crate) kill: Option<u8>,
+    pub(crate) seed: u64,
+    pub(crate) json: bool,
+}
+
+/// Takes the program's arguments. If they are wrong, says so and ends the program with status 2.
+pub(crate) fn parse() -> Task {
+    match Cli::parse().command {
+        Command::Testnet(args) => match args.mix() {
+            Ok(mix) => {
+                let TestnetArgs { load, kill, seed, json, .. } = args;
+                Task::Testnet(TestnetPlan { mix, load, kill, seed, json })
+            }
+            Err(error) => {
+                let mut command = Cli::command();
+                command.build();
+                let testnet = command.find_subcommand_mut("testnet");
+                match testnet {
+                    Some(testnet) => testnet.error(ErrorKind::ValueValidation, error).exit(),
+                    None => command.error(ErrorKind::ValueValidation, error).exit(),
+                }
+            }
+        },
+    }
+}
+
+impl TestnetArgs {
+    fn mix(&self) -> Result<Mix, String> {
+        match (&self.mix, self.nodes) {
+            (None, None) => Ok(Mix::default()),
+            (None, Some(nodes)) => Mix::default().scaled(nodes).map_err(|error| format!("--nodes {nodes}: {error}")),
+            (Some(mix), Some(nodes)) if mix.nodes() != nodes => Err(format!(
+                "--nodes {nodes} and --mix {mix} do not agree: the mix has {} nodes; leave out --nodes, or make them agree",
+                mix.nodes()
+            )),
+            (Some(mix), _) => Ok(mix.clone()),
+        }
+    }
+}
+
+fn percent(text: &str) -> Result<u8, String> {
+    let number = text.strip_suffix('%').unwrap_or(text);
+    let percent = number.parse().ok().filter(|percent| *percent <= 99);
+    percent.ok_or_else(|| "not a number of percent from 0 to 99".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mix(arguments: &[&str]) -> Result<String, String> {
+        let cli = Cli::try_parse_from(["dht", "testnet"].iter().chain(arguments)).map_err(|error| error.to_string())?;
+        let Command::Testnet(args) = cli.command;
+        args.mix().map(|mix| mix.to_string())
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn nodes_and_mix() {
+        assert_eq!(mix(&[]).unwrap(), "udp=20,tcp=20,unix=14,udp+tcp=3,tcp+unix=3");
+        assert_eq!(mix(&["--nodes", "5"]).unwrap(), "udp=1,tcp=1,unix=1,udp+tcp=1,tcp+unix=1");
+        assert_eq!(mix(&["--mix", "udp=3"]).unwrap(), "udp=3");
+        assert_eq!(mix(&["--mix", "udp=3", "--nodes", "3"]).unwrap(), "udp=3");
+        let error = mix(&["--mix", "udp=3", "--nodes", "4"]).unwrap_err();
+        assert!(error.contains("--nodes 4 and --mix udp=3 do not agree: the mix has 3 nodes"), "{error}");
+        assert!(mix(&["--nodes", "4"]).unwrap_err().contains("--nodes 4: 4 nodes are too few"));
+        assert!(mix(&["--mix", "udp=3,tcp=3"]).unwrap_err().contains("no node joins udp with tcp"));
+    }
+
+    #[test]
+    fn percents() {
+        assert_eq!((percent("30"), percent("0"), percent("99%")), (Ok(30), Ok(0), Ok(99)));
+        for wrong in ["100", "-1", "%", "", "1.5", "a"] {
+            assert!(percent(wrong).is_err(), "{wrong}");
+        }
+    }
+}
