@@ -40,3 +40,8 @@ pub use crate::service::{
     KeyHasher, Pending, QueryReport, Receipt, RegisterCause, RegisterError, RelayMode, RelayPolicy, RemoveError,
     Sha1Hasher, Sha256Hasher, StartError, Status, ValueReply, network_named,
 };
+
+/// The programs in the README are compiled, and run where they can be.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
