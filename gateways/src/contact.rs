@@ -36,6 +36,11 @@ pub trait Peer: Clone + fmt::Debug + PartialEq {
         0
     }
 
+    /// The first relay on the way to `address`, if there is one.
+    fn relay(_address: &Self::Addr) -> Option<Self::Addr> {
+        None
+    }
+
     /// What shares one allowance where a node limits what others may store: for a [`Contact`] the IP, or the whole
     /// address of another transport, and for a circuit those of its first relay, the rest being hearsay.
     fn source(_address: &Self::Addr) -> u64 {
@@ -116,6 +121,11 @@ impl Peer for Contact {
 
     fn relays(address: &Multiaddr) -> usize {
         crate::address::relays(address)
+    }
+
+    fn relay(address: &Multiaddr) -> Option<Multiaddr> {
+        let (first, rest) = crate::address::split_first(address);
+        rest.map(|_| first)
     }
 
     fn source(address: &Multiaddr) -> u64 {

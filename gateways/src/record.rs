@@ -74,6 +74,14 @@ impl Record {
         self.kind == RecordKind::Tombstone
     }
 
+    /// The same record after `time` has passed: its lifetime is shorter by that, rounded up to seconds.
+    #[must_use]
+    pub fn aged(mut self, time: Duration) -> Self {
+        let passed = time.as_secs() + u64::from(time.subsec_nanos() > 0);
+        self.remaining = self.remaining.saturating_sub(u32::try_from(passed).unwrap_or(u32::MAX));
+        self
+    }
+
     /// Orders by newness: the version, then, so that all agree on a tie, the kind and the value.
     ///
     /// Equal means: the same record, whatever its renewal and lifetime.

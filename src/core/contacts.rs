@@ -54,31 +54,33 @@ impl<P: Peer> Node<P> {
         Message { network: self.params.network, tag, sender, also: Vec::new(), body }
     }
 
-    /// Asks a contact whether it is there, unless that is being asked already.
-    pub(super) fn probe(&mut self, id: Id, address: P::Addr, out: &mut Vec<Output<P>>) {
-        if self.probed.insert(id) && !self.request(address, Some(id), Request::Ping, Purpose::Probe, out) {
-            self.probed.remove(&id);
+    /// Asks whether anyone, or the one with this id, is there, unless that is being asked already.
+    pub(super) fn probe(&mut self, id: Option<Id>, address: &P::Addr, out: &mut Vec<Output<P>>) {
+        if self.probed.insert(address.clone()) && !self.request(address.clone(), id, Request::Ping, Purpose::Probe, out)
+        {
+            self.probed.remove(address);
         }
     }
 
     /// Asks whoever sent a request whether it answers at the address that it came from, if the table has a place.
     pub(super) fn probe_stranger(&mut self, id: Id, address: &P::Addr, out: &mut Vec<Output<P>>) {
         if self.probed.len() < MAX_PROBES && self.table.wants(&id, address) {
-            self.probe(id, address.clone(), out);
+            self.probe(Some(id), address, out);
         }
     }
 
     pub(super) fn contact_answered(&mut self, peer: P, out: &mut Vec<Output<P>>) {
-        self.probed.remove(&peer.id());
+        self.probed.remove(peer.address());
         let change = self.table.answered(self.now, peer.clone());
         self.table_changed(change, Some(peer), out);
     }
 
     pub(super) fn contact_missed(&mut self, open: &Open<P>, out: &mut Vec<Output<P>>) {
-        let Some(id) = open.expect else { return };
-        self.probed.remove(&id);
-        let change = self.table.missed(&id, &open.to);
-        self.table_changed(change, None, out);
+        self.table.suspect_behind(&open.to);
+        if let Some(id) = open.expect {
+            let change = self.table.missed(&id, &open.to);
+            self.table_changed(change, None, out);
+        }
     }
 
     fn table_changed(&mut self, change: Change<P>, answered: Option<P>, out: &mut Vec<Output<P>>) {
@@ -90,7 +92,7 @@ impl<P: Peer> Node<P> {
                 }
             }
             Change::Moved => out.extend(answered.map(|peer| Output::Event(Event::ContactMoved(peer)))),
-            Change::Check(oldest) => self.probe(oldest.id(), oldest.address().clone(), out),
+            Change::Check(oldest) => self.probe(Some(oldest.id()), oldest.address(), out),
             Change::Dropped { dropped, replacement } => {
                 out.push(Output::Event(Event::ContactRemoved(dropped)));
                 if let Some(peer) = replacement {

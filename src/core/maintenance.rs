@@ -228,19 +228,19 @@ impl<P: Peer> Node<P> {
         let silent: Vec<P> = self
             .table
             .entries()
-            .filter(|entry| entry.last_seen + silence <= now && !self.probed.contains(&entry.peer.id()))
+            .filter(|entry| entry.last_seen + silence <= now && !self.probed.contains(entry.peer.address()))
             .take(BATCH)
             .map(|entry| entry.peer.clone())
             .collect();
         let more = silent.len() == BATCH;
         for peer in silent {
-            self.probe(peer.id(), peer.address().clone(), out);
+            self.probe(Some(peer.id()), peer.address(), out);
         }
         let buckets = self.table.buckets().map(|(_, bucket)| bucket.looked_up + refresh);
         let contacts = self
             .table
             .entries()
-            .filter(|entry| !self.probed.contains(&entry.peer.id()))
+            .filter(|entry| !self.probed.contains(entry.peer.address()))
             .map(|entry| entry.last_seen + silence);
         let next = buckets.chain(contacts).min().unwrap_or(Time::NEVER);
         // Contacts due within a minute of each other are asked in one wake.

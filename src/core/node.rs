@@ -6,7 +6,7 @@ use kademlia_gateways::{
     Body, Found, Id, Message, Peer, Record, Refusal, Reply, ReplyPath, Request, Tag, UnsentReason, Version,
 };
 
-use super::io::{Counters, Input, OperationId, Output, Rejection};
+use super::io::{Counters, Input, OperationError, OperationId, Output, Rejection};
 use super::maintenance::{Job, Publication};
 use super::params::Params;
 use super::requests::{Open, Overdue, Purpose, Requests};
@@ -55,8 +55,8 @@ pub struct Node<P: Peer> {
     pub(super) published_due: BTreeSet<(Time, Id)>,
     /// Contacts new in the table, and how far the records have been gone through for what is theirs.
     pub(super) newcomers: VecDeque<(P, Option<Id>)>,
-    /// Contacts that are being asked whether they are there.
-    pub(super) probed: BTreeSet<Id>,
+    /// Addresses that are being asked whether anyone is there.
+    pub(super) probed: BTreeSet<P::Addr>,
     pub(super) maintenance_due: Time,
     pub(super) had_contacts: bool,
     pub(super) last_version: Version,
@@ -120,7 +120,7 @@ impl<P: Peer> Node<P> {
         self.table.closest(target, count, |_| true)
     }
 
-    /// The record that it holds for the network under `key`.
+    /// The record that it holds for the network under `key`, as of the last input.
     pub fn record(&self, key: &Id) -> Option<Record> {
         self.store.get(self.now, key)
     }
@@ -193,7 +193,7 @@ impl<P: Peer> Node<P> {
             return self.drop_message("id outside the key space");
         }
         if message.sender == Some(self.id) {
-            self.own_answer(&message.body, message.tag, out);
+            self.handle_echo(message.tag, out);
             return self.drop_message("from the own id");
         }
         match message.body {
@@ -270,7 +270,18 @@ impl<P: Peer> Node<P> {
         {
             task.effort.messages += 1;
         }
-        self.transmit(open.to, tag, open.request, out);
+        // A relay that has died takes all who are behind it along. Better to know at once.
+        if let Some(relay) = P::relay(&open.to) {
+            self.probe(None, &relay, out);
+        }
+        let request = match open.request {
+            Request::Store { key, record, token, expect } => {
+                let record = record.aged(self.now.since(open.sent));
+                Request::Store { key, record, token, expect }
+            }
+            request => request,
+        };
+        self.transmit(open.to, tag, request, out);
     }
 
     /// A request has no answer and will have none.
@@ -283,7 +294,19 @@ impl<P: Peer> Node<P> {
                 }
             }
             Purpose::Single(task) => self.single_failed(task, reason, out),
-            Purpose::Probe | Purpose::Repair => {}
+            Purpose::Probe => {
+                self.probed.remove(&open.to);
+            }
+            Purpose::Repair => {}
+        }
+    }
+
+    /// A message with the own id came in. If it is a request of ours, it was sent to this node itself.
+    fn handle_echo(&mut self, tag: Tag, out: &mut Vec<Output<P>>) {
+        match self.requests.unsent(tag) {
+            Some(Open { purpose: Purpose::Single(task), .. }) => self.end_task(task, Err(OperationError::Itself), out),
+            Some(open) => self.request_failed(open, Rejection::Silent, out),
+            None => {}
         }
     }
 }

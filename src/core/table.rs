@@ -105,6 +105,14 @@ impl<P: Peer> Table<P> {
         change
     }
 
+    /// Nobody answered at `relay`: whoever is reached through it counts as silent until it answers again.
+    pub(crate) fn suspect_behind(&mut self, relay: &P::Addr) {
+        let entries = self.buckets.iter_mut().flat_map(|bucket| &mut bucket.entries);
+        for entry in entries.filter(|entry| P::relay(entry.peer.address()).as_ref() == Some(relay)) {
+            entry.missed = entry.missed.max(1);
+        }
+    }
+
     /// Whether it is worth asking whether `id` answers at `address`: it is unknown and would get a place, or it is
     /// known by another address and does not answer there.
     pub(crate) fn wants(&self, id: &Id, address: &P::Addr) -> bool {

@@ -1,6 +1,6 @@
 //! Tasks: the operations of the user and the lookups of maintenance, from their start to their end.
 
-use kademlia_gateways::{Body, Expect, Id, Peer, Record, Reply, Request};
+use kademlia_gateways::{Expect, Id, Peer, Record, Reply, Request};
 
 use super::io::{Command, Effort, Joined, OperationError, OperationId, Outcome, Output, Pong, Rejection, ValueReply};
 use super::lookup::{Answer, Lookup};
@@ -197,8 +197,12 @@ impl<P: Peer> Node<P> {
             let Work::Looking(lookup, goal) = &mut task.work else { return };
             if lookup.live() < self.params.k {
                 let count = self.params.k + lookup.failed();
-                for peer in self.table.closest(&lookup.target(), count, |_| true) {
-                    lookup.add(peer.clone(), 1);
+                let fresh = self.table.closest(&lookup.target(), count, |entry| entry.missed == 0);
+                fresh.into_iter().for_each(|peer| lookup.add(peer.clone(), 1));
+                if lookup.is_done() {
+                    // Nobody else is left to ask: perhaps one of those who were silent lately answers.
+                    let all = self.table.closest(&lookup.target(), count, |_| true);
+                    all.into_iter().for_each(|peer| lookup.add(peer.clone(), 1));
                 }
             }
             let enough = matches!(goal, Goal::Query { .. }) && self.query_is_settled(id);
@@ -264,11 +268,15 @@ impl<P: Peer> Node<P> {
         let held = record.as_ref().map(|record| record.version).or(found.held);
         let Some(hops) = lookup.answered(&peer.id(), Answer { token: found.token, held, record }) else { return };
         for contact in contacts {
-            // An address that has answered us comes before one that we were told.
-            if let Some(entry) = self.table.get(&contact.id()) {
+            // An address that answers us comes before one that we were told, and that before one that was silent.
+            let known = self.table.get(&contact.id());
+            if let Some(entry) = known.filter(|entry| entry.missed == 0) {
                 lookup.add(entry.peer.clone(), hops + 1);
             }
             lookup.add(contact, hops + 1);
+            if let Some(entry) = known.filter(|entry| entry.missed > 0) {
+                lookup.add(entry.peer.clone(), hops + 1);
+            }
         }
         self.drive(id, out);
     }
@@ -305,8 +313,8 @@ impl<P: Peer> Node<P> {
             Goal::Refresh => self.end_task(id, Ok(Outcome::Nodes(Vec::new())), out),
             Goal::Query { unreadable } => self.finish_query(id, &lookup, unreadable, out),
             Goal::Save(order) => self.start_save(id, &lookup, order, out),
-            Goal::Replicate { record } => self.start_replicate(id, &lookup, &record, out),
-            Goal::Republish { record } => self.start_republish(id, &lookup, &record, out),
+            Goal::Replicate { record } => self.start_replicate(id, &lookup, record, out),
+            Goal::Republish { record } => self.start_republish(id, &lookup, record, out),
         }
     }
 }
@@ -330,7 +338,8 @@ impl<P: Peer> Node<P> {
         let result = match (question, reply) {
             (_, Reply::Refused(refusal)) => Err(OperationError::Refused(refusal)),
             (Question::Join, _) => return self.join_through(id, peer.id(), out),
-            (Question::Store { key, record, expect, unless_newer }, Reply::Found(found)) => {
+            (Question::Store { key, mut record, expect, unless_newer }, Reply::Found(found)) => {
+                self.age(id, &mut record);
                 if unless_newer && found.held.is_some_and(|held| held >= record.version) {
                     return self.end_task(id, Ok(Outcome::Stored), out);
                 }
@@ -367,15 +376,5 @@ impl<P: Peer> Node<P> {
             Rejection::Silent => OperationError::TimedOut(self.params.request_timeout),
         };
         self.end_task(id, Err(error), out);
-    }
-
-    /// An answer with the own id: whoever was asked is this node itself.
-    pub(super) fn own_answer(&mut self, body: &Body<P>, tag: kademlia_gateways::Tag, out: &mut Vec<Output<P>>) {
-        if matches!(body, Body::Reply(_))
-            && let Some(open) = self.requests.unsent(tag)
-            && let Purpose::Single(task) = open.purpose
-        {
-            self.end_task(task, Err(OperationError::Itself), out);
-        }
     }
 }

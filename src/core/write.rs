@@ -85,14 +85,14 @@ impl<P: Peer> Node<P> {
             Some(value) => Record::plain(value, version, lifetime),
             None => Record::tombstone(version, lifetime),
         };
-        self.write(id, lookup, &record, order.expect, WritePurpose::Save, out);
+        self.write(id, lookup, record, order.expect, WritePurpose::Save, out);
     }
 
-    pub(super) fn start_republish(&mut self, id: u64, lookup: &Lookup<P>, record: &Record, out: &mut Vec<Output<P>>) {
+    pub(super) fn start_republish(&mut self, id: u64, lookup: &Lookup<P>, record: Record, out: &mut Vec<Output<P>>) {
         self.write(id, lookup, record, Expect::Anything, WritePurpose::Republish, out);
     }
 
-    pub(super) fn start_replicate(&mut self, id: u64, lookup: &Lookup<P>, record: &Record, out: &mut Vec<Output<P>>) {
+    pub(super) fn start_replicate(&mut self, id: u64, lookup: &Lookup<P>, record: Record, out: &mut Vec<Output<P>>) {
         let newer = lookup.answers().any(|(_, answer)| answer.held.is_some_and(|held| held > record.version));
         if newer {
             // Ours is old: get the newer one instead of spreading what was overwritten.
@@ -107,12 +107,15 @@ impl<P: Peer> Node<P> {
         &mut self,
         id: u64,
         lookup: &Lookup<P>,
-        record: &Record,
+        mut record: Record,
         expect: Expect,
         purpose: WritePurpose,
         out: &mut Vec<Output<P>>,
     ) {
         let (key, k) = (lookup.target(), self.params.k);
+        if purpose == WritePurpose::Replicate {
+            self.age(id, &mut record);
+        }
         let keep_here = !self.params.client && lookup.rank(&self.id) < k;
         let targets: Vec<_> = lookup.answers().take(k).map(|(peer, answer)| (peer.clone(), answer.token)).collect();
         let pending = targets.len();
@@ -290,7 +293,9 @@ impl<P: Peer> Node<P> {
             // Fails only if something newer came meanwhile.
             self.keep_record(key, newest.clone(), Expect::Anything, 0, out).ok();
         }
-        self.repair(lookup, &newest, out);
+        let mut copy = newest.clone();
+        self.age(id, &mut copy);
+        self.repair(lookup, &copy, out);
         let found = (!newest.is_tombstone()).then_some(FoundRecord { record: newest, held_here, holders });
         self.end_task(id, Ok(Outcome::Queried(QueryReport { key, found, effort })), out);
     }
@@ -302,6 +307,12 @@ impl<P: Peer> Node<P> {
             .filter_map(|(_, answer)| answer.record.clone())
             .chain(self.store.get(self.now, &lookup.target()))
             .max_by(|a, b| a.newness(b).then(a.renewal.cmp(&b.renewal)))
+    }
+
+    /// Takes off the lifetime of a record what has passed since the task that carries it began. A copy of a copy must
+    /// not outlive the first one.
+    pub(super) fn age(&self, id: u64, record: &mut Record) {
+        *record = record.clone().aged(self.effort(id).elapsed);
     }
 
     /// Gives the newest record to those who had an older one, and to the nearest one that had none (paper, section

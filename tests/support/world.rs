@@ -238,6 +238,12 @@ impl World {
         self.now = end;
     }
 
+    /// Tells every node what time it is.
+    pub(crate) fn tick_all(&mut self) {
+        let all: Vec<u32> = self.nodes.keys().copied().collect();
+        all.into_iter().for_each(|address| self.input(address, Input::Tick));
+    }
+
     /// The addresses of the `count` nodes nearest to `key`, nearest first.
     pub(crate) fn nearest(&self, key: &Id, count: usize) -> Vec<u32> {
         let mut all: Vec<(u32, Id)> = self.nodes.iter().map(|(address, node)| (*address, node.id())).collect();
