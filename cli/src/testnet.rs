@@ -73,13 +73,13 @@ pub(crate) fn run(plan: &TestnetPlan) -> Result<bool, Failure> {
             writeln!(io::stdout(), "{killed} of {nodes} nodes killed\n{}", round.table())?;
         }
     }
-    run.network.stop()?;
     for wrong in run.wrong.iter().take(LISTED) {
         say(wrong);
     }
     if run.wrong.len() > LISTED {
         say(format_args!("... and {} more", run.wrong.len() - LISTED));
     }
+    run.network.stop()?;
     Ok(run.wrong.is_empty())
 }
 
