@@ -111,6 +111,7 @@ impl<T: Transport> Connection<T> {
                     return Ok(());
                 };
                 self.from = Some(sender::<T>(&self.origin, &claimed).ok_or(Broken::Hello)?);
+                self.writer.release();
                 continue;
             };
             let frame = self.reader.next(&mut input, MAX_MESSAGE_BYTES).map_err(|_| Broken::Oversized)?;
@@ -136,6 +137,9 @@ fn sender<T: Transport>(origin: &Origin, claimed: &Multiaddr) -> Option<Multiadd
 }
 
 /// What waits to be written, and which messages are in it.
+///
+/// Messages wait until the other side has said hello. What listens at an address that somebody told may be any service
+/// of this host or its network, which must not get to read bytes of a stranger's choice.
 #[derive(Default)]
 pub(super) struct WriteBuffer {
     bytes: Vec<u8>,
@@ -143,6 +147,8 @@ pub(super) struct WriteBuffer {
     start: usize,
     /// How many bytes were written before `bytes`.
     before: u64,
+    /// How many bytes of the connection may be written as yet.
+    allowed: u64,
     /// Where each message ends, counted from the first byte of the connection.
     ends: VecDeque<(u64, Tag)>,
 }
@@ -155,8 +161,16 @@ impl WriteBuffer {
             Ok(())
         });
         match filled {
-            Ok(()) => buffer,
+            Ok(()) => {
+                buffer.allowed = buffer.bytes.len() as u64;
+                buffer
+            }
         }
+    }
+
+    /// Lets the messages out that waited behind the hello.
+    fn release(&mut self) {
+        self.allowed = u64::MAX;
     }
 
     /// How many bytes wait.
@@ -174,10 +188,11 @@ impl WriteBuffer {
         Ok(())
     }
 
-    /// Writes as much as `stream` takes.
+    /// Writes as much as `stream` takes of what may be written.
     pub(super) fn flush(&mut self, stream: &mut impl Write) -> io::Result<()> {
+        let allowed = usize::try_from(self.allowed - self.before).unwrap_or(usize::MAX).min(self.bytes.len());
         let result = loop {
-            let Some(rest) = self.bytes.get(self.start..).filter(|rest| !rest.is_empty()) else { break Ok(()) };
+            let Some(rest) = self.bytes.get(self.start..allowed).filter(|rest| !rest.is_empty()) else { break Ok(()) };
             match stream.write(rest) {
                 Ok(0) => break Err(ErrorKind::WriteZero.into()),
                 Ok(size) => self.start += size,
@@ -241,6 +256,7 @@ mod tests {
     #[test]
     fn a_message_is_sent_when_its_last_byte_is() {
         let mut buffer = WriteBuffer::starting_with_hello(&"/memory/1".parse().unwrap());
+        buffer.release();
         let hello = buffer.bytes.len();
         buffer.push(&mut ping(1)).unwrap();
         let first = buffer.bytes.len();
@@ -263,8 +279,27 @@ mod tests {
     }
 
     #[test]
+    fn messages_wait_for_the_hello_of_the_other_side() {
+        let hello = WriteBuffer::starting_with_hello(&"/memory/1".parse().unwrap()).bytes;
+        for flushed_before in [false, true] {
+            let mut buffer = WriteBuffer::starting_with_hello(&"/memory/1".parse().unwrap());
+            let mut pipe = Pipe(usize::MAX, Vec::new());
+            if flushed_before {
+                buffer.flush(&mut pipe).unwrap();
+            }
+            buffer.push(&mut ping(1)).unwrap();
+            buffer.flush(&mut pipe).unwrap();
+            assert_eq!((&pipe.1, buffer.unsent().count()), (&hello, 1));
+            buffer.release();
+            buffer.flush(&mut pipe).unwrap();
+            assert!(pipe.1.len() > hello.len());
+            assert_eq!(buffer.unsent().count(), 0);
+        }
+    }
+
+    #[test]
     fn a_full_buffer_takes_no_more_until_some_is_written() {
-        let mut buffer = WriteBuffer::default();
+        let mut buffer = WriteBuffer { allowed: u64::MAX, ..WriteBuffer::default() };
         let mut pushed = 0;
         while buffer.push(&mut ping(pushed)).is_ok() {
             pushed += 1;

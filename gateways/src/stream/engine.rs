@@ -309,6 +309,10 @@ impl<'a, T: Transport> Engine<'a, T> {
         }
         if !greeted && connection.is_greeted() {
             self.set_deadline(number, None);
+            if more.is_ok() {
+                // What waited for the hello.
+                self.flush(number);
+            }
         }
         match more {
             Ok(true) => self.mark_ready(number),

@@ -3,7 +3,8 @@
 //! Each connection begins with a hello in both directions, which tells where the sender listens; then come messages,
 //! each in a frame. Everybody can claim any address in a hello. So a request leaves only by a connection that this
 //! gateway dialled itself, to exactly that address, and never by one that was accepted; an answer leaves by the
-//! connection that the request came by.
+//! connection that the request came by. No message leaves before the other side has said hello: a connection may lead
+//! to any service, which must not get bytes that a stranger chose.
 
 mod connection;
 mod engine;

@@ -141,6 +141,12 @@ impl Node {
         }
     }
 
+    /// A message that was told to be unsent until now.
+    pub fn unsent_so_far(&mut self) -> Option<(u64, UnsentReason)> {
+        self.wait(Duration::ZERO).ok();
+        self.unsent.pop_front()
+    }
+
     /// Nothing comes and nothing is reported for a while.
     pub fn assert_quiet(&mut self) {
         self.wait(QUIET).expect_err("nothing more");

@@ -105,8 +105,10 @@ fn a_hello_that_does_not_come_closes_the_connection() {
         let (listener, to) = wire.listen();
         node.send(&to, request(1)).unwrap();
         let mut silent = listener.accept();
-        silent.assert_closed();
+        silent.receive_hello();
+        assert_eq!(silent.receive_frame(), None, "no message goes to one who does not say hello");
         node.wait_for_counts("it is counted", |counts| counts.connections_closed == 2);
+        assert_eq!(node.next_unsent(), (1, UnsentReason::Unreachable));
 
         // One that said hello may be silent as long as it likes.
         let mut peer = wire.greet(&node.address(), &wire.somewhere());
@@ -114,6 +116,41 @@ fn a_hello_that_does_not_come_closes_the_connection() {
         peer.send(&request(2));
         assert_eq!(node.next().envelope, request(2));
         node.wait_for_idleness("no timer is left");
+    });
+}
+
+#[test]
+fn a_service_that_says_no_hello_gets_no_message() {
+    every_wire(|wire| {
+        let mut node = wire.start();
+        for wrong in [&b"220 mail.example.org ready\r\n"[..], &framed(b"no hello"), b""] {
+            let (listener, to) = wire.listen();
+            for n in 0..10 {
+                node.send(&to, store(n, 50_000)).unwrap();
+            }
+            let mut service = listener.accept();
+            service.receive_hello();
+            if wrong.is_empty() {
+                // What waits for the hello waits in bounded memory.
+                let mut n = 10;
+                let full = loop {
+                    node.send_patiently(&to, &store(n, 60_000));
+                    n += 1;
+                    if let Some(reason) = node.unsent_so_far() {
+                        break reason;
+                    }
+                };
+                assert_eq!(full.1, UnsentReason::QueueFull);
+                drop(service);
+                while node.next_unsent() != (0, UnsentReason::Unreachable) {}
+                continue;
+            }
+            service.stream.write_all(wrong).unwrap();
+            assert_eq!(service.receive_frame(), None, "the connection is closed, and nothing came by it");
+            for n in 0..10 {
+                assert_eq!(node.next_unsent(), (n, UnsentReason::Unreachable));
+            }
+        }
     });
 }
 
