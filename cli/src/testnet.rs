@@ -1,9 +1,12 @@
 //! `dht testnet`: a whole network, and whether every node finds what any other saved.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::io::{self, Write};
 use std::ops::ControlFlow;
+use std::sync::mpsc::{self, Sender};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -31,6 +34,8 @@ pub(crate) enum Failure {
     Network(TestNetworkError),
     #[error("cannot listen for Ctrl-C: {0}")]
     Signals(#[from] ctrlc::Error),
+    #[error("cannot start a thread: {0}")]
+    Threads(#[source] io::Error),
     #[error("cannot print the result: {0}")]
     Print(#[from] io::Error),
     #[error("interrupted")]
@@ -237,28 +242,40 @@ impl Run {
         Ok(victims.len())
     }
 
-    /// Does all tasks, a bounded number at once, each exactly once.
-    fn each<T, R>(
+    /// Does all tasks, a bounded number at once, each exactly once. A slow one does not hold up the others.
+    fn each<T: Send, R: Send>(
         &self,
         tasks: Vec<T>,
-        begin: impl Fn(&T) -> Pending<R>,
+        begin: impl Fn(&T) -> Pending<R> + Sync,
         mut end: impl FnMut(T, Result<R, Error>),
     ) -> Result<(), Failure> {
-        let mut under_way: VecDeque<(T, Pending<R>)> = VecDeque::with_capacity(IN_FLIGHT);
-        let mut tasks = tasks.into_iter();
-        loop {
-            let more = tasks.by_ref().take(IN_FLIGHT - under_way.len());
-            under_way.extend(more.map(|task| {
-                let pending = begin(&task);
-                (task, pending)
-            }));
-            let Some((task, pending)) = under_way.pop_front() else { return Ok(()) };
-            let result = pending.wait();
-            if self.interrupt.is_wanted() {
-                return Err(Failure::Interrupted);
+        let tasks = Mutex::new(tasks.into_iter());
+        let next = || tasks.lock().unwrap_or_else(PoisonError::into_inner).next();
+        let work = |done: Sender<(T, Result<R, Error>)>| {
+            while !self.interrupt.is_wanted()
+                && let Some(task) = next()
+            {
+                let result = begin(&task).wait();
+                if done.send((task, result)).is_err() {
+                    return;
+                }
             }
-            end(task, result);
-        }
+        };
+        thread::scope(|scope| {
+            let (done, results) = mpsc::channel();
+            for _ in 0..IN_FLIGHT {
+                let (work, done) = (&work, done.clone());
+                thread::Builder::new().spawn_scoped(scope, move || work(done)).map_err(Failure::Threads)?;
+            }
+            drop(done);
+            for (task, result) in results {
+                if self.interrupt.is_wanted() {
+                    return Err(Failure::Interrupted);
+                }
+                end(task, result);
+            }
+            if self.interrupt.is_wanted() { Err(Failure::Interrupted) } else { Ok(()) }
+        })
     }
 }
 
