@@ -4,6 +4,8 @@
 //! overwrite one value one after the other, on real sockets, while replicating and republishing run at short intervals
 //! and a third of the nodes is restarted and so forgets what it held. Only the last version may be seen after that.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+
 use std::time::{Duration, Instant};
 
 use kademlia_dht::testnet::{Mix, TestNetwork};
