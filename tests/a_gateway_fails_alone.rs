@@ -44,6 +44,13 @@ struct Pipe {
     outbox: Option<Queue>,
     outbound: Receiver<Outbound>,
     inbox: Receiver<Inbound>,
+    gate: Option<Gate>,
+}
+
+/// Holds up whoever opens a pipe again.
+struct Gate {
+    reached: Sender<()>,
+    open: Receiver<()>,
 }
 
 impl Pipe {
@@ -51,7 +58,7 @@ impl Pipe {
         let address: Multiaddr = format!("/ip4/127.0.0.1/sctp/{port}").parse().unwrap();
         let (sender, commands) = unbounded();
         let (outbound, inbox) = (bounded(0).1, bounded(0).1);
-        let mut pipe = Pipe { address, reopens, commands, outbox: None, outbound, inbox };
+        let mut pipe = Pipe { address, reopens, commands, outbox: None, outbound, inbox, gate: None };
         pipe.open().unwrap();
         (pipe, sender)
     }
@@ -141,6 +148,10 @@ impl Gateway for Pipe {
     fn reopen(&mut self) -> Result<(), GatewayError> {
         if !self.reopens {
             return Err(GatewayError::NotReopenable);
+        }
+        if let Some(gate) = &self.gate {
+            gate.reached.send(()).unwrap();
+            gate.open.recv_timeout(LONG).unwrap();
         }
         self.close();
         self.open()
@@ -246,20 +257,61 @@ fn one_that_fails_is_reopened() {
     }
 }
 
+/// A pipe that can break and is then down until it is told to open again.
+fn gated(port: u16) -> (Pipe, Sender<Break>, Receiver<()>, Sender<()>) {
+    let (mut pipe, commands) = Pipe::bind(port, true);
+    let (reached, down) = unbounded();
+    let (up, open) = unbounded();
+    pipe.gate = Some(Gate { reached, open });
+    (pipe, commands, down, up)
+}
+
 #[test]
 fn while_it_is_down_its_messages_are_unsent() {
-    let pair = pair(400, true);
-    // Somebody else takes the address before it is reopened, so that it stays down.
-    pair.breaks(Break::Fail);
-    pair.failed("told to fail");
-    let to = pair.b.listen_addresses()[1].clone();
-    let start = std::time::Instant::now();
-    // It may be back before we look; then it answers.
-    let pinged = done(pair.a.ping(to));
-    assert!(pinged.is_ok() || pinged == Err(Error::Unsent(UnsentReason::Closed)), "{pinged:?}");
-    assert!(start.elapsed() < Duration::from_secs(1));
-    assert_eq!(pair.a.remove_gateway(pair.gateway), Ok(()));
-    pair.again(400);
+    let service = DHTService::start(Config::default()).unwrap();
+    let (pipe, commands, down, up) = gated(400);
+    let own = pipe.address.clone();
+    let gateway = service.register_gateway(pipe).unwrap();
+    let events = service.events();
+    for _ in 0..2 {
+        commands.send(Break::Fail).unwrap();
+        down.recv_timeout(LONG).unwrap();
+        assert_eq!(done(service.ping(own.clone())), Err(Error::Unsent(UnsentReason::Closed)));
+        let cause = "told to fail".to_owned();
+        assert_eq!(service.status().gateways[0].state, GatewayState::Restarting { cause });
+        up.send(()).unwrap();
+        let restarted = Event::GatewayRestarted { gateway };
+        events.wait_for(LONG, |event| (event == restarted).then_some(())).unwrap();
+        // It dials again, and reaches itself.
+        assert_eq!(done(service.ping(own.clone())), Err(Error::Itself));
+    }
+}
+
+#[test]
+fn one_that_is_removed_while_it_is_reopened_leaves_no_trace() {
+    let service = DHTService::start(Config::default()).unwrap();
+    let (pipe, commands, down, up) = gated(800);
+    let own = pipe.address.clone();
+    let gateway = service.register_gateway(pipe).unwrap();
+    let events = service.events();
+    commands.send(Break::Fail).unwrap();
+    down.recv_timeout(LONG).unwrap();
+    let remover = service.clone();
+    let removing = std::thread::spawn(move || remover.remove_gateway(gateway));
+    // Until all is forgotten of it but its thread, which opens it now.
+    while done(service.ping(own.clone())) != Err(Error::Unsent(UnsentReason::NotDialable)) {}
+    up.send(()).unwrap();
+    assert_eq!(removing.join().unwrap(), Ok(()));
+    events
+        .wait_for(LONG, |event| {
+            assert!(!matches!(event, Event::GatewayRestarted { .. }));
+            matches!(event, Event::GatewayRemoved { .. }).then_some(())
+        })
+        .unwrap();
+    assert_eq!(done(service.ping(own.clone())), Err(Error::Unsent(UnsentReason::NotDialable)));
+    let (pipe, _commands) = Pipe::bind(800, false);
+    service.register_gateway(pipe).unwrap();
+    assert_eq!(done(service.ping(own)), Err(Error::Itself));
 }
 
 #[test]

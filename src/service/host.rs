@@ -3,16 +3,16 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
 
-use crossbeam::channel::{RecvTimeoutError, Sender, bounded};
+use crossbeam::channel::{Sender, bounded};
 use kademlia_gateways::{FromGateway, Gateway, GatewayError, Link, LinkHost, Multiaddr};
 
 use super::events::{Event, Publisher};
 use super::manager::Control;
+use super::runner::Runner;
 use super::status::{GatewayState, GatewayStatus};
 use super::threads;
 
@@ -103,6 +103,8 @@ pub(super) struct Facts {
     state: Mutex<GatewayState>,
     pub(super) sent: AtomicU64,
     pub(super) refused: AtomicU64,
+    /// Its thread was told to end, and its outbox goes or has gone for ever.
+    stopping: AtomicBool,
     link: Mutex<LinkHost>,
 }
 
@@ -115,13 +117,20 @@ impl Facts {
             state: Mutex::new(GatewayState::Running),
             sent: AtomicU64::new(0),
             refused: AtomicU64::new(0),
+            stopping: AtomicBool::new(false),
             link: Mutex::new(link),
         }
     }
 
     /// Tells the gateway's thread to end.
     pub(super) fn stop(&self) {
+        self.stopping.store(true, Ordering::Release);
         lock(&self.link).stop();
+    }
+
+    /// Whether it was told to. It may be opening its transport again all the same; nobody would close that again.
+    pub(super) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
     }
 
     /// Ends the gateway because its outbox, which the management thread calls, panicked.
@@ -137,7 +146,7 @@ impl Facts {
             id: self.id,
             name: self.name.clone(),
             addresses: self.addresses(),
-            state: lock(&self.state).clone(),
+            state: self.state(),
             sent: self.sent.load(Ordering::Relaxed),
             refused: self.refused.load(Ordering::Relaxed),
             link: lock(&self.link).counts(),
@@ -148,8 +157,20 @@ impl Facts {
         lock(&self.addresses).clone()
     }
 
-    fn set_state(&self, state: GatewayState) {
-        *lock(&self.state) = state;
+    pub(super) fn set_addresses(&self, addresses: Vec<Multiaddr>) {
+        *lock(&self.addresses) = addresses;
+    }
+
+    pub(super) fn state(&self) -> GatewayState {
+        lock(&self.state).clone()
+    }
+
+    /// Failing is final: the thread may not know of it yet, and think that the gateway can be opened again.
+    pub(super) fn set_state(&self, state: GatewayState) {
+        let mut known = lock(&self.state);
+        if !matches!(*known, GatewayState::Failed { .. }) {
+            *known = state;
+        }
     }
 }
 
@@ -283,112 +304,12 @@ impl Gateways {
     }
 }
 
-/// Tells the manager something and waits until it has done so; `false` if it has gone.
-fn ask(control: &Sender<Control>, question: impl FnOnce(Sender<()>) -> Control) -> bool {
+/// Tells the manager something and waits until it has done so; `false` if it has gone or refuses.
+pub(super) fn ask(control: &Sender<Control>, question: impl FnOnce(Sender<()>) -> Control) -> bool {
     let (done, answer) = bounded(1);
     if control.send(question(done)).is_err() {
         return false;
     }
     // Code of the user that the management thread calls cannot wait for it.
     super::manager::is_this_thread() || answer.recv().is_ok()
-}
-
-/// The thread of one gateway.
-struct Runner {
-    gateway: Box<dyn Gateway>,
-    link: Link,
-    facts: Arc<Facts>,
-    control: Sender<Control>,
-    publisher: Arc<Publisher>,
-}
-
-impl Runner {
-    const SHORTEST_DELAY: Duration = Duration::from_millis(100);
-    const LONGEST_DELAY: Duration = Duration::from_secs(30);
-
-    fn run(mut self) {
-        let mut delay = Self::SHORTEST_DELAY;
-        loop {
-            let start = Instant::now();
-            let ended = guarded(|| self.gateway.run(&self.link));
-            if self.link.stopping() {
-                let state = lock(&self.facts.state).clone();
-                // Stopped by its failure, not by the service.
-                if matches!(state, GatewayState::Failed { .. }) {
-                    self.end(state);
-                }
-                return;
-            }
-            let cause = match ended {
-                Ok(()) => return self.end(GatewayState::Ended),
-                Err(error) => error.to_string(),
-            };
-            if start.elapsed() >= Self::LONGEST_DELAY {
-                delay = Self::SHORTEST_DELAY;
-            }
-            self.fail(&cause);
-            match self.reopen(&mut delay) {
-                Reopened::Yes => {}
-                Reopened::Never => return self.end(GatewayState::Failed { cause }),
-                Reopened::Stopping => return,
-            }
-        }
-    }
-
-    fn fail(&self, cause: &str) {
-        let gateway = self.facts.id;
-        log::warn!("{gateway} ({}) has failed: {cause}", self.facts.name);
-        // The outbox may share the socket, which must be closed before it can be opened again.
-        ask(&self.control, |done| Control::Close { gateway, forget: false, done });
-        self.facts.set_state(GatewayState::Restarting { cause: cause.to_owned() });
-        self.publisher.publish(&Event::GatewayFailed { gateway, cause: cause.to_owned() });
-    }
-
-    fn reopen(&mut self, delay: &mut Duration) -> Reopened {
-        loop {
-            match self.link.stop_signal().recv_timeout(*delay) {
-                Err(RecvTimeoutError::Timeout) => {}
-                _ => return Reopened::Stopping,
-            }
-            *delay = (*delay * 2).min(Self::LONGEST_DELAY);
-            let reopened = guarded(|| {
-                self.gateway.reopen()?;
-                Ok((self.gateway.outbox()?, self.gateway.addresses()))
-            });
-            match reopened {
-                Ok((outbox, addresses)) => {
-                    *lock(&self.facts.addresses) = addresses;
-                    let facts = Arc::clone(&self.facts);
-                    if !ask(&self.control, |done| Control::Open { facts, outbox, done }) {
-                        return Reopened::Stopping;
-                    }
-                    self.facts.set_state(GatewayState::Running);
-                    self.publisher.publish(&Event::GatewayRestarted { gateway: self.facts.id });
-                    return Reopened::Yes;
-                }
-                Err(GatewayError::NotReopenable) => return Reopened::Never,
-                Err(error) => log::debug!("{} cannot be reopened yet: {error}", self.facts.id),
-            }
-        }
-    }
-
-    fn end(self, state: GatewayState) {
-        let Runner { gateway, facts, control, publisher, .. } = self;
-        ask(&control, |done| Control::Close { gateway: facts.id, forget: true, done });
-        // Foreign code again, which must not keep the others from learning of the end.
-        threads::calmly(|| drop(gateway)).ok();
-        facts.set_state(state);
-        publisher.publish(&Event::GatewayEnded { gateway: facts.id });
-    }
-}
-
-enum Reopened {
-    Yes,
-    Never,
-    Stopping,
-}
-
-/// Calls a gateway; its panic is an error like any other.
-fn guarded<T>(call: impl FnOnce() -> Result<T, GatewayError>) -> Result<T, GatewayError> {
-    threads::calmly(call).unwrap_or_else(|panic| Err(GatewayError::Failed(panic)))
 }

@@ -8,12 +8,12 @@ use std::time::Instant;
 use crossbeam::channel::{Receiver, Sender, at, never, select};
 use kademlia_gateways::{Body, Contact, FromGateway, Inbound, Outbox};
 
-use super::Error;
 use super::events::{Event, Publisher};
 use super::host::{Facts, GatewayId};
 use super::pending::Complete;
 use super::router::Router;
 use super::status::Snapshot;
+use super::{Error, threads};
 use crate::core::{Command, Input, Node, OperationId, Outcome, Output, Time};
 
 /// An operation that the user wants.
@@ -155,8 +155,13 @@ impl Manager {
     fn control(&mut self, message: Control) -> bool {
         match message {
             Control::Open { facts, outbox, done } => {
-                self.router.open(facts, outbox);
-                done.send(()).ok();
+                if facts.is_stopping() {
+                    // Its last `Close` may have come before. Dropping the question refuses.
+                    threads::calmly(|| drop(outbox)).ok();
+                } else {
+                    self.router.open(facts, outbox);
+                    done.send(()).ok();
+                }
             }
             Control::Close { gateway, forget, done } => {
                 self.router.close(gateway, forget);

@@ -12,6 +12,7 @@ mod inner;
 mod manager;
 mod pending;
 mod router;
+mod runner;
 mod status;
 mod threads;
 
