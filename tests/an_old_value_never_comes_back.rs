@@ -8,8 +8,8 @@
 
 use std::time::{Duration, Instant};
 
-use kademlia_dht::testnet::{Mix, TestNetwork};
-use kademlia_dht::{Config, Event, Events, Receipt, Version, core};
+use kademlia_dht::testnet::{Mix, TestNetwork, TestNode};
+use kademlia_dht::{Config, Contact, Event, Events, Receipt, Version, core};
 
 const LONG: Duration = Duration::from_secs(60);
 const KEY: &str = "key";
@@ -48,8 +48,8 @@ impl Story {
 
     /// Restarts holders of the record that write nothing, and waits until each holds it again.
     fn restart_holders(&mut self, receipt: &Receipt, count: usize) {
-        let holders = receipt.accepted.iter().map(|holder| holder.id());
-        let index = |id| self.network.living().find(|node| node.service().id() == id).map(|node| node.index());
+        let holders = receipt.accepted.iter().map(Contact::id);
+        let index = |id| self.network.living().find(|node| node.service().id() == id).map(TestNode::index);
         let holders: Vec<usize> = holders.filter_map(index).filter(|holder| !self.writers.contains(holder)).collect();
         for holder in holders.into_iter().take(count) {
             self.network.restart(holder).unwrap();

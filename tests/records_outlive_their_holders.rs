@@ -194,7 +194,8 @@ fn a_node_whose_peers_are_all_dead_says_that_nobody_answered_and_later_that_all_
     let saved = world.run(0, save(key, "value", world.now));
     assert!(matches!(saved, Err(OperationError::NobodyAnswered { asked }) if asked > 0), "{saved:?}");
     let begun = world.now;
-    assert_eq!(world.query(0, key), None);
+    let found = world.run(0, Command::Query { key });
+    assert!(matches!(found, Err(OperationError::NobodyAnswered { asked }) if asked > 0), "{found:?}");
     assert!(world.now.since(begun) <= world.params.lookup_timeout);
     world.run_for(HOUR * 3);
     assert_eq!(world.nodes[&0].contact_count(), 0);

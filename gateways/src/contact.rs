@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
+use std::net::IpAddr;
 
 use multiaddr::Multiaddr;
 use serde::{Deserialize, Serialize};
@@ -30,6 +31,11 @@ pub trait Peer: Clone + fmt::Debug + PartialEq {
 
     /// The address that requests are sent to.
     fn address(&self) -> &Self::Addr;
+
+    /// Further addresses that it is said to have.
+    fn others(&self) -> &[Self::Addr] {
+        &[]
+    }
 
     /// How many relays a message to `address` passes through. Fewer is better.
     fn relays(_address: &Self::Addr) -> usize {
@@ -119,6 +125,10 @@ impl Peer for Contact {
         &self.address
     }
 
+    fn others(&self) -> &[Multiaddr] {
+        &self.others
+    }
+
     fn relays(address: &Multiaddr) -> usize {
         crate::address::relays(address)
     }
@@ -131,6 +141,8 @@ impl Peer for Contact {
     fn source(address: &Multiaddr) -> u64 {
         let mut hasher = SipHasher24::new();
         match crate::address::ip(address) {
+            // Whoever has one address of IPv6 has the 2^64 of its network.
+            Some(IpAddr::V6(ip)) => (ip.to_bits() >> 64).hash(&mut hasher),
             Some(ip) => ip.hash(&mut hasher),
             None => crate::address::split_first(address).0.hash(&mut hasher),
         }

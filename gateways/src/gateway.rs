@@ -198,6 +198,9 @@ pub enum UnsentReason {
     /// Nobody listens there: the connection was refused or reset, or the host cannot be reached.
     #[error("the address does not answer")]
     Unreachable,
+    /// This host has no network that leads there, for now at least. That says nothing about the other end.
+    #[error("this host has no network that leads there")]
+    NoNetwork,
     /// The gateway has ended.
     #[error("the gateway has ended")]
     Closed,
@@ -205,7 +208,7 @@ pub enum UnsentReason {
 
 impl UnsentReason {
     /// Why a message was not sent on which a socket failed with this error: a lack of this host is
-    /// [`QueueFull`](UnsentReason::QueueFull), all else a matter of the other end or of the way to it.
+    /// [`QueueFull`](UnsentReason::QueueFull) or [`NoNetwork`](UnsentReason::NoNetwork), all else a matter of the other end or of the way to it.
     pub fn of(error: &io::Error) -> Self {
         // ENFILE, EMFILE, and ENOBUFS of the BSDs and of Linux, for which the standard library has no names.
         let lacking = cfg!(unix) && matches!(error.raw_os_error(), Some(23 | 24 | 55 | 105));
@@ -214,6 +217,7 @@ impl UnsentReason {
                 UnsentReason::QueueFull
             }
             _ if lacking => UnsentReason::QueueFull,
+            io::ErrorKind::NetworkDown | io::ErrorKind::NetworkUnreachable => UnsentReason::NoNetwork,
             _ => UnsentReason::Unreachable,
         }
     }

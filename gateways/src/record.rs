@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 /// How new a record is. A higher version replaces a lower one at every holder and for every reader.
 ///
 /// By default a version is a hybrid clock of the publisher: milliseconds since 1970 in the upper 48 bits and a
-/// counter in the lower 16, raised above every version that the publisher has seen of the key.
+/// random number in the lower 16, raised above every version that the publisher has seen of the key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 pub struct Version(pub u64);
 

@@ -18,6 +18,14 @@ pub(crate) struct Entry<P> {
     pub(crate) last_seen: Time,
     /// Requests in a row that it did not answer.
     pub(crate) missed: u8,
+    /// When it was last asked whether it is there, or did not answer.
+    pub(crate) last_asked: Time,
+}
+
+impl<P> Entry<P> {
+    fn new(now: Time, peer: P) -> Self {
+        Entry { peer, last_seen: now, missed: 0, last_asked: Time::ZERO }
+    }
 }
 
 /// Up to k contacts, the least recently seen first, and up to k others that wait for a place.
@@ -60,7 +68,7 @@ impl<P: Peer> Bucket<P> {
         if let Some(place) = self.entries.iter().position(|entry| entry.peer.id() == id) {
             return self.seen_again(now, place, peer, k);
         }
-        let entry = Entry { peer, last_seen: now, missed: 0 };
+        let entry = Entry::new(now, peer);
         if self.entries.len() < k {
             self.replacements.retain(|waiting| waiting.peer.id() != id);
             self.entries.push(entry);
@@ -84,10 +92,12 @@ impl<P: Peer> Bucket<P> {
     fn seen_again(&mut self, now: Time, place: usize, peer: P, k: usize) -> Change<P> {
         let mut entry = self.entries.remove(place);
         let same = entry.peer.address() == peer.address();
-        let nearer = P::relays(peer.address()) < P::relays(entry.peer.address());
+        // A shorter way to it, and it is itself that said so: anyone can claim an id.
+        let nearer =
+            P::relays(peer.address()) < P::relays(entry.peer.address()) && entry.peer.others().contains(peer.address());
         if same || nearer || entry.missed > 0 {
             self.replacements.retain(|waiting| waiting.peer.id() != peer.id());
-            entry = Entry { peer, last_seen: now, missed: 0 };
+            entry = Entry::new(now, peer);
             self.entries.push(entry);
             return if same { Change::Nothing } else { Change::Moved };
         }
@@ -97,7 +107,7 @@ impl<P: Peer> Bucket<P> {
         if P::relays(peer.address()) > P::relays(old.address()) {
             return Change::Nothing;
         }
-        self.wait(Entry { peer, last_seen: now, missed: 0 }, k);
+        self.wait(Entry::new(now, peer), k);
         Change::Check(old)
     }
 
@@ -110,7 +120,7 @@ impl<P: Peer> Bucket<P> {
     }
 
     /// The contact `id` did not answer at `address`.
-    pub(crate) fn missed(&mut self, id: &Id, address: &P::Addr, max_missed: u8) -> Change<P> {
+    pub(crate) fn missed(&mut self, now: Time, id: &Id, address: &P::Addr, max_missed: u8) -> Change<P> {
         let Some(place) =
             self.entries.iter().position(|entry| entry.peer.id() == *id && entry.peer.address() == address)
         else {
@@ -119,6 +129,7 @@ impl<P: Peer> Bucket<P> {
         };
         let Some(entry) = self.entries.get_mut(place) else { return Change::Nothing };
         entry.missed = entry.missed.saturating_add(1);
+        entry.last_asked = now;
         if entry.missed < max_missed && self.replacements.is_empty() {
             return Change::Nothing;
         }

@@ -71,14 +71,20 @@ impl<P: Peer> Node<P> {
 
     pub(super) fn contact_answered(&mut self, peer: P, out: &mut Vec<Output<P>>) {
         self.probed.remove(peer.address());
+        self.maintain_by(self.now + self.params.peer_timeout);
         let change = self.table.answered(self.now, peer.clone());
+        if matches!(change, Change::Added | Change::Moved) && P::relays(peer.address()) > 0 {
+            // It may have an address of its own that a gateway of ours dials.
+            peer.others().iter().for_each(|other| self.probe(Some(peer.id()), other, out));
+        }
         self.table_changed(change, Some(peer), out);
     }
 
     pub(super) fn contact_missed(&mut self, open: &Open<P>, out: &mut Vec<Output<P>>) {
-        self.table.suspect_behind(&open.to);
+        self.table.doubt(&open.to);
+        self.maintain_by(self.now + self.contact_pause());
         if let Some(id) = open.expect {
-            let change = self.table.missed(&id, &open.to);
+            let change = self.table.missed(self.now, &id, &open.to);
             self.table_changed(change, None, out);
         }
     }

@@ -294,11 +294,11 @@ pub enum OperationError<P: Peer> {
         /// The most bytes.
         limit: usize,
     },
-    /// A record exists, but is too large for the way to this node.
-    #[error("a record exists, but has more than the {limit} bytes that the way to this node carries")]
+    /// A record exists, but is too large for the way to this node. Older ones are not given in its place.
+    #[error("a record of version {held} exists, but is too large for the way to this node")]
     Unreadable {
-        /// The most bytes that fit.
-        limit: u32,
+        /// The version of that record.
+        held: Version,
     },
     /// The node publishes as many records as it may.
     #[error("this node publishes {0} records already, the most it may")]

@@ -3,7 +3,7 @@
 use kademlia_gateways::{Distance, Id, Peer, Record, Token, Version};
 
 /// How many further addresses of one contact are kept to be tried when its first one fails.
-const MAX_ALTERNATIVES: usize = 3;
+const MAX_ALTERNATIVES: usize = 5;
 
 /// The shortlist holds at most this many times k contacts.
 const MAX_SHORTLIST: usize = 8;
@@ -98,13 +98,15 @@ impl<P: Peer> Lookup<P> {
                 }
             }
             Err(place) => {
+                let id = peer.id();
+                let others = peer.others().iter().map(|other| P::new(id, other.clone(), Vec::new())).collect();
                 let entry = Entry {
                     peer,
                     distance,
                     state: State::Candidate,
                     hops,
                     answer: None,
-                    alternatives: Vec::new(),
+                    alternatives: others,
                     tried: Vec::new(),
                 };
                 self.entries.insert(place, entry);

@@ -2,9 +2,11 @@
 //! replicating, republishing, and letting records expire.
 
 use std::cmp::Ordering;
+use std::time::Duration;
 
 use kademlia_gateways::{Expect, Id, Peer, Record, Request};
 
+use super::bucket::Entry;
 use super::io::{Event, Output};
 use super::node::{BATCH, Node};
 use super::store::Due;
@@ -14,6 +16,9 @@ use super::time::Time;
 /// Jobs that wait for their turn.
 const MAX_JOBS: usize = 1024;
 
+/// How long after an attempt to publish again the next one is due, unless the first one succeeds.
+const REPUBLISH_RETRY: Duration = Duration::from_secs(300);
+
 /// Newcomers for whom the records have not been gone through yet. Hourly replication serves whoever is left out.
 const MAX_NEWCOMERS: usize = 64;
 
@@ -22,6 +27,8 @@ const MAX_NEWCOMERS: usize = 64;
 pub(crate) enum Job<P> {
     /// Look up a random id in the range of a bucket.
     Refresh(usize),
+    /// Look up the own id.
+    Neighbours,
     /// Give a record to the nodes that are closest to its key now.
     Replicate(Id),
     /// Publish a record of our own again.
@@ -70,6 +77,7 @@ impl<P: Peer> Node<P> {
                 let target = self.rng.id_in_bucket(&self.id, bucket, self.params.key_space);
                 self.look(None, target, Goal::Refresh, out);
             }
+            Job::Neighbours => self.look(None, self.id, Goal::Refresh, out),
             Job::Replicate(key) => {
                 if let Some(record) = self.store.get(self.now, &key)
                     && self.is_among_closest(&key)
@@ -83,7 +91,7 @@ impl<P: Peer> Node<P> {
                     self.look(None, key, Goal::Republish { record }, out);
                 }
             }
-            Job::Update(key) => self.look(None, key, Goal::Query { unreadable: None }, out),
+            Job::Update(key) => self.look(None, key, Goal::Query, out),
             Job::Handover(peer, key) => {
                 if let Some(record) = self.store.get(self.now, &key) {
                     let question = Question::Store { key, record, expect: Expect::Anything, unless_newer: true };
@@ -97,7 +105,7 @@ impl<P: Peer> Node<P> {
     /// Whether fewer than k known contacts are closer to `key` than this node.
     fn is_among_closest(&self, key: &Id) -> bool {
         let own = self.id.distance(key);
-        let closest = self.table.closest(key, self.params.k, |entry| entry.missed == 0);
+        let closest = self.table.closest(key, self.params.k, |entry| self.table.is_fresh(entry));
         closest.len() < self.params.k || closest.last().is_some_and(|last| own < last.id().distance(key))
     }
 }
@@ -117,15 +125,26 @@ impl<P: Peer> Node<P> {
 
     /// After a join: refreshes every bucket that is farther away than the nearest neighbour (paper, section 2.3).
     pub(super) fn schedule_refreshes(&mut self, out: &mut Vec<Output<P>>) {
-        let depth = self.table.buckets().filter(|(_, bucket)| !bucket.entries.is_empty()).map(|(i, _)| i).max();
-        for bucket in 0..depth.unwrap_or(0) {
+        // The deepest of them has just been looked through.
+        for bucket in 0..self.table.depth().saturating_sub(1) {
             self.push_job(Job::Refresh(bucket), out);
         }
     }
 
+    /// Sees to it that the table is looked after at `time` at the latest.
+    pub(super) fn maintain_by(&mut self, time: Time) {
+        self.maintenance_due = self.maintenance_due.min(time);
+    }
+
+    /// How long a contact that did not answer is left alone.
+    pub(super) fn contact_pause(&self) -> Duration {
+        self.params.peer_timeout / 16
+    }
+
     pub(super) fn maintain(&mut self, out: &mut Vec<Output<P>>) {
-        self.maintain_records(out);
+        // First what only this node can do.
         self.maintain_published(out);
+        self.maintain_records(out);
         self.hand_over(out);
         if self.maintenance_due <= self.now {
             self.maintain_table(out);
@@ -151,7 +170,8 @@ impl<P: Peer> Node<P> {
             match self.published_due.first().copied() {
                 Some((due, key)) if due <= self.now && self.has_job_room() => {
                     self.published_due.remove(&(due, key));
-                    let next = self.now + self.rng.jitter(self.params.republish_interval);
+                    let retry = REPUBLISH_RETRY.min(self.params.republish_interval);
+                    let next = self.now + self.rng.jitter(retry);
                     let Some(publication) = self.published.get_mut(&key) else { continue };
                     publication.due = next;
                     publication.record.renewal = publication.record.renewal.saturating_add(1);
@@ -166,13 +186,25 @@ impl<P: Peer> Node<P> {
     /// Keeps a record of our own alive from now on. A deleted one needs no publisher: its tombstone lives as long as
     /// any copy of what it deletes.
     pub(super) fn publish(&mut self, key: Id, record: Record) {
-        if let Some(old) = self.published.remove(&key) {
-            self.published_due.remove(&(old.due, key));
-        }
+        self.unpublish(&key);
         if !record.is_tombstone() {
             let due = self.now + self.rng.jitter(self.params.republish_interval);
             self.published_due.insert((due, key));
             self.published.insert(key, Publication { record, due });
+        }
+    }
+
+    /// Keeps a record of our own alive no longer.
+    pub(super) fn unpublish(&mut self, key: &Id) -> Option<Publication> {
+        let publication = self.published.remove(key)?;
+        self.published_due.remove(&(publication.due, *key));
+        Some(publication)
+    }
+
+    /// A record of our own was published again: that is not due for a while.
+    pub(super) fn published_well(&mut self, key: &Id) {
+        if let Some(Publication { record, .. }) = self.unpublish(key) {
+            self.publish(*key, record);
         }
     }
 
@@ -197,7 +229,7 @@ impl<P: Peer> Node<P> {
             self.newcomers.push_front((peer.clone(), keys.last().copied()));
         }
         for key in keys {
-            let others = |entry: &super::bucket::Entry<P>| entry.missed == 0 && entry.peer.id() != peer.id();
+            let others = |entry: &Entry<P>| self.table.is_fresh(entry) && entry.peer.id() != peer.id();
             let closest = self.table.closest(&key, self.params.k, others);
             let own = self.id.distance(&key);
             let is_nearest = closest.first().is_none_or(|nearest| own < nearest.id().distance(&key));
@@ -212,42 +244,42 @@ impl<P: Peer> Node<P> {
 
     /// Refreshes what was not looked up for long, and asks contacts that were not heard of for long.
     fn maintain_table(&mut self, out: &mut Vec<Output<P>>) {
-        let (refresh, silence) = (self.params.refresh_interval, self.params.peer_timeout);
-        let now = self.now;
+        let (now, refresh, silence, pause) =
+            (self.now, self.params.refresh_interval, self.params.peer_timeout, self.contact_pause());
+        let depth = self.table.depth();
         let stale: Vec<usize> = self
             .table
             .buckets()
+            .take(depth)
             .filter(|(_, bucket)| bucket.looked_up + refresh <= now)
             .map(|(index, _)| index)
             .collect();
         for index in stale {
-            let target = self.rng.id_in_bucket(&self.id, index, self.params.key_space);
-            self.table.looked_up(now, &target);
-            self.push_job(Job::Refresh(index), out);
+            if self.has_job_room() {
+                let target = self.rng.id_in_bucket(&self.id, index, self.params.key_space);
+                self.table.looked_up(now, &target);
+                self.push_job(if index + 1 == depth { Job::Neighbours } else { Job::Refresh(index) }, out);
+            }
         }
+        // One that was asked is asked again after a pause, however long it has been silent.
+        let due = |entry: &Entry<P>| (entry.last_seen + silence).max(entry.last_asked + pause);
         let silent: Vec<P> = self
             .table
             .entries()
-            .filter(|entry| entry.last_seen + silence <= now && !self.probed.contains(entry.peer.address()))
+            .filter(|entry| due(entry) <= now && !self.probed.contains(entry.peer.address()))
             .take(BATCH)
             .map(|entry| entry.peer.clone())
             .collect();
         let more = silent.len() == BATCH;
         for peer in silent {
+            self.table.asked(now, &peer.id());
             self.probe(Some(peer.id()), peer.address(), out);
         }
-        let buckets = self.table.buckets().map(|(_, bucket)| bucket.looked_up + refresh);
-        let contacts = self
-            .table
-            .entries()
-            .filter(|entry| !self.probed.contains(entry.peer.address()))
-            .map(|entry| entry.last_seen + silence);
-        let next = buckets.chain(contacts).min().unwrap_or(Time::NEVER);
+        let buckets = self.table.buckets().take(depth).map(|(_, bucket)| bucket.looked_up + refresh);
+        // Those that are being asked are due again when that has ended.
+        let contacts = self.table.entries().filter(|entry| !self.probed.contains(entry.peer.address())).map(due);
         // Contacts due within a minute of each other are asked in one wake.
-        let earliest = if more { now } else { now + (silence / 16).min(refresh / 16) };
-        self.maintenance_due = next.max(earliest);
-        if self.table.buckets().next().is_none() {
-            self.maintenance_due = Time::NEVER;
-        }
+        let earliest = if more { now } else { now + pause.min(refresh / 16) };
+        self.maintenance_due = buckets.chain(contacts).min().map_or(Time::NEVER, |next| next.max(earliest));
     }
 }

@@ -239,6 +239,11 @@ impl<P: Peer> Node<P> {
 
     fn handle_unsent(&mut self, tag: Tag, reason: UnsentReason, out: &mut Vec<Output<P>>) {
         let Some(open) = self.requests.unsent(tag) else { return };
+        if let Purpose::Lookup(task) | Purpose::Write(task) | Purpose::Single(task) = open.purpose
+            && let Some(task) = self.tasks.get_mut(&task)
+        {
+            task.effort.messages = task.effort.messages.saturating_sub(1);
+        }
         if matches!(reason, UnsentReason::Unreachable | UnsentReason::NotDialable) {
             self.contact_missed(&open, out);
         }

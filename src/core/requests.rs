@@ -7,12 +7,12 @@ use kademlia_gateways::{Id, Peer, Request, Tag};
 
 use super::time::Time;
 
-/// A request is sent at most this often before it counts as unanswered. A lookup has others to ask; what goes to one
-/// node only is tried once more.
+/// How often a request is sent before it counts as unanswered. A lookup has others to ask; what goes to one node only
+/// is repeated, ever more slowly, as long as a request may take.
 fn max_tries(purpose: &Purpose) -> u8 {
     match purpose {
         Purpose::Lookup(_) | Purpose::Probe | Purpose::Repair => 2,
-        Purpose::Write(_) | Purpose::Single(_) => 3,
+        Purpose::Write(_) | Purpose::Single(_) => u8::MAX,
     }
 }
 
@@ -162,8 +162,9 @@ impl<P: Peer> Requests<P> {
                 continue;
             }
             if open.tries < max_tries(&open.purpose) && now < end {
-                open.tries += 1;
-                open.deadline = (now + usual).min(end);
+                let wait = if max_tries(&open.purpose) == u8::MAX { usual * (1 << open.tries.min(8)) } else { usual };
+                open.tries = open.tries.saturating_add(1);
+                open.deadline = (now + wait).min(end);
                 self.deadlines.insert((open.deadline, tag));
                 self.open.insert(tag, open.clone());
                 return Some(Overdue::Repeat(tag, open));

@@ -88,10 +88,10 @@ impl Store {
         (record.remaining > 0).then_some(record)
     }
 
-    /// The version under `key`.
+    /// The version under `key`, while [`get`](Store::get) gives the record.
     pub(crate) fn version(&self, now: Time, key: &Id) -> Option<Version> {
         let held = self.records.get(key)?;
-        (held.expires > now).then_some(held.record.version)
+        (held.expires.since(now).as_secs() > 0).then_some(held.record.version)
     }
 
     /// The first keys after `after`, at most `count`.
@@ -122,14 +122,18 @@ impl Store {
         let mut fresh = Held { record, expires: now + life, replicate: now + replicate_in, source };
         let mut kept = Kept::New;
         if let Some(held) = self.records.get(&key).filter(|held| held.expires > now) {
-            check(&held.record, expect)?;
-            match fresh.record.newness(&held.record) {
+            let newness = fresh.record.newness(&held.record);
+            if newness != Ordering::Equal {
+                // The same record again meets no condition: it is what met the condition before.
+                check(&held.record, expect)?;
+            }
+            match newness {
                 Ordering::Less => return Err(Refusal::Older { held: held.record.version }),
                 Ordering::Greater => {}
                 Ordering::Equal => {
-                    // Only the publisher, by a higher renewal, makes a record live longer.
+                    // A copy changes no lifetime; the publisher does, by a higher renewal.
                     if fresh.record.renewal <= held.record.renewal {
-                        fresh.expires = fresh.expires.min(held.expires);
+                        fresh.expires = held.expires;
                         fresh.record.renewal = held.record.renewal;
                     }
                     fresh.source = held.source;

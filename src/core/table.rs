@@ -1,25 +1,32 @@
 //! The routing table: a bucket for each number of leading bits shared with the own id.
 
+use std::collections::BTreeSet;
+
 use kademlia_gateways::{Distance, Id, Peer};
 
 use super::bucket::{Bucket, Change, Entry};
 use super::time::Time;
 
+/// The most relays that are in doubt at once.
+const MAX_SUSPECTS: usize = 64;
+
 /// All contacts that have answered, in k-buckets (paper, section 2.2 and 2.4).
 ///
 /// Only buckets up to the deepest one with a contact exist, so that an empty table costs nothing.
 #[derive(Debug)]
-pub(crate) struct Table<P> {
+pub(crate) struct Table<P: Peer> {
     own: Id,
     k: usize,
     max_missed: u8,
     buckets: Vec<Bucket<P>>,
     len: usize,
+    /// Relays that did not answer: whoever is behind them is in doubt.
+    suspects: BTreeSet<P::Addr>,
 }
 
 impl<P: Peer> Table<P> {
     pub(crate) fn new(own: Id, k: usize, max_missed: u8) -> Self {
-        Table { own, k, max_missed, buckets: Vec::new(), len: 0 }
+        Table { own, k, max_missed, buckets: Vec::new(), len: 0, suspects: BTreeSet::new() }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -87,6 +94,7 @@ impl<P: Peer> Table<P> {
         while self.buckets.len() <= index {
             self.buckets.push(Bucket::new(now));
         }
+        self.trust(peer.address());
         let Some(bucket) = self.buckets.get_mut(index) else { return Change::Nothing };
         let change = bucket.answered(now, peer, self.k);
         if change == Change::Added {
@@ -96,21 +104,56 @@ impl<P: Peer> Table<P> {
     }
 
     /// The contact `id` did not answer at `address`.
-    pub(crate) fn missed(&mut self, id: &Id, address: &P::Addr) -> Change<P> {
+    pub(crate) fn missed(&mut self, now: Time, id: &Id, address: &P::Addr) -> Change<P> {
         let Some(bucket) = self.buckets.get_mut(self.own.common_prefix_len(id)) else { return Change::Nothing };
-        let change = bucket.missed(id, address, self.max_missed);
+        let change = bucket.missed(now, id, address, self.max_missed);
         if matches!(change, Change::Dropped { replacement: None, .. }) {
             self.len = self.len.saturating_sub(1);
+            // Or whoever once had an id next to ours would have us look after a hundred empty buckets.
+            while self.buckets.last().is_some_and(|bucket| bucket.entries.is_empty()) {
+                self.buckets.pop();
+            }
         }
         change
     }
 
-    /// Nobody answered at `relay`: whoever is reached through it counts as silent until it answers again.
-    pub(crate) fn suspect_behind(&mut self, relay: &P::Addr) {
-        let entries = self.buckets.iter_mut().flat_map(|bucket| &mut bucket.entries);
-        for entry in entries.filter(|entry| P::relay(entry.peer.address()).as_ref() == Some(relay)) {
-            entry.missed = entry.missed.max(1);
+    /// The contact `id` is being asked whether it is there.
+    pub(crate) fn asked(&mut self, now: Time, id: &Id) {
+        let bucket = self.buckets.get_mut(self.own.common_prefix_len(id));
+        if let Some(entry) = bucket.and_then(|bucket| bucket.entries.iter_mut().find(|entry| entry.peer.id() == *id)) {
+            entry.last_asked = now;
         }
+    }
+
+    /// Whether a contact answered when it was last asked, and is not behind a relay that is in doubt.
+    pub(crate) fn is_fresh(&self, entry: &Entry<P>) -> bool {
+        let in_doubt = |relay| self.suspects.contains(&relay);
+        entry.missed == 0 && (self.suspects.is_empty() || !P::relay(entry.peer.address()).is_some_and(in_doubt))
+    }
+
+    /// Nobody answered at `address`: whoever is reached through it is in doubt.
+    pub(crate) fn doubt(&mut self, address: &P::Addr) {
+        let is_relay = self.entries().any(|entry| P::relay(entry.peer.address()).as_ref() == Some(address));
+        if is_relay && self.suspects.len() < MAX_SUSPECTS {
+            self.suspects.insert(address.clone());
+        }
+    }
+
+    /// Someone answered at `address`: it works, and the relay that it leads through.
+    fn trust(&mut self, address: &P::Addr) {
+        if !self.suspects.is_empty() {
+            self.suspects.remove(address);
+            if let Some(relay) = P::relay(address) {
+                self.suspects.remove(&relay);
+            }
+        }
+    }
+
+    /// How many buckets are looked after: those up to the one of the k-th nearest neighbour. What is deeper is seen by
+    /// every lookup of the own id.
+    pub(crate) fn depth(&self) -> usize {
+        let neighbours = self.closest(&self.own, self.k, |_| true);
+        neighbours.last().map_or(0, |peer| self.own.common_prefix_len(&peer.id()) + 1).min(self.buckets.len())
     }
 
     /// Whether it is worth asking whether `id` answers at `address`: it is unknown and would get a place, or it is
@@ -142,8 +185,6 @@ mod tests {
     use super::*;
     use crate::core::testing::Handle;
     use proptest::prelude::*;
-    use std::collections::BTreeSet;
-
     const OWN: Id = Id::ZERO;
 
     fn table(k: usize) -> Table<Handle> {
@@ -192,7 +233,7 @@ mod tests {
                 if answers {
                     table.answered(at(second as u64), peer);
                 } else {
-                    table.missed(&peer.id, &address);
+                    table.missed(at(0), &peer.id, &address);
                 }
                 let mut ids = BTreeSet::new();
                 for (index, bucket) in table.buckets() {
@@ -221,7 +262,7 @@ mod tests {
         assert!(table.get(&far(1).id).is_some() && table.get(&far(3).id).is_none());
         assert_eq!(table.answered(at(72), far(3)), Change::Check(far(2)), "the oldest is another one now");
         let dropped = Change::Dropped { dropped: far(2), replacement: Some(far(3)) };
-        assert_eq!(table.missed(&far(2).id, &2), dropped);
+        assert_eq!(table.missed(at(0), &far(2).id, &2), dropped);
         assert!(table.get(&far(3).id).is_some());
     }
 
@@ -230,13 +271,13 @@ mod tests {
         let mut table = table(2);
         table.answered(at(1), far(1));
         for _ in 0..4 {
-            assert_eq!(table.missed(&far(1).id, &1), Change::Nothing);
+            assert_eq!(table.missed(at(0), &far(1).id, &1), Change::Nothing);
         }
         table.answered(at(2), far(1));
         for _ in 0..4 {
-            assert_eq!(table.missed(&far(1).id, &1), Change::Nothing);
+            assert_eq!(table.missed(at(0), &far(1).id, &1), Change::Nothing);
         }
-        assert_eq!(table.missed(&far(1).id, &1), Change::Dropped { dropped: far(1), replacement: None });
+        assert_eq!(table.missed(at(0), &far(1).id, &1), Change::Dropped { dropped: far(1), replacement: None });
         assert_eq!(table.len(), 0);
     }
 
@@ -248,7 +289,7 @@ mod tests {
         assert_eq!(table.answered(at(2), thief), Change::Check(far(1)));
         assert_eq!(table.get(&far(1).id).unwrap().peer.address, 1);
         let moved = Change::Dropped { dropped: far(1), replacement: Some(thief) };
-        assert_eq!(table.missed(&far(1).id, &1), moved);
+        assert_eq!(table.missed(at(0), &far(1).id, &1), moved);
         assert_eq!(table.get(&far(1).id).unwrap().peer.address, 99);
     }
 
@@ -257,7 +298,7 @@ mod tests {
         let mut table = table(2);
         table.answered(at(1), far(1));
         for _ in 0..10 {
-            table.missed(&far(1).id, &77);
+            table.missed(at(0), &far(1).id, &77);
         }
         assert!(table.get(&far(1).id).is_some_and(|entry| entry.missed == 0));
     }

@@ -1,6 +1,6 @@
 //! Tasks: the operations of the user and the lookups of maintenance, from their start to their end.
 
-use kademlia_gateways::{Expect, Id, Peer, Record, Reply, Request};
+use kademlia_gateways::{Expect, Found, Id, Peer, Record, Reply, Request};
 
 use super::io::{Command, Effort, Joined, OperationError, OperationId, Outcome, Output, Pong, Rejection, ValueReply};
 use super::lookup::{Answer, Lookup};
@@ -57,7 +57,7 @@ pub(crate) enum Question {
 pub(crate) enum Goal {
     Join { through: Id },
     Refresh,
-    Query { unreadable: Option<u32> },
+    Query,
     Save(SaveOrder),
     Replicate { record: Record },
     Republish { record: Record },
@@ -83,7 +83,7 @@ impl<P: Peer> Node<P> {
                 let question = Question::Store { key, record, expect, unless_newer: false };
                 self.ask(operation, address, None, Request::FindNode { target: key }, question, out);
             }
-            Command::Query { key } => self.look(operation, key, Goal::Query { unreadable: None }, out),
+            Command::Query { key } => self.look(operation, key, Goal::Query, out),
             Command::Save { key, value, expect, unix_milliseconds } => {
                 let order = SaveOrder { value, expect, unix_milliseconds };
                 if let Err(error) = self.check_save(&key, &order) {
@@ -172,7 +172,7 @@ impl<P: Peer> Node<P> {
             match self.task_deadlines.first().copied() {
                 Some((deadline, task)) if deadline <= self.now => {
                     let timeout = self.params.lookup_timeout;
-                    if !self.end_late_write(task, out) {
+                    if !self.end_late_write(task, out) && !self.end_late_query(task, out) {
                         self.end_task(task, Err(OperationError::TimedOut(timeout)), out);
                     }
                 }
@@ -197,7 +197,7 @@ impl<P: Peer> Node<P> {
             let Work::Looking(lookup, goal) = &mut task.work else { return };
             if lookup.live() < self.params.k {
                 let count = self.params.k + lookup.failed();
-                let fresh = self.table.closest(&lookup.target(), count, |entry| entry.missed == 0);
+                let fresh = self.table.closest(&lookup.target(), count, |entry| self.table.is_fresh(entry));
                 fresh.into_iter().for_each(|peer| lookup.add(peer.clone(), 1));
                 if lookup.is_done() {
                     // Nobody else is left to ask: perhaps one of those who were silent lately answers.
@@ -205,7 +205,7 @@ impl<P: Peer> Node<P> {
                     all.into_iter().for_each(|peer| lookup.add(peer.clone(), 1));
                 }
             }
-            let enough = matches!(goal, Goal::Query { .. }) && self.query_is_settled(id);
+            let enough = matches!(goal, Goal::Query) && self.query_is_settled(id);
             let Some(Task { work: Work::Looking(lookup, goal), .. }) = self.tasks.get_mut(&id) else { return };
             if enough || lookup.is_done() {
                 return self.finish_lookup(id, out);
@@ -217,7 +217,7 @@ impl<P: Peer> Node<P> {
             let target = lookup.target();
             let request = match goal {
                 // Whether a value is absent or deleted is not to be seen from its version.
-                Goal::Query { .. } | Goal::Save(SaveOrder { expect: Expect::Absent, .. }) => {
+                Goal::Query | Goal::Save(SaveOrder { expect: Expect::Absent, .. }) => {
                     Request::FindValue { key: target }
                 }
                 _ => Request::FindNode { target },
@@ -256,7 +256,6 @@ impl<P: Peer> Node<P> {
         out: &mut Vec<Output<P>>,
     ) {
         let Reply::Found(found) = reply else {
-            self.note_unreadable(id, &reply);
             return self.lookup_missed(id, open, out);
         };
         let contacts = self.usable(found.contacts);
@@ -270,11 +269,11 @@ impl<P: Peer> Node<P> {
         for contact in contacts {
             // An address that answers us comes before one that we were told, and that before one that was silent.
             let known = self.table.get(&contact.id());
-            if let Some(entry) = known.filter(|entry| entry.missed == 0) {
+            if let Some(entry) = known.filter(|entry| self.table.is_fresh(entry)) {
                 lookup.add(entry.peer.clone(), hops + 1);
             }
             lookup.add(contact, hops + 1);
-            if let Some(entry) = known.filter(|entry| entry.missed > 0) {
+            if let Some(entry) = known.filter(|entry| !self.table.is_fresh(entry)) {
                 lookup.add(entry.peer.clone(), hops + 1);
             }
         }
@@ -292,12 +291,14 @@ impl<P: Peer> Node<P> {
         usable.into_iter().filter(|contact| contact.id() != id).collect()
     }
 
-    fn note_unreadable(&mut self, id: u64, reply: &Reply<P>) {
-        if let Reply::Refused(kademlia_gateways::Refusal::TooLarge { limit }) = reply
-            && let Some(Task { work: Work::Looking(_, Goal::Query { unreadable }), .. }) = self.tasks.get_mut(&id)
-        {
-            *unreadable = Some(*limit);
+    /// Ends a query whose time is over with what was found until then. False if it found nothing, or is no query.
+    fn end_late_query(&mut self, id: u64, out: &mut Vec<Output<P>>) -> bool {
+        let Some(Task { work: Work::Looking(lookup, Goal::Query), .. }) = self.tasks.get(&id) else { return false };
+        let found = lookup.answers().any(|(_, answer)| answer.record.is_some());
+        if found {
+            self.finish_lookup(id, out);
         }
+        found
     }
 
     fn finish_lookup(&mut self, id: u64, out: &mut Vec<Output<P>>) {
@@ -311,7 +312,7 @@ impl<P: Peer> Node<P> {
                 self.end_task(id, Ok(Outcome::Joined(joined)), out);
             }
             Goal::Refresh => self.end_task(id, Ok(Outcome::Nodes(Vec::new())), out),
-            Goal::Query { unreadable } => self.finish_query(id, &lookup, unreadable, out),
+            Goal::Query => self.finish_query(id, &lookup, out),
             Goal::Save(order) => self.start_save(id, &lookup, order, out),
             Goal::Replicate { record } => self.start_replicate(id, &lookup, record, out),
             Goal::Republish { record } => self.start_republish(id, &lookup, record, out),
@@ -348,6 +349,9 @@ impl<P: Peer> Node<P> {
                     return;
                 }
                 Err(OperationError::Busy)
+            }
+            (Question::FindValue, Reply::Found(Found { record: None, held: Some(held), .. })) => {
+                Err(OperationError::Unreadable { held })
             }
             (Question::FindValue, Reply::Found(found)) => {
                 let contacts = self.usable(found.contacts);

@@ -63,7 +63,10 @@ impl<P: Peer> Node<P> {
             lookup.answers().filter_map(|(_, answer)| answer.held).chain(self.store.version(self.now, &key)).max();
         let expected = match order.expect {
             Expect::Anything => true,
-            Expect::Absent => self.newest(lookup).is_none_or(|record| record.is_tombstone()),
+            // A value of which only the version came is one that is too large for its way.
+            Expect::Absent => self
+                .newest(lookup)
+                .map_or(newest_held.is_none(), |record| record.is_tombstone() && newest_held <= Some(record.version)),
             Expect::Version(version) => newest_held == Some(version),
         };
         if !expected {
@@ -78,8 +81,11 @@ impl<P: Peer> Node<P> {
             return self.end_task(id, Err(error), out);
         }
         // What others say they hold raises this version only, not those of all saves to come.
-        self.last_version = Version::at(order.unix_milliseconds).max(self.last_version.next());
-        let version = self.last_version.max(newest_held.map_or(Version::default(), Version::next));
+        // Its last bits are random: two writers in one millisecond must not make one version of two values.
+        let random = self.rng.next_u64() & 0xffff;
+        self.last_version = Version(Version::at(order.unix_milliseconds).0 | random).max(self.last_version.next());
+        let above = newest_held.map_or(Version::default(), |held| Version(held.0.saturating_add(1 + random)));
+        let version = self.last_version.max(above);
         let lifetime = self.params.record_lifetime;
         let record = match order.value {
             Some(value) => Record::plain(value, version, lifetime),
@@ -89,12 +95,18 @@ impl<P: Peer> Node<P> {
     }
 
     pub(super) fn start_republish(&mut self, id: u64, lookup: &Lookup<P>, record: Record, out: &mut Vec<Output<P>>) {
-        self.write(id, lookup, record, Expect::Anything, WritePurpose::Republish, out);
+        match newer_held(lookup, &record) {
+            // Not to be spread again: readers who meet the newer one's holders restarted would go by it.
+            Some(by) => {
+                self.superseded(lookup.target(), by, out);
+                self.end_task(id, Err(OperationError::Cancelled), out);
+            }
+            None => self.write(id, lookup, record, Expect::Anything, WritePurpose::Republish, out),
+        }
     }
 
     pub(super) fn start_replicate(&mut self, id: u64, lookup: &Lookup<P>, record: Record, out: &mut Vec<Output<P>>) {
-        let newer = lookup.answers().any(|(_, answer)| answer.held.is_some_and(|held| held > record.version));
-        if newer {
+        if newer_held(lookup, &record).is_some() {
             // Ours is old: get the newer one instead of spreading what was overwritten.
             self.push_job(Job::Update(lookup.target()), out);
             return self.end_task(id, Err(OperationError::Cancelled), out);
@@ -198,16 +210,24 @@ impl<P: Peer> Node<P> {
             Rejection::Refused(Refusal::Conflict { held }) => Some(*held),
             _ => None,
         });
-        if conflicts.clone().count() > writing.accepted.len() {
-            return Err(OperationError::Conflict { held: conflicts.flatten().max() });
+        let (accepted, refused) = (writing.accepted.len(), writing.refused.len());
+        if writing.expect != Expect::Anything && accepted <= refused && accepted + refused > 0 {
+            // Of two swaps at once at most one can have more than half of the same holders.
+            return Err(match conflicts.clone().next() {
+                Some(_) => OperationError::Conflict { held: conflicts.flatten().max() },
+                None => OperationError::NotStored { refused: writing.refused },
+            });
         }
         if writing.accepted.is_empty() && !writing.refused.is_empty() {
             return Err(OperationError::NotStored { refused: writing.refused });
         }
+        // What was published here before is replaced by this record, and not by another's.
+        let before = self.unpublish(&key).filter(|_| writing.accepted.is_empty());
         let kept_here = writing.keep_here && {
             let kept = self.keep_record(key, writing.record.clone(), writing.expect, 0, out);
             match kept {
                 Err(Refusal::Conflict { held }) if writing.accepted.is_empty() => {
+                    before.into_iter().for_each(|before| self.publish(key, before.record));
                     return Err(OperationError::Conflict { held });
                 }
                 kept => kept.is_ok(),
@@ -231,6 +251,10 @@ impl<P: Peer> Node<P> {
         if let Some(by) = newer.max() {
             return self.superseded(writing.key, by, out);
         }
+        if writing.accepted.is_empty() && self.had_contacts {
+            return; // Nobody has it. It is due again soon.
+        }
+        self.published_well(&writing.key);
         if writing.keep_here {
             // Refused only if a newer one is held, of which `keep_record` tells.
             self.keep_record(writing.key, writing.record.clone(), Expect::Anything, 0, out).ok();
@@ -256,27 +280,25 @@ impl<P: Peer> Node<P> {
             }
             agreeing += 1;
         }
-        let newer_elsewhere = lookup
-            .answers()
-            .any(|(_, answer)| answer.record.as_ref().is_some_and(|record| record.newness(first) == Ordering::Greater));
+        let newer_elsewhere = lookup.answers().any(|(_, answer)| answer.held.is_some_and(|held| held > first.version));
         agreeing >= self.params.read_quorum && !newer_elsewhere
     }
 
-    pub(super) fn finish_query(
-        &mut self,
-        id: u64,
-        lookup: &Lookup<P>,
-        unreadable: Option<u32>,
-        out: &mut Vec<Output<P>>,
-    ) {
+    pub(super) fn finish_query(&mut self, id: u64, lookup: &Lookup<P>, out: &mut Vec<Output<P>>) {
         let key = lookup.target();
         let own = self.store.get(self.now, &key);
         let newest = self.newest(lookup);
+        let held = lookup.answers().filter_map(|(_, answer)| answer.held).max();
+        if let Some(held) = held.filter(|held| newest.as_ref().is_none_or(|newest| *held > newest.version)) {
+            return self.end_task(id, Err(OperationError::Unreadable { held }), out);
+        }
         let mut effort = self.effort(id);
         let Some(newest) = newest else {
-            let result = match unreadable {
-                Some(limit) => Err(OperationError::Unreadable { limit }),
-                None => Ok(Outcome::Queried(QueryReport { key, found: None, effort })),
+            let result = match lookup.failed() {
+                asked if asked > 0 && lookup.answers().next().is_none() => {
+                    Err(OperationError::NobodyAnswered { asked })
+                }
+                _ => Ok(Outcome::Queried(QueryReport { key, found: None, effort })),
             };
             return self.end_task(id, result, out);
         };
@@ -306,7 +328,7 @@ impl<P: Peer> Node<P> {
             .answers()
             .filter_map(|(_, answer)| answer.record.clone())
             .chain(self.store.get(self.now, &lookup.target()))
-            .max_by(|a, b| a.newness(b).then(a.renewal.cmp(&b.renewal)))
+            .max_by(|a, b| a.newness(b).then((a.renewal, a.remaining).cmp(&(b.renewal, b.remaining))))
     }
 
     /// Takes off the lifetime of a record what has passed since the task that carries it began. A copy of a copy must
@@ -340,9 +362,13 @@ impl<P: Peer> Node<P> {
 
     /// Ends the publishing of a record that a newer one has replaced.
     pub(super) fn superseded(&mut self, key: Id, by: Version, out: &mut Vec<Output<P>>) {
-        if let Some(publication) = self.published.remove(&key) {
-            self.published_due.remove(&(publication.due, key));
+        if self.unpublish(&key).is_some() {
             out.push(Output::Event(Event::Superseded { key, by }));
         }
     }
+}
+
+/// The newest version that someone who answered holds, if it is newer than `record`.
+fn newer_held<P: Peer>(lookup: &Lookup<P>, record: &Record) -> Option<Version> {
+    lookup.answers().filter_map(|(_, answer)| answer.held).filter(|held| *held > record.version).max()
 }

@@ -189,7 +189,7 @@ impl DHTService {
             Ok(value) => value,
             Err(error) => return Pending::failed(error),
         };
-        let version = Version::at(unix_milliseconds());
+        let version = self.inner.next_version(unix_milliseconds());
         let record = Record::plain(value, version, self.inner.record_lifetime);
         let command = Command::Store { address, key, record, expect: Expect::Anything };
         self.inner.begin(command, move |outcome| matches!(outcome, Outcome::Stored).then_some(version))

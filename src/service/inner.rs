@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Sender, unbounded};
-use kademlia_gateways::{Contact, ID_BYTES, Id, KeySpace};
+use kademlia_gateways::{Contact, ID_BYTES, Id, KeySpace, Version};
 
 use super::config::{Config, ConfigError};
 use super::events::Publisher;
@@ -45,6 +45,8 @@ pub(super) struct Inner {
     pub(super) value_bytes: usize,
     start: Instant,
     operations: AtomicU64,
+    /// The last version that was given to a record for one node.
+    last_version: AtomicU64,
     places: Arc<AtomicUsize>,
     commands: Sender<Start>,
     control: Sender<Control>,
@@ -94,6 +96,7 @@ impl Inner {
             value_bytes: config.limits.value_bytes,
             start,
             operations: AtomicU64::new(0),
+            last_version: AtomicU64::new(0),
             places: Arc::default(),
             commands,
             control,
@@ -103,6 +106,14 @@ impl Inner {
             manager,
             stopped: AtomicBool::new(false),
         })
+    }
+
+    /// A version of this time, above all that this has given before.
+    pub(super) fn next_version(&self, unix_milliseconds: u64) -> Version {
+        let next = |last| Version::at(unix_milliseconds).max(Version(last).next());
+        let last = self.last_version.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| Some(next(last).0));
+        // The closure never gives up, so there is always a last one.
+        next(last.unwrap_or_default())
     }
 
     /// Hands a command to the manager.

@@ -1,6 +1,7 @@
 //! How many messages of one source are relayed.
 
 use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
 use kademlia_gateways::{Multiaddr, address};
@@ -10,7 +11,8 @@ use crate::core::Time;
 /// A token bucket for each source, in bounded memory.
 ///
 /// A bucket that nobody drew from for as long as it takes to fill is full, as a new one is. So there are two
-/// generations of that length, and the older one is forgotten.
+/// generations of that length, and the older one is forgotten. Where the sources are too many, those that come last
+/// share one bucket: whoever claims many sources slows down newcomers, but cannot lock them out.
 #[derive(Debug)]
 pub(super) struct Limiter {
     rate: f64,
@@ -25,8 +27,22 @@ pub(super) struct Limiter {
 /// one IP, it is the address.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Source {
-    Ip(std::net::IpAddr),
+    Ip(IpAddr),
     Address(Multiaddr),
+    /// All that there is no room for.
+    Others,
+}
+
+impl Source {
+    fn of(from: &Multiaddr) -> Self {
+        match address::ip(from).map(|ip| ip.to_canonical()) {
+            Some(ip) if ip.is_loopback() => Source::Address(from.clone()),
+            // One host has a whole /64 to choose from.
+            Some(IpAddr::V6(ip)) => Source::Ip(Ipv6Addr::from_bits(ip.to_bits() & (!0 << 64)).into()),
+            Some(ip) => Source::Ip(ip),
+            None => Source::Address(from.clone()),
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -60,16 +76,12 @@ impl Limiter {
             }
             self.began = now;
         }
-        let source = match address::ip(from) {
-            Some(ip) if !ip.is_loopback() => Source::Ip(ip),
-            _ => Source::Address(from.clone()),
-        };
-        let full = Bucket { left: self.burst, at: now };
-        let known = self.current.get(&source).copied();
-        if known.is_none() && self.current.len() >= Self::SOURCES {
-            return false;
+        let mut source = Source::of(from);
+        if self.current.len() >= Self::SOURCES && !self.current.contains_key(&source) {
+            source = Source::Others;
         }
-        let mut bucket = known.or_else(|| self.previous.get(&source).copied()).unwrap_or(full);
+        let known = self.current.get(&source).or_else(|| self.previous.get(&source));
+        let mut bucket = known.copied().unwrap_or(Bucket { left: self.burst, at: now });
         bucket.left = (bucket.left + now.since(bucket.at).as_secs_f64() * self.rate).min(self.burst);
         bucket.at = now;
         let allowed = bucket.left >= 1.0;
@@ -117,13 +129,31 @@ mod tests {
     }
 
     #[test]
+    fn a_network_of_one_ipv6_host_is_one_source() {
+        let mut limiter = Limiter::new(1, 3);
+        assert_eq!(allowed(&mut limiter, at(0), "/ip6/2001:db8:0:1::1/udp/1", 2), 2);
+        assert_eq!(allowed(&mut limiter, at(0), "/ip6/2001:db8:0:1:ffff::2/udp/1", 2), 1);
+        assert_eq!(allowed(&mut limiter, at(0), "/ip6/2001:db8:0:2::1/udp/1", 3), 3);
+        // IPv4 in IPv6 is IPv4.
+        assert_eq!(allowed(&mut limiter, at(0), "/ip6/::ffff:1.2.3.4/udp/1", 2), 2);
+        assert_eq!(allowed(&mut limiter, at(0), "/ip4/1.2.3.4/udp/1", 2), 1);
+        assert_eq!(allowed(&mut limiter, at(0), "/ip6/::ffff:1.2.3.5/udp/1", 3), 3);
+        assert_eq!(allowed(&mut limiter, at(0), "/ip6/::1/udp/1", 3), 3);
+        assert_eq!(allowed(&mut limiter, at(0), "/ip6/::1/udp/2", 3), 3);
+    }
+
+    #[test]
     fn memory_is_bounded() {
-        let mut limiter = Limiter::new(1, 1);
+        let mut limiter = Limiter::new(2, 4);
         let sources = |limiter: &mut Limiter, now, from: std::ops::Range<usize>| {
             from.filter(|n| limiter.allow(now, &format!("/memory/{n}").parse().unwrap())).count()
         };
-        assert_eq!(sources(&mut limiter, at(0), 0..Limiter::SOURCES + 10), Limiter::SOURCES);
-        assert_eq!(sources(&mut limiter, at(1000), 10_000..10_010), 10);
-        assert!(limiter.current.len() + limiter.previous.len() <= 2 * Limiter::SOURCES);
+        assert_eq!(sources(&mut limiter, at(0), 0..Limiter::SOURCES), Limiter::SOURCES);
+        // Those that come last share a bucket; those that were there before keep theirs.
+        assert_eq!(sources(&mut limiter, at(0), 10_000..10_010), 4);
+        assert_eq!(sources(&mut limiter, at(1000), 10_010..10_020), 2);
+        assert_eq!(sources(&mut limiter, at(1000), 0..Limiter::SOURCES), Limiter::SOURCES);
+        assert_eq!(sources(&mut limiter, at(2000), 10_000..10_010), 10);
+        assert!(limiter.current.len() + limiter.previous.len() <= 2 * (Limiter::SOURCES + 1));
     }
 }

@@ -12,8 +12,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use kademlia_gateways::{
-    Body, Circuit, Envelope, Found, Inbound, MAX_ADDRESSES, Message, Multiaddr, Outbound, Outbox, Refusal, Reply,
-    ReplyPath, Unsent, UnsentReason, address,
+    Body, Circuit, Envelope, Found, Inbound, MAX_ADDRESSES, Message, Multiaddr, Outbound, Outbox, Reply, ReplyPath,
+    Unsent, UnsentReason, address,
 };
 
 use self::chain::{Localiser, has_repeated, sound};
@@ -62,7 +62,8 @@ impl Port {
         self.outbox.as_ref().is_some_and(|outbox| calmly(|| outbox.dials(to)).unwrap_or(false))
     }
 
-    /// Sends a message; a record that is too large for this gateway becomes the refusal that says so.
+    /// Sends a message; from an answer whose record is too large for this gateway the record is left out. That there
+    /// is one is seen from the version held.
     fn send(&mut self, outbound: Outbound, publisher: &Publisher) -> Result<(), UnsentReason> {
         let result = calmly(|| self.try_send(outbound)).unwrap_or_else(|panic| {
             // Before its outbox goes, over which the gateway might end as if all were well.
@@ -78,15 +79,12 @@ impl Port {
     fn try_send(&mut self, outbound: Outbound) -> Result<(), UnsentReason> {
         let Some(outbox) = &mut self.outbox else { return Err(UnsentReason::Closed) };
         let result = match outbox.send(outbound) {
-            Err(Unsent { outbound, reason: UnsentReason::TooLarge { limit } }) => {
-                let mut outbound = *outbound;
-                match &mut outbound.envelope.message_mut().body {
-                    Body::Reply(reply @ Reply::Found(Found { record: Some(_), .. })) => {
-                        *reply = Reply::Refused(Refusal::TooLarge { limit });
-                        outbox.send(outbound)
-                    }
-                    _ => Err(Unsent::new(outbound, UnsentReason::TooLarge { limit })),
-                }
+            Err(Unsent { mut outbound, reason: reason @ UnsentReason::TooLarge { .. } }) => {
+                let record = match &mut outbound.envelope.message_mut().body {
+                    Body::Reply(Reply::Found(Found { record, .. })) => record.take(),
+                    _ => None,
+                };
+                if record.is_some() { outbox.send(*outbound) } else { Err(Unsent { outbound, reason }) }
             }
             result => result,
         };
