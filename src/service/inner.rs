@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crossbeam::channel::{Sender, unbounded};
+use crossbeam::channel::{Sender, bounded, unbounded};
 use kademlia_gateways::{Contact, ID_BYTES, Id, KeySpace, Version};
 
 use super::config::{Config, ConfigError};
@@ -18,7 +18,7 @@ use super::manager::{Control, Inputs, Manager, Place, Start};
 use super::pending::{Canceller, Completion, Pending};
 use super::router::Router;
 use super::status::{Snapshot, Status};
-use super::{Error, threads};
+use super::{Error, manager, threads};
 use crate::core::{Command, Node, OperationId, Outcome, Time};
 
 /// Why a service did not start.
@@ -58,6 +58,9 @@ pub(super) struct Inner {
 }
 
 impl Inner {
+    /// How long a look at the state waits for the manager, whose turns take milliseconds.
+    const LOOK_TIMEOUT: Duration = Duration::from_millis(250);
+
     pub(super) fn start(config: Config) -> Result<Self, StartError> {
         config.check()?;
         let key_space = config.hasher.key_space();
@@ -72,7 +75,7 @@ impl Inner {
         // Bounded by the number of places: a bounded channel of crossbeam keeps what is sent while its receiver is
         // dropped, and who waits for that would wait for ever. An unbounded one drops it.
         let (commands, commands_receiver) = unbounded();
-        // Unbounded, but holds no more than what the callers wait for and one cancellation for each operation.
+        // Unbounded, but holds little more than what callers wait for and one cancellation for each operation.
         let (control, control_receiver) = unbounded();
         // Unbounded too: each gateway's link bounds what that gateway puts in.
         let (to_manager, inbound) = unbounded();
@@ -136,7 +139,7 @@ impl Inner {
 
     pub(super) fn status(&self) -> Status {
         let stopped = self.stopped.load(Ordering::Acquire);
-        let snapshot = lock(&self.snapshot).clone();
+        let snapshot = self.snapshot();
         Status {
             id: self.id,
             stopped,
@@ -152,6 +155,16 @@ impl Inner {
             counters: snapshot.counters,
             gateways: self.gateways.statuses(),
         }
+    }
+
+    /// What the manager shows: the end of every operation at once, and all else when it is asked.
+    fn snapshot(&self) -> Snapshot {
+        let (done, shown) = bounded(1);
+        if !manager::is_this_thread() && self.control.send(Control::Show { done }).is_ok() {
+            // A foreign outbox can hold the manager up: then what was shown last must do.
+            shown.recv_timeout(Self::LOOK_TIMEOUT).ok();
+        }
+        lock(&self.snapshot).clone()
     }
 
     /// Stops everything. Once is enough.

@@ -50,6 +50,8 @@ pub(super) enum Control {
     Open { facts: Arc<Facts>, outbox: Box<dyn Outbox>, done: Sender<()> },
     /// Drop the gateway's outbox.
     Close { gateway: GatewayId, forget: bool, done: Sender<()> },
+    /// Show the state to the outside.
+    Show { done: Sender<()> },
     /// Nobody waits for the operation any more.
     Cancel(OperationId),
     /// Answer every open operation, and return.
@@ -106,6 +108,11 @@ impl Manager {
     /// Works until it is told to stop. What is open then is answered when `self` and `inputs` are dropped.
     pub(super) fn run(mut self, inputs: &Inputs) {
         IS_MANAGER.set(true);
+        self.work(inputs);
+        self.show();
+    }
+
+    fn work(&mut self, inputs: &Inputs) {
         let Inputs { control, commands, inbound } = inputs;
         loop {
             let timer = match self.node.next_wake() {
@@ -165,6 +172,10 @@ impl Manager {
             }
             Control::Close { gateway, forget, done } => {
                 self.router.close(gateway, forget);
+                done.send(()).ok();
+            }
+            Control::Show { done } => {
+                self.show();
                 done.send(()).ok();
             }
             Control::Cancel(operation) => {
@@ -248,8 +259,19 @@ impl Manager {
         }
     }
 
-    /// Shows the state to the outside, then tells who waited: who then looks at the state sees what was done.
+    /// Tells who waited for an operation, and shows the state before: who then looks at it sees what was done.
     fn report(&mut self) {
+        if self.finished.is_empty() {
+            return;
+        }
+        self.show();
+        for (completion, result) in self.finished.drain(..) {
+            completion.complete(result);
+        }
+    }
+
+    /// Shows the state to the outside. Not in every turn: a turn can be as short as one datagram.
+    fn show(&self) {
         let snapshot = Snapshot {
             known_peers: self.node.contact_count(),
             records: self.node.record_count(),
@@ -262,8 +284,34 @@ impl Manager {
             counters: self.node.counters().clone(),
         };
         *self.snapshot.lock().unwrap_or_else(PoisonError::into_inner) = snapshot;
-        for (completion, result) in self.finished.drain(..) {
-            completion.complete(result);
-        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::config::Config;
+    use super::*;
+    use crate::core::Counters;
+    use crossbeam::channel::bounded;
+    use kademlia_gateways::{Envelope, Id, Message, Request, Tag};
+
+    #[test]
+    fn the_state_is_shown_when_somebody_looks_and_not_for_every_message() {
+        let config = Config::default();
+        let node = Node::new(Id::ZERO, config.params(config.hasher.key_space()), [1; 16], Time::ZERO);
+        let publisher = Arc::new(Publisher::new(1));
+        let router = Router::new(config.relay, false, Arc::clone(&publisher));
+        let snapshot = Arc::new(Mutex::new(Snapshot::default()));
+        let mut manager = Manager::new(node, router, Instant::now(), publisher, Arc::clone(&snapshot));
+        let body = Body::Request(Request::Ping);
+        let message = Message { network: config.network, tag: Tag(1), sender: None, also: Vec::new(), body };
+        let inbound = Inbound::new("/memory/1".parse().unwrap(), Envelope::Direct(message));
+        manager.receive_one(GatewayId(1), inbound);
+        manager.report();
+        let shown = || snapshot.lock().unwrap().counters.clone();
+        assert_eq!(shown(), Counters::default());
+        let (done, _shown) = bounded(1);
+        manager.control(Control::Show { done });
+        assert_ne!(shown(), Counters::default());
     }
 }
