@@ -150,6 +150,8 @@ impl<'a, T: Transport> Engine<'a, T> {
                 }
             }
             self.set_deadline(number, Some(self.config.hello_timeout));
+            // Something to read may have been told before, once and for all.
+            self.mark_ready(number);
         }
         self.flush(number);
     }
@@ -397,5 +399,73 @@ impl<'a, T: Transport> Engine<'a, T> {
         }
         // This has freed a file descriptor.
         self.more_to_accept |= self.accept_again.take().is_some();
+    }
+}
+
+#[cfg(test)]
+#[cfg(unix)]
+mod tests {
+    use super::*;
+    use crate::link::Link;
+    use mio::event::Source;
+    use mio::net::{UnixListener, UnixStream};
+    use std::io::Write;
+    use std::sync::Mutex;
+
+    /// A transport that connects to the other ends of these.
+    #[derive(Clone, Default)]
+    struct Pairs(std::sync::Arc<Mutex<Vec<UnixStream>>>);
+
+    impl Transport for Pairs {
+        type Listener = UnixListener;
+        type Stream = UnixStream;
+
+        fn listen(&self) -> io::Result<UnixListener> {
+            Err(ErrorKind::Unsupported.into())
+        }
+        fn source(listener: &mut UnixListener) -> &mut dyn Source {
+            listener
+        }
+        fn accept(_: &UnixListener) -> io::Result<(UnixStream, Option<IpAddr>)> {
+            Err(ErrorKind::WouldBlock.into())
+        }
+        fn dials(&self, _: &Multiaddr) -> bool {
+            true
+        }
+        fn connect(&self, _: &Multiaddr) -> io::Result<UnixStream> {
+            let (ours, theirs) = UnixStream::pair()?;
+            self.0.lock().unwrap().push(theirs);
+            Ok(ours)
+        }
+        fn is_connected(_: &UnixStream) -> io::Result<bool> {
+            Ok(true)
+        }
+        fn confirm(claimed: &Multiaddr, _: Option<IpAddr>) -> Option<Multiaddr> {
+            Some(claimed.clone())
+        }
+    }
+
+    #[test]
+    fn what_could_be_read_before_the_connection_was_there_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let open = Open::new(UnixListener::bind(folder.path().join("socket")).unwrap()).unwrap();
+        let (link, _host) = Link::new(1, crossbeam::channel::unbounded().0);
+        let (transport, config, own) = (Pairs::default(), StreamConfig::default(), "/memory/1".parse().unwrap());
+        let mut next_number = 1;
+        let mut engine = Engine::new(open, &transport, &link, &config, &own, &mut next_number);
+        let number = engine.dial(&"/memory/2".parse().unwrap()).unwrap();
+        let mut hello = Vec::new();
+        crate::frame::append(&mut hello, |bytes| {
+            super::super::hello::write(&own, bytes);
+            Ok::<_, std::convert::Infallible>(())
+        })
+        .unwrap();
+        transport.0.lock().unwrap()[0].write_all(&hello).unwrap();
+
+        // Two events, in this order, as some systems report the two directions apart.
+        engine.mark_ready(number);
+        engine.handle_writable(number);
+        engine.read();
+        assert!(engine.connections[&number].is_greeted());
     }
 }
