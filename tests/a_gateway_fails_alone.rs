@@ -314,6 +314,51 @@ fn one_that_is_removed_while_it_is_reopened_leaves_no_trace() {
     assert_eq!(done(service.ping(own)), Err(Error::Itself));
 }
 
+/// A gateway that runs this, then ends.
+struct Running<F>(F);
+
+impl<F: FnMut(&Link) + Send + 'static> Gateway for Running<F> {
+    fn name(&self) -> String {
+        "running".to_owned()
+    }
+
+    fn addresses(&self) -> Vec<Multiaddr> {
+        Vec::new()
+    }
+
+    fn outbox(&mut self) -> Result<Box<dyn Outbox>, GatewayError> {
+        Ok(Box::new(Queue::new(1, SizeLimits::STREAM, |_| false).0))
+    }
+
+    fn run(&mut self, link: &Link) -> Result<(), GatewayError> {
+        (self.0)(link);
+        Ok(())
+    }
+}
+
+#[test]
+fn one_that_removes_another_waits_if_it_is_of_another_service() {
+    let [own, other] = [(); 2].map(|()| DHTService::start(Config::default()).unwrap());
+    for (service, waits) in [(other, true), (own.clone(), false)] {
+        let (removed, has_returned) = bounded(1);
+        let (tell, told) = bounded(1);
+        let slow = service.register_gateway(Running(move |link: &Link| {
+            link.stop_signal().recv().unwrap_err();
+            // Too short a wait would let a mistake pass, and never be one itself.
+            let returned = has_returned.recv_timeout(if waits { Duration::from_millis(150) } else { LONG }).is_ok();
+            tell.send(returned).unwrap();
+        }));
+        let slow = slow.unwrap();
+        let removing = Running(move |_: &Link| {
+            assert_eq!(service.remove_gateway(slow), Ok(()));
+            // Nobody listens any more if it was waited for.
+            removed.send(()).ok();
+        });
+        own.register_gateway(removing).unwrap();
+        assert_eq!(told.recv_timeout(LONG), Ok(!waits));
+    }
+}
+
 #[test]
 fn one_that_panics_has_ended() {
     let pair = pair(500, false);

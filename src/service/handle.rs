@@ -36,8 +36,8 @@ pub struct Found {
 ///
 /// It is a handle: cloning it is cheap, and threads can share it. The node stops with [`stop`](DHTService::stop), or
 /// when the last handle is dropped. No call but the synchronous [`register_gateway`](DHTService::register_gateway),
-/// [`remove_gateway`](DHTService::remove_gateway) and [`stop`](DHTService::stop) waits for anything; what takes time
-/// gives a [`Pending`].
+/// [`remove_gateway`](DHTService::remove_gateway) and [`stop`](DHTService::stop) waits for anything to
+/// be done, and [`status`](DHTService::status) for a look; what takes time gives a [`Pending`].
 ///
 /// ```
 /// use kademlia_dht::gateway::MemoryGateway;
@@ -92,6 +92,9 @@ impl DHTService {
     }
 
     /// Stops a gateway and waits until it has stopped: then its addresses are free.
+    ///
+    /// Called by code that runs on a thread of this very service, such as one of its gateways, it does not wait: the
+    /// gateway stops soon after.
     ///
     /// # Errors
     ///
@@ -195,7 +198,8 @@ impl DHTService {
         self.inner.begin(command, move |outcome| matches!(outcome, Outcome::Stored).then_some(version))
     }
 
-    /// What the node is and does. It is up to date with every [`Pending`] that is ready.
+    /// What the node is and does. It is up to date with every [`Pending`] that is ready, and also with all else unless
+    /// the management thread is held up: it is asked, but waited for no more than a moment.
     pub fn status(&self) -> Status {
         self.inner.status()
     }
@@ -208,7 +212,8 @@ impl DHTService {
     /// Stops the node: every open [`Pending`] fails with [`Error::Stopped`](crate::core::OperationError::Stopped), and
     /// when this returns, every thread has ended and every address is free. Once is enough.
     ///
-    /// Called by code that runs on a thread of a service, such as a gateway, it does not wait for the threads.
+    /// Called by code that runs on a thread of this very service, such as one of its gateways, it does not wait for
+    /// the threads.
     pub fn stop(&self) {
         self.inner.stop();
     }

@@ -11,10 +11,10 @@ use crossbeam::channel::{Sender, bounded};
 use kademlia_gateways::{FromGateway, Gateway, GatewayError, Link, LinkHost, Multiaddr};
 
 use super::events::{Event, Publisher};
-use super::manager::Control;
+use super::manager::{self, Control};
 use super::runner::Runner;
 use super::status::{GatewayState, GatewayStatus};
-use super::threads;
+use super::threads::Crew;
 
 /// Names a gateway of one service. No number is given twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -180,6 +180,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// All gateways of a service.
 pub(super) struct Gateways {
+    crew: Crew,
     last: AtomicU64,
     entries: Mutex<Entries>,
     control: Sender<Control>,
@@ -200,9 +201,9 @@ struct Entry {
 }
 
 impl Entry {
-    fn join(self) {
+    fn join(self, crew: Crew) {
         self.facts.stop();
-        if !threads::is_ours() {
+        if !crew.is_here() {
             // What a gateway's thread panics over was said in an event.
             self.thread.join().ok();
         }
@@ -210,8 +211,13 @@ impl Entry {
 }
 
 impl Gateways {
-    pub(super) fn new(control: Sender<Control>, to_manager: Sender<FromGateway>, publisher: Arc<Publisher>) -> Self {
-        Gateways { last: AtomicU64::new(0), entries: Mutex::default(), control, to_manager, publisher }
+    pub(super) fn new(
+        crew: Crew,
+        control: Sender<Control>,
+        to_manager: Sender<FromGateway>,
+        publisher: Arc<Publisher>,
+    ) -> Self {
+        Gateways { crew, last: AtomicU64::new(0), entries: Mutex::default(), control, to_manager, publisher }
     }
 
     /// Starts a gateway. It is in use when this returns.
@@ -228,7 +234,7 @@ impl Gateways {
         let (feed, fed) = bounded::<G>(1);
         let (control, publisher) = (self.control.clone(), Arc::clone(&self.publisher));
         let known = Arc::clone(&facts);
-        let thread = threads::spawn(&facts.name, move || {
+        let thread = self.crew.spawn(&facts.name, move || {
             if let Ok(gateway) = fed.recv() {
                 Runner { gateway: Box::new(gateway), link, facts: known, control, publisher }.run();
             }
@@ -249,7 +255,7 @@ impl Gateways {
         if !opened {
             drop(feed);
             if let Some(entry) = refused.or_else(|| self.take(id)) {
-                entry.join();
+                entry.join(self.crew);
             }
             return Err(RegisterError::new(RegisterCause::Stopped, gateway));
         }
@@ -268,22 +274,22 @@ impl Gateways {
         // Before its outbox goes, over which the gateway might end of its own accord.
         entry.facts.stop();
         self.ask(|done| Control::Close { gateway: id, forget: true, done });
-        entry.join();
+        entry.join(self.crew);
         self.publisher.publish(&Event::GatewayRemoved { gateway: id });
         Ok(())
     }
 
-    /// Stops all gateways, and takes no more. A thread of the service leaves them for another to join.
+    /// Stops all gateways, and takes no more. A thread of this service leaves them for another to join.
     pub(super) fn stop(&self) {
         let mut entries = lock(&self.entries);
         entries.stopped = true;
         entries.by_id.values().for_each(|entry| entry.facts.stop());
-        if threads::is_ours() {
+        if self.crew.is_here() {
             return;
         }
         let stopping = std::mem::take(&mut entries.by_id);
         drop(entries);
-        stopping.into_values().for_each(Entry::join);
+        stopping.into_values().for_each(|entry| entry.join(self.crew));
     }
 
     pub(super) fn statuses(&self) -> Vec<GatewayStatus> {
@@ -300,6 +306,10 @@ impl Gateways {
     }
 
     fn ask(&self, question: impl FnOnce(Sender<()>) -> Control) -> bool {
+        if manager::is_this_thread(self.crew) {
+            // Code of the user that the management thread calls cannot wait for it.
+            return self.control.send(question(bounded(1).0)).is_ok();
+        }
         ask(&self.control, question)
     }
 }
@@ -307,9 +317,5 @@ impl Gateways {
 /// Tells the manager something and waits until it has done so; `false` if it has gone or refuses.
 pub(super) fn ask(control: &Sender<Control>, question: impl FnOnce(Sender<()>) -> Control) -> bool {
     let (done, answer) = bounded(1);
-    if control.send(question(done)).is_err() {
-        return false;
-    }
-    // Code of the user that the management thread calls cannot wait for it.
-    super::manager::is_this_thread() || answer.recv().is_ok()
+    control.send(question(done)).is_ok() && answer.recv().is_ok()
 }

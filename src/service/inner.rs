@@ -18,6 +18,7 @@ use super::manager::{Control, Inputs, Manager, Place, Start};
 use super::pending::{Canceller, Completion, Pending};
 use super::router::Router;
 use super::status::{Snapshot, Status};
+use super::threads::Crew;
 use super::{Error, manager, threads};
 use crate::core::{Command, Node, OperationId, Outcome, Time};
 
@@ -44,6 +45,7 @@ pub(super) struct Inner {
     pub(super) record_lifetime: Duration,
     pub(super) value_bytes: usize,
     start: Instant,
+    crew: Crew,
     operations: AtomicU64,
     /// The last version that was given to a record for one node.
     last_version: AtomicU64,
@@ -69,7 +71,7 @@ impl Inner {
             None => key_space.fit(&Id::new(random::<ID_BYTES>()?)),
         };
         let seed = random()?;
-        let start = Instant::now();
+        let (start, crew) = (Instant::now(), Crew::new());
         let publisher = Arc::new(Publisher::new(config.events_capacity));
         let snapshot = Arc::new(Mutex::new(Snapshot::default()));
         // Bounded by the number of places: a bounded channel of crossbeam keeps what is sent while its receiver is
@@ -83,14 +85,14 @@ impl Inner {
         let router = Router::new(config.relay, config.client, Arc::clone(&publisher));
         let manager = Manager::new(node, router, start, Arc::clone(&publisher), Arc::clone(&snapshot));
         let inputs = Inputs { control: control_receiver, commands: commands_receiver, inbound };
-        let thread = threads::spawn("manager", move || {
+        let thread = crew.spawn("manager", move || {
             // If it panicked, dropping all it holds still answers whoever waits.
             if let Err(panic) = threads::calmly(|| manager.run(&inputs)) {
                 log::error!("the management thread has ended: {panic}");
             }
         });
         let manager = Mutex::new(Some(thread.map_err(StartError::Thread)?));
-        let gateways = Gateways::new(control.clone(), to_manager, Arc::clone(&publisher));
+        let gateways = Gateways::new(crew, control.clone(), to_manager, Arc::clone(&publisher));
         Ok(Inner {
             id,
             hasher: config.hasher,
@@ -98,6 +100,7 @@ impl Inner {
             record_lifetime: config.record_lifetime,
             value_bytes: config.limits.value_bytes,
             start,
+            crew,
             operations: AtomicU64::new(0),
             last_version: AtomicU64::new(0),
             places: Arc::default(),
@@ -160,7 +163,7 @@ impl Inner {
     /// What the manager shows: the end of every operation at once, and all else when it is asked.
     fn snapshot(&self) -> Snapshot {
         let (done, shown) = bounded(1);
-        if !manager::is_this_thread() && self.control.send(Control::Show { done }).is_ok() {
+        if !manager::is_this_thread(self.crew) && self.control.send(Control::Show { done }).is_ok() {
             // A foreign outbox can hold the manager up: then what was shown last must do.
             shown.recv_timeout(Self::LOOK_TIMEOUT).ok();
         }
@@ -174,7 +177,7 @@ impl Inner {
         self.publisher.close();
         // The manager has gone already if this fails.
         self.control.send(Control::Stop).ok();
-        if threads::is_ours() {
+        if self.crew.is_here() {
             // Somebody may be waiting for this very thread below.
             self.gateways.stop();
             return;

@@ -13,6 +13,7 @@ use super::host::{Facts, GatewayId};
 use super::pending::Complete;
 use super::router::Router;
 use super::status::Snapshot;
+use super::threads::Crew;
 use super::{Error, threads};
 use crate::core::{Command, Input, Node, OperationId, Outcome, Output, Time};
 
@@ -73,9 +74,9 @@ thread_local! {
     static IS_MANAGER: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
 }
 
-/// Whether this is a management thread, on which nobody can wait for one.
-pub(super) fn is_this_thread() -> bool {
-    IS_MANAGER.get()
+/// Whether this is the management thread of a service, on which nobody can wait for it.
+pub(super) fn is_this_thread(crew: Crew) -> bool {
+    IS_MANAGER.get() && crew.is_here()
 }
 
 /// How an operation ended.

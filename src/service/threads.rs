@@ -3,25 +3,37 @@
 use std::cell::Cell;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{Builder, JoinHandle};
 
 thread_local! {
-    static OF_A_SERVICE: Cell<bool> = const { Cell::new(false) };
+    static CREW: Cell<Option<Crew>> = const { Cell::new(None) };
 }
 
-/// Starts a thread named `dht-<role>`.
-pub(super) fn spawn(role: &str, run: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
-    // The standard library panics over a zero byte in a thread's name.
-    let name = format!("dht-{role}").replace('\0', "");
-    Builder::new().name(name).spawn(move || {
-        OF_A_SERVICE.set(true);
-        run();
-    })
-}
+/// The threads of one service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Crew(u64);
 
-/// Whether this is a thread of a service, which cannot wait for others of its kind: it might wait for itself.
-pub(super) fn is_ours() -> bool {
-    OF_A_SERVICE.get()
+impl Crew {
+    pub(super) fn new() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        Crew(NEXT.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Starts a thread named `dht-<role>`.
+    pub(super) fn spawn(self, role: &str, run: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
+        // The standard library panics over a zero byte in a thread's name.
+        let name = format!("dht-{role}").replace('\0', "");
+        Builder::new().name(name).spawn(move || {
+            CREW.set(Some(self));
+            run();
+        })
+    }
+
+    /// Whether this is one of its threads, which cannot wait for the others: it might wait for itself.
+    pub(super) fn is_here(self) -> bool {
+        CREW.get() == Some(self)
+    }
 }
 
 /// Calls code that the service does not trust to keep calm; the text of a panic is the error.
