@@ -63,9 +63,9 @@ pub enum Event {
 /// Why there is no event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum EventsError {
-    /// None has come in time.
-    #[error("no event has come in time")]
-    TimedOut,
+    /// None has come yet, or in time.
+    #[error("no event has come yet")]
+    NoneYet,
     /// The service has stopped, and all events before that were received.
     #[error("the service has stopped; no more events will come")]
     Stopped,
@@ -88,7 +88,7 @@ impl Events {
     /// [`EventsError::Stopped`] when the service has stopped.
     pub fn recv(&self) -> Result<Event, EventsError> {
         match self.try_recv() {
-            Err(EventsError::TimedOut) => self.queue.recv().or_else(|_| self.lagged().ok_or(EventsError::Stopped)),
+            Err(EventsError::NoneYet) => self.queue.recv().or_else(|_| self.lagged().ok_or(EventsError::Stopped)),
             ready => ready,
         }
     }
@@ -97,11 +97,11 @@ impl Events {
     ///
     /// # Errors
     ///
-    /// [`EventsError::TimedOut`] when none has come by then, [`EventsError::Stopped`] when the service has stopped.
+    /// [`EventsError::NoneYet`] when none has come by then, [`EventsError::Stopped`] when the service has stopped.
     pub fn recv_timeout(&self, timeout: Duration) -> Result<Event, EventsError> {
         match self.try_recv() {
-            Err(EventsError::TimedOut) => self.queue.recv_timeout(timeout).or_else(|error| match error {
-                RecvTimeoutError::Timeout => Err(EventsError::TimedOut),
+            Err(EventsError::NoneYet) => self.queue.recv_timeout(timeout).or_else(|error| match error {
+                RecvTimeoutError::Timeout => Err(EventsError::NoneYet),
                 RecvTimeoutError::Disconnected => self.lagged().ok_or(EventsError::Stopped),
             }),
             ready => ready,
@@ -112,11 +112,11 @@ impl Events {
     ///
     /// # Errors
     ///
-    /// [`EventsError::TimedOut`] when there is none now, [`EventsError::Stopped`] when the service has stopped.
+    /// [`EventsError::NoneYet`] when there is none now, [`EventsError::Stopped`] when the service has stopped.
     pub fn try_recv(&self) -> Result<Event, EventsError> {
         match self.queue.try_recv() {
             Ok(event) => Ok(event),
-            Err(TryRecvError::Empty) => self.lagged().ok_or(EventsError::TimedOut),
+            Err(TryRecvError::Empty) => self.lagged().ok_or(EventsError::NoneYet),
             Err(TryRecvError::Disconnected) => self.lagged().ok_or(EventsError::Stopped),
         }
     }
@@ -138,7 +138,7 @@ impl Events {
     ///
     /// # Errors
     ///
-    /// [`EventsError::TimedOut`] when none has come by then, [`EventsError::Stopped`] when the service has stopped.
+    /// [`EventsError::NoneYet`] when none has come by then, [`EventsError::Stopped`] when the service has stopped.
     pub fn wait_for<T>(&self, timeout: Duration, mut wanted: impl FnMut(Event) -> Option<T>) -> Result<T, EventsError> {
         let start = Instant::now();
         loop {
@@ -243,7 +243,7 @@ mod tests {
         publisher.publish(&event(1));
         assert_eq!(first.recv(), Ok(event(1)));
         assert_eq!(second.recv_timeout(Duration::ZERO), Ok(event(1)));
-        assert_eq!(second.try_recv(), Err(EventsError::TimedOut));
+        assert_eq!(second.try_recv(), Err(EventsError::NoneYet));
         publisher.publish(&event(2));
         publisher.close();
         assert_eq!(first.collect::<Vec<_>>(), [event(2)]);
@@ -283,6 +283,6 @@ mod tests {
         publisher.publish(&Event::GatewayRemoved { gateway: GatewayId(7) });
         let wanted = |event| if let Event::GatewayRemoved { gateway } = event { Some(gateway) } else { None };
         assert_eq!(events.wait_for(Duration::from_secs(1), wanted), Ok(GatewayId(7)));
-        assert_eq!(events.wait_for(Duration::ZERO, wanted), Err(EventsError::TimedOut));
+        assert_eq!(events.wait_for(Duration::ZERO, wanted), Err(EventsError::NoneYet));
     }
 }

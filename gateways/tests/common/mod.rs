@@ -9,7 +9,7 @@ use std::path::Path;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crossbeam::channel::{Receiver, RecvTimeoutError, unbounded};
+use crossbeam::channel::{Receiver, RecvTimeoutError, never, unbounded};
 use kademlia_gateways::{
     Body, Contact, Envelope, Found, FromGateway, Gateway, GatewayError, Id, Inbound, Link, LinkCounts, LinkHost,
     Message, Multiaddr, NetworkId, Outbound, Outbox, Record, Reply, ReplyPath, Request, Tag, Token, Unsent,
@@ -21,6 +21,11 @@ pub const DEADLINE: Duration = Duration::from_secs(10);
 
 /// How long a test watches that something does not happen.
 pub const QUIET: Duration = Duration::from_millis(150);
+
+/// Between two looks at what tells nobody when it changes.
+pub fn a_moment() {
+    never::<()>().recv_timeout(Duration::from_millis(1)).unwrap_err();
+}
 
 pub fn address(text: &str) -> Multiaddr {
     text.parse().unwrap()
@@ -167,7 +172,7 @@ impl Node {
         let deadline = Instant::now() + DEADLINE;
         while !reached(self.host.counts()) {
             assert!(Instant::now() < deadline, "{what}: {:?}", self.host.counts());
-            thread::yield_now();
+            a_moment();
         }
     }
 
@@ -185,7 +190,7 @@ impl Node {
         while let Err(unsent) = self.send(to, envelope.clone()) {
             assert_eq!(unsent.reason, UnsentReason::QueueFull);
             assert!(Instant::now() < deadline, "there is room again");
-            thread::yield_now();
+            a_moment();
         }
     }
 

@@ -261,18 +261,17 @@ fn a_peer_that_does_not_read_fills_its_own_buffer_only() {
         let (mut node, mut other) = (wire.start(), wire.start());
         let (listener, to) = wire.listen();
         node.send(&to, request(0)).unwrap();
-        let slow = listener.greet(&to);
+        let mut slow = listener.greet(&to);
+        // Until its hello has come, nothing is written, and the buffer would be full for that reason.
+        assert_eq!(slow.receive(), request(0));
         let mut tag = 0;
         let deadline = Instant::now() + DEADLINE;
         let refused = loop {
             tag += 1;
             assert!(Instant::now() < deadline, "its buffer is full in the end");
-            if node.send(&to, store(tag, 60_000)).is_err() {
-                continue;
-            }
-            match node.events.try_recv() {
-                Ok(FromGateway::Unsent { tag, reason, .. }) => break (tag.0, reason),
-                _ => std::thread::yield_now(),
+            node.send_patiently(&to, &store(tag, 60_000));
+            if let Some(refused) = node.unsent_so_far() {
+                break refused;
             }
         };
         assert_eq!(refused.1, UnsentReason::QueueFull);
