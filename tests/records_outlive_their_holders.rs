@@ -200,6 +200,7 @@ fn a_node_whose_peers_are_all_dead_says_that_nobody_answered_and_later_that_all_
     world.run_for(HOUR * 3);
     assert_eq!(world.nodes[&0].contact_count(), 0);
     assert_eq!(world.run(0, save(key, "value", world.now)), Err(OperationError::NoPeers));
+    assert_eq!(world.run(0, Command::Query { key }), Err(OperationError::NoPeers));
 }
 
 #[test]

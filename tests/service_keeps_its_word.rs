@@ -313,6 +313,25 @@ fn a_peer_with_two_transports_is_still_there_when_one_gateway_is_gone() {
 }
 
 #[test]
+fn what_is_too_large_for_the_way_in_use_goes_by_another() {
+    let udp = || UdpGateway::bind("/ip4/127.0.0.1/udp/0".parse().unwrap()).unwrap();
+    let tcp = || TcpGateway::bind("/ip4/127.0.0.1/tcp/0".parse().unwrap()).unwrap();
+    let (one, other) = (DHTService::start(quick()).unwrap(), DHTService::start(quick()).unwrap());
+    for service in [&one, &other] {
+        service.register_gateway(udp()).unwrap();
+        service.register_gateway(tcp()).unwrap();
+    }
+    let (only_udp, _) = node(quick(), udp());
+    let by_udp = other.listen_addresses()[0].clone();
+    done(one.connect(by_udp.clone())).unwrap();
+    done(only_udp.connect(by_udp)).unwrap();
+    let value = vec![7; 60_000];
+    let receipt = done(one.save("large", &value)).unwrap();
+    assert_eq!(receipt.accepted[0].id(), other.id());
+    assert_eq!(done(other.query("large")).unwrap().unwrap().value, value);
+}
+
+#[test]
 fn storing_at_one_node_twice_in_a_row_stores_twice() {
     let ((one, _), (other, at)) = (memory(quick()), memory(quick()));
     for value in ["z", "a"].repeat(50) {

@@ -228,6 +228,7 @@ impl<P: Peer> Node<P> {
             Purpose::Write(task) => {
                 let outcome = match reply {
                     Reply::Refused(refusal) => Err(Rejection::Refused(refusal)),
+                    Reply::Found(found) => return self.write_on(task, peer, found.token, out),
                     _ => Ok(()),
                 };
                 self.write_ended(task, peer, outcome, out);
@@ -243,6 +244,12 @@ impl<P: Peer> Node<P> {
             && let Some(task) = self.tasks.get_mut(&task)
         {
             task.effort.messages = task.effort.messages.saturating_sub(1);
+        }
+        if let Purpose::Write(task) = open.purpose
+            && (matches!(reason, UnsentReason::TooLarge { .. }) || matches!(open.request, Request::FindNode { .. }))
+            && self.write_elsewhere(task, &open, out)
+        {
+            return;
         }
         if matches!(reason, UnsentReason::Unreachable | UnsentReason::NotDialable) {
             self.contact_missed(&open, out);

@@ -4,13 +4,13 @@
 use std::cmp::Ordering;
 
 use bytes::Bytes;
-use kademlia_gateways::{Expect, Id, Peer, Record, Refusal, Request, Version};
+use kademlia_gateways::{Expect, Id, Peer, Record, Refusal, Request, Token, UnsentReason, Version};
 
 use super::io::{Event, FoundRecord, OperationError, Outcome, Output, QueryReport, Receipt, Rejection};
 use super::lookup::Lookup;
 use super::maintenance::Job;
 use super::node::Node;
-use super::requests::Purpose;
+use super::requests::{Open, Purpose};
 use super::task::{Task, Work};
 
 /// What a user wants saved.
@@ -147,12 +147,33 @@ impl<P: Peer> Node<P> {
         for (peer, token) in targets {
             let store = Request::Store { key, record: record.clone(), token, expect };
             if !self.request(peer.address().clone(), Some(peer.id()), store, Purpose::Write(id), out) {
-                let full = Rejection::Unsent(kademlia_gateways::UnsentReason::QueueFull);
+                let full = Rejection::Unsent(UnsentReason::QueueFull);
                 self.write_ended(id, peer, Err(full), out);
             }
         }
         if pending == 0 {
             self.finish_write(id, out);
+        }
+    }
+
+    /// A record did not fit the way to a node: asks it for a token by the next of its other addresses. False if there
+    /// is none.
+    pub(super) fn write_elsewhere(&mut self, id: u64, open: &Open<P>, out: &mut Vec<Output<P>>) -> bool {
+        let Some(Task { work: Work::Writing(Writing { key, .. }), .. }) = self.tasks.get(&id) else { return false };
+        let Some(entry) = open.expect.and_then(|peer| self.table.get(&peer)) else { return false };
+        let others = entry.peer.others();
+        let tried = others.iter().position(|other| *other == open.to).map_or(0, |place| place + 1);
+        let Some(other) = others.get(tried).cloned() else { return false };
+        self.request(other, open.expect, Request::FindNode { target: *key }, Purpose::Write(id), out)
+    }
+
+    /// The node gave a token by another of its addresses: sends it the record there.
+    pub(super) fn write_on(&mut self, id: u64, peer: P, token: Token, out: &mut Vec<Output<P>>) {
+        let Some(Task { work: Work::Writing(writing), .. }) = self.tasks.get(&id) else { return };
+        let (key, expect) = (writing.key, writing.expect);
+        let store = Request::Store { key, record: writing.record.clone(), token, expect };
+        if !self.request(peer.address().clone(), Some(peer.id()), store, Purpose::Write(id), out) {
+            self.write_ended(id, peer, Err(Rejection::Unsent(UnsentReason::QueueFull)), out);
         }
     }
 
@@ -295,10 +316,11 @@ impl<P: Peer> Node<P> {
         let mut effort = self.effort(id);
         let Some(newest) = newest else {
             let result = match lookup.failed() {
-                asked if asked > 0 && lookup.answers().next().is_none() => {
-                    Err(OperationError::NobodyAnswered { asked })
+                _ if lookup.answers().next().is_some() || !self.had_contacts => {
+                    Ok(Outcome::Queried(QueryReport { key, found: None, effort }))
                 }
-                _ => Ok(Outcome::Queried(QueryReport { key, found: None, effort })),
+                0 => Err(OperationError::NoPeers),
+                asked => Err(OperationError::NobodyAnswered { asked }),
             };
             return self.end_task(id, result, out);
         };
