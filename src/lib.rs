@@ -37,8 +37,8 @@ pub use kademlia_gateways::{
 pub use crate::core::{Effort, FoundRecord, Joined, Limits, OperationError, Pong, Rejection};
 pub use crate::service::{
     Config, ConfigError, DHTService, Error, Event, Events, EventsError, Found, GatewayId, GatewayState, GatewayStatus,
-    KeyHasher, Pending, QueryReport, Receipt, RegisterCause, RegisterError, RelayMode, RelayPolicy, RemoveError,
-    Sha1Hasher, Sha256Hasher, StartError, Status, ValueReply, network_named,
+    KeyHasher, LookupReport, Pending, QueryReport, Receipt, RegisterCause, RegisterError, RelayMode, RelayPolicy,
+    RemoveError, Sha1Hasher, Sha256Hasher, StartError, Status, ValueReply, network_named,
 };
 
 /// The programs in the README are compiled, and run where they can be.

@@ -16,6 +16,21 @@ fn params(k: usize) -> Params {
     Params { k, ..World::sha1_params() }
 }
 
+/// How many of `lookups` lookups gave exactly the k nearest nodes.
+fn exact_lookups(world: &mut World, lookups: usize) -> usize {
+    let k = world.params.k;
+    let mut exact = 0;
+    for _ in 0..lookups {
+        let target = world.random_id();
+        let from = world.random(world.nodes.len() as u64) as u32;
+        let Ok(Outcome::LookedUp(report)) = world.run(from, Command::Lookup { target }) else { continue };
+        let got: Vec<u32> = report.closest.iter().map(|peer| peer.address).collect();
+        let expected: Vec<u32> = world.nearest(&target, k + 1).into_iter().filter(|n| *n != from).take(k).collect();
+        exact += usize::from(got == expected);
+    }
+    exact
+}
+
 /// How many of `lookups` saves reached exactly the k nearest nodes.
 fn exact_saves(world: &mut World, lookups: usize) -> usize {
     let k = world.params.k;
@@ -43,6 +58,7 @@ fn exact_saves(world: &mut World, lookups: usize) -> usize {
 fn in_a_still_network_of_more_nodes_than_a_table_holds() {
     let mut world = World::joined(params(8), 300, 1);
     assert_eq!(exact_saves(&mut world, 100), 100);
+    assert_eq!(exact_lookups(&mut world, 100), 100);
 }
 
 #[test]

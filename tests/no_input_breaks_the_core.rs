@@ -152,6 +152,7 @@ fn commands() -> impl Strategy<Value = Command<Handle>> {
             expect
         }),
         ids().prop_map(|key| Command::Query { key }),
+        ids().prop_map(|target| Command::Lookup { target }),
         (ids(), values, expectations(), any::<u64>()).prop_map(|(key, value, expect, unix_milliseconds)| {
             Command::Save { key, value, expect, unix_milliseconds }
         }),

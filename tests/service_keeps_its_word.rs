@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use kademlia_dht::gateway::{Gateway, MemoryGateway, TcpGateway, UdpGateway, UnixGateway, address};
 use kademlia_dht::{
-    Config, DHTService, Error, Event, Id, KeyHasher, KeySpace, Limits, Multiaddr, Pending, Sha256Hasher, UnsentReason,
+    Config, Contact, DHTService, Error, Event, Id, KeyHasher, KeySpace, Limits, Multiaddr, Pending, Sha256Hasher,
+    UnsentReason,
 };
 
 const LONG: Duration = Duration::from_secs(30);
@@ -126,6 +127,16 @@ fn the_status_is_as_new_as_what_was_waited_for() {
         assert_eq!((status.published, status.operations), (1, 0));
         assert!(status.gateways[0].sent > 0 && status.gateways[0].link.received > 0);
     }
+}
+
+#[test]
+fn a_lookup_finds_the_others_and_not_itself() {
+    let (a, _, b, _) = pair(&Config::default());
+    let report = done(a.lookup(a.id())).unwrap();
+    assert_eq!(report.closest.iter().map(Contact::id).collect::<Vec<_>>(), [b.id()]);
+    assert_eq!(report.effort.answered, 1);
+    let (alone, _) = memory(Config::default());
+    assert!(done(alone.lookup(b.id())).unwrap().closest.is_empty());
 }
 
 #[test]

@@ -69,6 +69,11 @@ pub enum Command<P: Peer> {
         /// The key.
         key: Id,
     },
+    /// Find the k nodes closest to `target`.
+    Lookup {
+        /// What is looked for.
+        target: Id,
+    },
     /// Ask one node whether it is there.
     Ping {
         /// Where it is.
@@ -133,6 +138,8 @@ pub enum Outcome<P: Peer> {
     Saved(Receipt<P>),
     /// Of [`Command::Query`].
     Queried(QueryReport<P>),
+    /// Of [`Command::Lookup`].
+    LookedUp(LookupReport<P>),
     /// Of [`Command::Ping`].
     Pong(Pong),
     /// Of [`Command::FindNode`]: contacts, nearest first.
@@ -220,6 +227,15 @@ pub struct FoundRecord<P: Peer> {
     pub held_here: bool,
     /// The others who had this version.
     pub holders: Vec<P>,
+}
+
+/// Who is closest to a target.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LookupReport<P: Peer> {
+    /// The k nodes closest to it that answered, nearest first. This node itself is not among them.
+    pub closest: Vec<P>,
+    /// What it took.
+    pub effort: Effort,
 }
 
 /// The answer to a ping.

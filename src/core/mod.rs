@@ -28,8 +28,8 @@ mod token;
 mod write;
 
 pub use io::{
-    Command, Counters, Effort, Event, FoundRecord, Input, Joined, OperationError, OperationId, Outcome, Output, Pong,
-    QueryReport, Receipt, Rejection, ValueReply,
+    Command, Counters, Effort, Event, FoundRecord, Input, Joined, LookupReport, OperationError, OperationId, Outcome,
+    Output, Pong, QueryReport, Receipt, Rejection, ValueReply,
 };
 pub use node::Node;
 pub use params::{Limits, Params};

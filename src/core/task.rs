@@ -2,7 +2,9 @@
 
 use kademlia_gateways::{Expect, Found, Id, Peer, Record, Reply, Request};
 
-use super::io::{Command, Effort, Joined, OperationError, OperationId, Outcome, Output, Pong, Rejection, ValueReply};
+use super::io::{
+    Command, Effort, Joined, LookupReport, OperationError, OperationId, Outcome, Output, Pong, Rejection, ValueReply,
+};
 use super::lookup::{Answer, Lookup};
 use super::node::{BATCH, Node};
 use super::requests::{Open, Purpose};
@@ -57,6 +59,7 @@ pub(crate) enum Question {
 pub(crate) enum Goal {
     Join { through: Id },
     Refresh,
+    Lookup,
     Query,
     Save(SaveOrder),
     Replicate { record: Record },
@@ -83,6 +86,7 @@ impl<P: Peer> Node<P> {
                 let question = Question::Store { key, record, expect, unless_newer: false };
                 self.ask(operation, address, None, Request::FindNode { target: key }, question, out);
             }
+            Command::Lookup { target } => self.look(operation, target, Goal::Lookup, out),
             Command::Query { key } => self.look(operation, key, Goal::Query, out),
             Command::Save { key, value, expect, unix_milliseconds } => {
                 let order = SaveOrder { value, expect, unix_milliseconds };
@@ -312,11 +316,34 @@ impl<P: Peer> Node<P> {
                 self.end_task(id, Ok(Outcome::Joined(joined)), out);
             }
             Goal::Refresh => self.end_task(id, Ok(Outcome::Nodes(Vec::new())), out),
+            Goal::Lookup => {
+                let result = self.closest_found(id, &lookup).map(Outcome::LookedUp);
+                self.end_task(id, result, out);
+            }
             Goal::Query => self.finish_query(id, &lookup, out),
             Goal::Save(order) => self.start_save(id, &lookup, order, out),
             Goal::Replicate { record } => self.start_replicate(id, &lookup, record, out),
             Goal::Republish { record } => self.start_republish(id, &lookup, record, out),
         }
+    }
+}
+
+/// Ends of lookups.
+impl<P: Peer> Node<P> {
+    fn closest_found(&self, id: u64, lookup: &Lookup<P>) -> Result<LookupReport<P>, OperationError<P>> {
+        if lookup.answers().next().is_none() && self.had_contacts {
+            return Err(nobody(lookup));
+        }
+        let closest = lookup.answers().take(self.params.k).map(|(peer, _)| peer.clone()).collect();
+        Ok(LookupReport { closest, effort: self.effort(id) })
+    }
+}
+
+/// Why a lookup has no answer at all.
+pub(super) fn nobody<P: Peer>(lookup: &Lookup<P>) -> OperationError<P> {
+    match lookup.failed() {
+        0 => OperationError::NoPeers,
+        asked => OperationError::NobodyAnswered { asked },
     }
 }
 

@@ -11,7 +11,7 @@ use super::lookup::Lookup;
 use super::maintenance::Job;
 use super::node::Node;
 use super::requests::{Open, Purpose};
-use super::task::{Task, Work};
+use super::task::{Task, Work, nobody};
 
 /// What a user wants saved.
 #[derive(Debug)]
@@ -73,12 +73,7 @@ impl<P: Peer> Node<P> {
             return self.end_task(id, Err(OperationError::Conflict { held: newest_held }), out);
         }
         if lookup.answers().next().is_none() && (self.had_contacts || self.params.client) {
-            let asked = lookup.failed();
-            let error = match asked {
-                0 => OperationError::NoPeers,
-                asked => OperationError::NobodyAnswered { asked },
-            };
-            return self.end_task(id, Err(error), out);
+            return self.end_task(id, Err(nobody(lookup)), out);
         }
         // What others say they hold raises this version only, not those of all saves to come.
         // Its last bits are random: two writers in one millisecond must not make one version of two values.
@@ -315,12 +310,10 @@ impl<P: Peer> Node<P> {
         }
         let mut effort = self.effort(id);
         let Some(newest) = newest else {
-            let result = match lookup.failed() {
-                _ if lookup.answers().next().is_some() || !self.had_contacts => {
-                    Ok(Outcome::Queried(QueryReport { key, found: None, effort }))
-                }
-                0 => Err(OperationError::NoPeers),
-                asked => Err(OperationError::NobodyAnswered { asked }),
+            let result = if lookup.answers().next().is_some() || !self.had_contacts {
+                Ok(Outcome::Queried(QueryReport { key, found: None, effort }))
+            } else {
+                Err(nobody(lookup))
             };
             return self.end_task(id, result, out);
         };

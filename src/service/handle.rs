@@ -12,7 +12,7 @@ use super::host::{GatewayId, RegisterError, RemoveError};
 use super::inner::{Inner, StartError};
 use super::pending::Pending;
 use super::status::Status;
-use super::{Error, QueryReport, Receipt, ValueReply};
+use super::{Error, LookupReport, QueryReport, Receipt, ValueReply};
 use crate::core::{Command, Effort, Joined, Outcome, Pong};
 
 /// A value that a query found.
@@ -158,6 +158,15 @@ impl DHTService {
     /// comes back.
     pub fn delete(&self, key: impl AsRef<[u8]>) -> Pending<Receipt> {
         self.write(key.as_ref(), None, Expect::Anything)
+    }
+
+    /// Finds the k nodes closest to `target`. This node itself is not among them.
+    pub fn lookup(&self, target: Id) -> Pending<LookupReport> {
+        let target = self.inner.key_space.fit(&target);
+        self.inner.begin(Command::Lookup { target }, |outcome| match outcome {
+            Outcome::LookedUp(report) => Some(report),
+            _ => None,
+        })
     }
 
     /// Asks one node whether it is there.

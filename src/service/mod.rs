@@ -38,3 +38,6 @@ pub type QueryReport = crate::core::QueryReport<Contact>;
 
 /// What one node answered: what [`DHTService::find_value`] gives.
 pub type ValueReply = crate::core::ValueReply<Contact>;
+
+/// Who is closest to a target: what [`DHTService::lookup`] gives.
+pub type LookupReport = crate::core::LookupReport<Contact>;
