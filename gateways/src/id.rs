@@ -159,8 +159,8 @@ impl Distance {
 ///
 /// ```
 /// use kademlia_gateways::{Id, KeySpace};
-/// let sha1 = KeySpace::new(20).unwrap();
-/// assert_eq!(sha1.bits(), 160);
+/// let sha1 = KeySpace::SHA1;
+/// assert_eq!((sha1, sha1.bits()), (KeySpace::new(20).unwrap(), 160));
 /// assert!(sha1.contains(&Id::from_prefix(&[7; 20])));
 /// assert!(!sha1.contains(&Id::from_prefix(&[7; 21])));
 /// ```
@@ -170,6 +170,9 @@ pub struct KeySpace {
 }
 
 impl KeySpace {
+    /// That of SHA-1: 160 bits.
+    pub const SHA1: KeySpace = KeySpace { bytes: 20 };
+
     /// A key space of `bytes` significant bytes; `None` unless it is 1 to 32.
     pub const fn new(bytes: usize) -> Option<Self> {
         if bytes >= 1 && bytes <= ID_BYTES { Some(KeySpace { bytes: bytes as u8 }) } else { None }

@@ -41,6 +41,13 @@ pub enum Input<P: Peer> {
         /// What was started.
         operation: OperationId,
     },
+    /// A record comes back from where the driver kept it while the node was down.
+    Restore {
+        /// Its key.
+        key: Id,
+        /// The record, with the lifetime that remains.
+        record: Record,
+    },
     /// The time that [`Node::next_wake`](super::Node::next_wake) named has come.
     Tick,
 }

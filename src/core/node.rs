@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use kademlia_gateways::{
-    Body, Found, Id, Message, Peer, Record, Refusal, Reply, ReplyPath, Request, Tag, UnsentReason, Version,
+    Body, Expect, Found, Id, Message, Peer, Record, Refusal, Reply, ReplyPath, Request, Tag, UnsentReason, Version,
 };
 
 use super::io::{Counters, Input, OperationError, OperationId, Output, Rejection};
@@ -125,6 +125,11 @@ impl<P: Peer> Node<P> {
         self.store.get(self.now, key)
     }
 
+    /// The records that it holds for the network, as of the last input, in the order of their keys.
+    pub fn records(&self) -> impl Iterator<Item = (Id, Record)> {
+        self.store.all(self.now)
+    }
+
     /// How many records it holds for the network.
     pub fn record_count(&self) -> usize {
         self.store.len()
@@ -181,6 +186,8 @@ impl<P: Peer> Node<P> {
             Input::Unsent { tag, reason } => self.handle_unsent(tag, reason, out),
             Input::Start { operation, command } => self.handle_command(operation, command, out),
             Input::Cancel { operation } => self.handle_cancel(operation, out),
+            // Refused only where it is of no use: its lifetime is over, or the store is full.
+            Input::Restore { key, record } => drop(self.keep_record(key, record, Expect::Anything, 0, out)),
             Input::Tick => self.handle_tick(out),
         }
     }

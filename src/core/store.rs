@@ -88,6 +88,11 @@ impl Store {
         (record.remaining > 0).then_some(record)
     }
 
+    /// All records, in the order of their keys.
+    pub(crate) fn all(&self, now: Time) -> impl Iterator<Item = (Id, Record)> {
+        self.records.keys().filter_map(move |key| Some((*key, self.get(now, key)?)))
+    }
+
     /// The version under `key`, while [`get`](Store::get) gives the record.
     pub(crate) fn version(&self, now: Time, key: &Id) -> Option<Version> {
         let held = self.records.get(key)?;

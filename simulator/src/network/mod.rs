@@ -1,0 +1,444 @@
+//! A network: nodes that join, leave, save and ask, over one virtual time.
+
+mod happenings;
+mod invariants;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::ops::ControlFlow;
+use std::time::Duration;
+
+use kademlia_dht::core::{Node, OperationId, Params, Time};
+use kademlia_dht::gateway::{Id, Peer, Record};
+
+use crate::churn::Churn;
+use crate::handle::Handle;
+use crate::measure::Measured;
+use crate::oracle::Acknowledged;
+use crate::random::Random;
+use crate::report::Report;
+use crate::world::{Happening, Setup, Traffic, World};
+
+/// After so many events, whoever watches is told.
+const WATCH: u64 = 1 << 14;
+
+/// What is planned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Alarm {
+    /// The next node of a growing network comes.
+    Arrive,
+    /// The session of a node is over. The number tells its sessions apart.
+    Leave(Handle, u32),
+    /// A node that left comes back.
+    Return(Handle),
+    /// A node that could not join tries again.
+    Join(Handle),
+    Lookup,
+    Get,
+    Save,
+    Rewrite,
+    Sample,
+}
+
+/// What an operation is for.
+#[derive(Debug, Clone, Copy)]
+enum Purpose {
+    Join,
+    Lookup { target: Id },
+    Get { key: Id, expected: Acknowledged },
+    Save { key: Id },
+}
+
+/// What users do, as a stream of operations at random nodes. Each kind has its own rate for the whole network.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Workload {
+    /// Lookups of random targets in a second.
+    pub lookups: f64,
+    /// Queries for random records that were acknowledged, in a second.
+    pub gets: f64,
+    /// Saves of new records, in a second.
+    pub saves: f64,
+    /// Saves of new versions of old records, in a second.
+    pub rewrites: f64,
+    /// Bytes of each value.
+    pub value_bytes: usize,
+}
+
+/// How far a run is.
+#[derive(Debug, Clone, Copy)]
+pub struct Progress {
+    /// What is being done.
+    pub stage: &'static str,
+    /// The virtual time that has passed since the start.
+    pub now: Duration,
+    /// The virtual time at which the stage ends, if it is known.
+    pub end: Option<Duration>,
+    /// Nodes alive.
+    pub nodes: u64,
+    /// What was dealt with since the start: messages, wakes, alarms, commands.
+    pub events: u64,
+}
+
+/// Whoever watches a run, and may break it off.
+pub type Watch<'a> = Box<dyn FnMut(Progress) -> ControlFlow<()> + 'a>;
+
+/// A network in virtual time.
+///
+/// ```
+/// use std::time::Duration;
+/// use kademlia_simulator::{Churn, Departure, Network, Sessions, Setup, Workload};
+///
+/// let mut network = Network::new(&Setup::default());
+/// network.grow(50);
+/// network.save_records(20, 100);
+/// let sessions = Sessions::Exponential { median: Duration::from_secs(3600) };
+/// network.churn(Churn { sessions, departure: Departure::Replaced });
+/// network.measure();
+/// network.work(Workload { gets: 0.1, ..Workload::default() });
+/// network.run_for(Duration::from_secs(3600));
+/// let report = network.report();
+/// assert!(report.gets > 300 && report.unexplained == 0, "{report:?}");
+/// ```
+pub struct Network<'a> {
+    world: World<Alarm>,
+    setup: Setup,
+    members: Vec<Handle>,
+    /// The members by id, to know who is closest.
+    ids: BTreeMap<Id, Handle>,
+    places: BTreeMap<Handle, usize>,
+    /// Nodes still to come in a growing network, and nodes that are joining.
+    arriving: usize,
+    joining: usize,
+    sessions: BTreeMap<Handle, u32>,
+    churn: Option<Churn>,
+    down: BTreeMap<Handle, (Time, Vec<(Id, Record)>)>,
+    workload: Workload,
+    purposes: BTreeMap<OperationId, Purpose>,
+    saving: usize,
+    getting: usize,
+    /// Keys of acknowledged records.
+    keys: Vec<Id>,
+    coming: Random,
+    working: Random,
+    measured: Measured,
+    traffic: Traffic,
+    stage: &'static str,
+    /// When the stage ends, if that is known.
+    end: Option<Time>,
+    watch: Option<Watch<'a>>,
+    watched: u64,
+    broken_off: bool,
+}
+
+impl fmt::Debug for Network<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Network")
+            .field("now", &self.world.now())
+            .field("nodes", &self.members.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Looking.
+impl<'a> Network<'a> {
+    /// A network without nodes.
+    pub fn new(setup: &Setup) -> Self {
+        let mut world = World::new(setup);
+        world.alarm(happenings::SAMPLE, Alarm::Sample);
+        Network {
+            world,
+            setup: setup.clone(),
+            members: Vec::new(),
+            ids: BTreeMap::new(),
+            places: BTreeMap::new(),
+            arriving: 0,
+            joining: 0,
+            sessions: BTreeMap::new(),
+            churn: None,
+            down: BTreeMap::new(),
+            workload: Workload::default(),
+            purposes: BTreeMap::new(),
+            saving: 0,
+            getting: 0,
+            keys: Vec::new(),
+            coming: Random::new(setup.seed, "churn"),
+            working: Random::new(setup.seed, "workload"),
+            measured: Measured::default(),
+            traffic: Traffic::default(),
+            stage: "",
+            end: None,
+            watch: None,
+            watched: 0,
+            broken_off: false,
+        }
+    }
+
+    /// Tells `watch` from time to time how far the run is. It may break the run off: then nothing happens any more.
+    pub fn watch(&mut self, watch: Watch<'a>) {
+        self.watch = Some(watch);
+    }
+
+    /// Whether the run was broken off.
+    pub fn is_broken_off(&self) -> bool {
+        self.broken_off
+    }
+
+    /// The time since the start.
+    pub fn now(&self) -> Duration {
+        self.world.now().since(Time::ZERO)
+    }
+
+    /// The nodes that have joined and are alive.
+    pub fn members(&self) -> &[Handle] {
+        &self.members
+    }
+
+    /// A node, if it is alive.
+    pub fn node(&self, node: Handle) -> Option<&Node<Handle>> {
+        self.world.node(node)
+    }
+
+    /// What every node is configured with.
+    pub fn params(&self) -> &Params {
+        self.world.params()
+    }
+
+    /// Messages, wakes, alarms and commands that were dealt with.
+    pub fn events(&self) -> u64 {
+        self.world.events()
+    }
+
+    /// A hash of everything that has happened, in its order: the same for the same seed, on every machine.
+    pub fn trace_hash(&self) -> u64 {
+        self.world.trace_hash()
+    }
+
+    /// What went over the wire since the start.
+    pub fn traffic(&mut self) -> Traffic {
+        self.world.traffic()
+    }
+
+    /// How many living nodes hold the newest version of each acknowledged record.
+    pub fn copies(&self) -> Vec<usize> {
+        self.world.oracle.copies(self.world.now()).map(|(_, copies)| copies).collect()
+    }
+
+    /// How many living nodes hold an older version than the newest acknowledged one, over all records.
+    pub fn outdated_copies(&self) -> usize {
+        self.world.oracle.outdated().map(|(_, copies)| copies).sum()
+    }
+
+    /// The `count` members closest to `target`, closest first: the truth, which no node knows.
+    pub fn closest(&self, target: &Id, count: usize) -> Vec<Handle> {
+        let mut prefix = self.ids.len().checked_ilog2().unwrap_or(0) as usize;
+        loop {
+            let mut found: Vec<Handle> = self.ids.range(range(target, prefix)).map(|(_, node)| *node).collect();
+            if found.len() >= count || prefix == 0 {
+                found.sort_by_cached_key(|node| node.id().distance(target));
+                found.truncate(count);
+                return found;
+            }
+            prefix -= 1;
+        }
+    }
+
+    /// On which side of a partition into these shares a node is.
+    pub fn is_on_first_side(&self, node: Handle, share: f64) -> bool {
+        self.world.links.side(node.number(), share)
+    }
+}
+
+/// The ids that share so many leading bits with `target`.
+fn range(target: &Id, prefix: usize) -> std::ops::RangeInclusive<Id> {
+    let (mut low, mut high) = (*target.as_bytes(), *target.as_bytes());
+    for (index, (low, high)) in low.iter_mut().zip(&mut high).enumerate() {
+        let kept = prefix.saturating_sub(index * 8).min(8);
+        let free = 0xff_u16.wrapping_shr(kept as u32) as u8;
+        *low &= !free;
+        *high |= free;
+    }
+    Id::new(low)..=Id::new(high)
+}
+
+/// What happens to the network.
+impl Network<'_> {
+    /// Names what is being done, for whoever watches.
+    pub fn stage(&mut self, stage: &'static str) {
+        self.stage = stage;
+    }
+
+    /// Lets nodes come, one after the other and more at a time as there are more, until there are `count` and all have
+    /// joined.
+    pub fn grow(&mut self, count: usize) {
+        self.stage("join");
+        self.arriving = count.saturating_sub(self.members.len() + self.joining);
+        if self.arriving > 0 {
+            self.world.alarm(Duration::ZERO, Alarm::Arrive);
+        }
+        self.run_until(|network| network.arriving == 0 && network.joining == 0);
+    }
+
+    /// Lets so many nodes come at once.
+    pub fn crowd(&mut self, count: usize) {
+        for _ in 0..count {
+            self.arrive();
+        }
+    }
+
+    /// From now on nodes come and go.
+    pub fn churn(&mut self, churn: Churn) {
+        self.churn = Some(churn);
+        let living: Vec<Handle> = self.world.nodes().map(|(node, _)| node).collect();
+        for node in living {
+            self.begin_session(node);
+        }
+    }
+
+    /// Nodes stay from now on.
+    pub fn calm(&mut self) {
+        self.churn = None;
+    }
+
+    /// Kills a share of the members at one moment. Gives how many.
+    pub fn kill(&mut self, share: f64) -> usize {
+        let count = (self.members.len() as f64 * share).round() as usize;
+        for _ in 0..count {
+            if let Some(node) = self.coming.pick(&self.members).copied() {
+                self.remove(node);
+            }
+        }
+        count
+    }
+
+    /// Splits the network: this share of the nodes does not hear from the others any more.
+    pub fn partition(&mut self, share: f64) {
+        self.world.links.partition(Some(share));
+    }
+
+    /// Heals the partition.
+    pub fn heal(&mut self) {
+        self.world.links.partition(None);
+    }
+
+    /// From now on users work like this.
+    pub fn work(&mut self, workload: Workload) {
+        let planned = |rate: f64, alarm: Alarm, before: f64| (rate > 0.0 && before <= 0.0).then_some((rate, alarm));
+        let before = std::mem::replace(&mut self.workload, workload);
+        let streams = [
+            planned(workload.lookups, Alarm::Lookup, before.lookups),
+            planned(workload.gets, Alarm::Get, before.gets),
+            planned(workload.saves, Alarm::Save, before.saves),
+            planned(workload.rewrites, Alarm::Rewrite, before.rewrites),
+        ];
+        for (rate, alarm) in streams.into_iter().flatten() {
+            self.plan(rate, alarm);
+        }
+    }
+
+    /// Saves so many records at random members, ten in a second, and waits until all have ended.
+    pub fn save_records(&mut self, count: usize, value_bytes: usize) {
+        self.stage("save");
+        for _ in 0..count {
+            let key = self.working.key();
+            if let Some(node) = self.working.pick(&self.members).copied() {
+                self.save(node, key, value_bytes);
+            }
+            self.pass(Duration::from_millis(100));
+        }
+        self.run_until(|network| network.saving == 0);
+    }
+
+    /// Asks once for each record, at a random one of the members that `asks` lets through, fifty in a second, and waits
+    /// until all have ended.
+    pub fn get_records(&mut self, asks: impl Fn(&Network<'_>, Handle) -> bool) {
+        let askers: Vec<Handle> = self.members.iter().copied().filter(|node| asks(self, *node)).collect();
+        for key in self.keys.clone() {
+            if let Some(node) = self.working.pick(&askers).copied() {
+                self.get(node, key);
+            }
+            self.pass(Duration::from_millis(20));
+        }
+        self.run_until(|network| network.getting == 0);
+    }
+
+    /// Has the members save a new version of each record, each at a random member that `saves` lets through.
+    pub fn rewrite_records(&mut self, value_bytes: usize, saves: impl Fn(&Network<'_>, Handle) -> bool) {
+        let savers: Vec<Handle> = self.members.iter().copied().filter(|node| saves(self, *node)).collect();
+        for key in self.keys.clone() {
+            if let Some(node) = self.working.pick(&savers).copied() {
+                self.save(node, key, value_bytes);
+            }
+            self.pass(Duration::from_millis(100));
+        }
+        self.run_until(|network| network.saving == 0);
+    }
+
+    /// Lets so much time pass.
+    pub fn run_for(&mut self, time: Duration) {
+        let end = self.world.now() + time;
+        self.end = Some(end);
+        self.run(end, |_| false);
+        self.end = None;
+    }
+
+    /// Lets time pass within a stage.
+    fn pass(&mut self, time: Duration) {
+        let end = self.world.now() + time;
+        self.run(end, |_| false);
+    }
+
+    /// Lets time pass until `reached`, at most for a day.
+    fn run_until(&mut self, reached: impl Fn(&Network<'_>) -> bool) {
+        let end = self.world.now() + Duration::from_secs(24 * 3600);
+        self.run(end, reached);
+    }
+
+    fn run(&mut self, end: Time, reached: impl Fn(&Network<'_>) -> bool) {
+        while !self.broken_off && !reached(self) {
+            match self.world.next(end, self.watched + WATCH) {
+                None => return,
+                Some(Happening::Paused) => self.tell(),
+                Some(Happening::Done { node, operation, ended }) => self.ended(node, operation, ended),
+                Some(Happening::Alarm(alarm)) => self.ring(alarm),
+            }
+        }
+    }
+
+    /// Tells whoever watches.
+    fn tell(&mut self) {
+        self.watched = self.world.events();
+        if let Some(watch) = &mut self.watch {
+            let progress = Progress {
+                stage: self.stage,
+                now: self.world.now().since(Time::ZERO),
+                end: self.end.map(|end| end.since(Time::ZERO)),
+                nodes: self.world.living(),
+                events: self.watched,
+            };
+            self.broken_off = watch(progress).is_break();
+        }
+    }
+
+    /// Begins to measure: what was counted before does not count any more.
+    pub fn measure(&mut self) {
+        self.measured = Measured { since: self.world.now(), ..Measured::default() };
+        self.traffic = self.world.traffic();
+    }
+
+    /// What was measured since then.
+    pub fn report(&mut self) -> Report {
+        self.check();
+        let traffic = self.world.traffic().since(&self.traffic);
+        let (violations, told) = self.world.oracle.violations();
+        let lost = self.copies().into_iter().filter(|copies| *copies == 0).count();
+        let mut report = Report::of(&self.measured, &traffic, self.world.now());
+        report.nodes = self.members.len();
+        report.seed = self.setup.seed;
+        report.lost = lost as u64;
+        report.violations = violations;
+        report.told = told.to_vec();
+        report.events = self.world.events();
+        report.trace_hash = format!("{:016x}", self.world.trace_hash());
+        report
+    }
+}

@@ -1,0 +1,179 @@
+//! What came of a run, in figures.
+
+use std::time::Duration;
+
+use kademlia_dht::core::Time;
+use serde::Serialize;
+
+use crate::measure::{Measured, wilson};
+use crate::oracle::Explanation;
+use crate::world::Traffic;
+
+/// What came of a run. Shares are between 0 and 1, each with the bounds of its 95 % confidence interval (Wilson).
+///
+/// What does not apply to a run is `None`, and left out when it is serialized.
+#[derive(Debug, Clone, Default, Serialize, PartialEq)]
+pub struct Report {
+    /// Nodes that have joined and are alive at the end.
+    pub nodes: usize,
+    /// What all randomness followed from.
+    pub seed: u64,
+    /// Lookups of random targets that ended.
+    pub lookups: u64,
+    /// The share of them that gave exactly the true k closest nodes, in their order.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exact: Option<f64>,
+    /// Its interval.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exact_interval: Option<(f64, f64)>,
+    /// Requests sent in a lookup on average, repeated ones included.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub requests_per_lookup: Option<f64>,
+    /// Steps from the asking node's own contacts, which are one step away, to the farthest of those it found: of
+    /// lookups on average, or where there were none, of queries.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hops: Option<f64>,
+    /// Half of the lookups (or, where there were none, queries) took at most so many milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub p50_ms: Option<f64>,
+    /// 90 % took at most so many milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub p90_ms: Option<f64>,
+    /// 99 % took at most so many milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub p99_ms: Option<f64>,
+    /// Queries for acknowledged records that ended.
+    pub gets: u64,
+    /// The share of them that gave the newest acknowledged version, or a newer one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub get_success: Option<f64>,
+    /// Its interval.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub get_success_interval: Option<(f64, f64)>,
+    /// Messages sent and received in a query on average.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub messages_per_get: Option<f64>,
+    /// As above, of queries alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub get_p50_ms: Option<f64>,
+    /// As above, of queries alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub get_p99_ms: Option<f64>,
+    /// Queries that gave an older version than the newest acknowledged one.
+    pub outdated: u64,
+    /// Queries that missed because no living node held the record any more.
+    pub holders_failed: u64,
+    /// Queries that missed because the record's lifetime was over.
+    pub expired: u64,
+    /// Queries that missed because all holders were cut off from the node that asked.
+    pub unreachable: u64,
+    /// Queries that missed without any reason. A run with one has failed.
+    pub unexplained: u64,
+    /// Saves that ended.
+    pub saves: u64,
+    /// Saves that nobody acknowledged.
+    pub saves_failed: u64,
+    /// Messages sent and received in a save on average.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub messages_per_save: Option<f64>,
+    /// Acknowledged records within their lifetime that no living node holds at the end.
+    pub lost: u64,
+    /// Joins that ended well.
+    pub joins: u64,
+    /// Joins that failed, and were tried again.
+    pub joins_failed: u64,
+    /// The share of dead nodes among the contacts of all routing tables, looked at every ten minutes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stale: Option<f64>,
+    /// Its interval.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stale_interval: Option<(f64, f64)>,
+    /// Bytes sent and received by a node in a second, all traffic, with the headers of IPv4 and UDP.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes_per_node_s: Option<f64>,
+    /// Messages that arrived.
+    pub delivered: u64,
+    /// Virtual time in which this was measured, in seconds.
+    pub measured_s: f64,
+    /// Virtual time from the start to the end, in seconds.
+    pub virtual_s: f64,
+    /// How often something happened that must never happen. A run with one has failed.
+    pub violations: u64,
+    /// A hash of everything that happened, in its order.
+    pub trace_hash: String,
+    /// Messages, wakes, alarms and commands dealt with since the start.
+    pub events: u64,
+    /// The same in a second of real time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub events_per_s: Option<f64>,
+    /// Messages that arrived in a second of real time while this was measured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub delivered_per_s: Option<f64>,
+    /// Real time, in seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub wall_s: Option<f64>,
+    /// The most memory that the process has had, in MiB.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub peak_rss_mib: Option<f64>,
+    /// What went wrong, word for word; of much only the first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub told: Vec<String>,
+}
+
+impl Report {
+    /// What was measured until `now`.
+    pub(crate) fn of(measured: &Measured, traffic: &Traffic, now: Time) -> Self {
+        let share = |hits: u64, all: u64| (all > 0).then(|| round(hits as f64 / all as f64));
+        let interval =
+            |hits: u64, all: u64| (all > 0).then(|| wilson(hits, all)).map(|(low, high)| (round(low), round(high)));
+        let miss = |why: Explanation| measured.misses.get(&why).copied().unwrap_or(0);
+        let ms = |time: Option<Duration>| time.map(|time| round(time.as_secs_f64() * 1000.0));
+        let gets = &measured.get_efforts;
+        let main = if measured.lookups > 0 { &measured.lookup_efforts } else { gets };
+        let [p50, p90, p99] = main.percentiles([50, 90, 99]).map(ms);
+        let [get_p50, get_p99] = gets.percentiles([50, 99]).map(ms);
+        Report {
+            lookups: measured.lookups,
+            exact: share(measured.exact, measured.lookups),
+            exact_interval: interval(measured.exact, measured.lookups),
+            requests_per_lookup: measured.lookup_efforts.requests().map(round),
+            hops: main.hops().map(round),
+            p50_ms: p50,
+            p90_ms: p90,
+            p99_ms: p99,
+            gets: measured.gets,
+            get_success: share(measured.found, measured.gets),
+            get_success_interval: interval(measured.found, measured.gets),
+            messages_per_get: gets.messages().map(round),
+            get_p50_ms: get_p50,
+            get_p99_ms: get_p99,
+            outdated: measured.outdated,
+            holders_failed: miss(Explanation::HoldersFailed),
+            expired: miss(Explanation::Expired),
+            unreachable: miss(Explanation::Unreachable),
+            unexplained: miss(Explanation::None),
+            saves: measured.saves,
+            saves_failed: measured.saves_failed,
+            messages_per_save: measured.save_efforts.messages().map(round),
+            joins: measured.joins,
+            joins_failed: measured.joins_failed,
+            stale: share(measured.stale, measured.contacts),
+            stale_interval: interval(measured.stale, measured.contacts),
+            bytes_per_node_s: traffic.bytes_per_node_second().map(round),
+            delivered: traffic.delivered,
+            measured_s: round(now.since(measured.since).as_secs_f64()),
+            virtual_s: round(now.since(Time::ZERO).as_secs_f64()),
+            ..Report::default()
+        }
+    }
+
+    /// Whether nothing went wrong: every miss is explained, and nothing happened that must never happen.
+    pub fn is_sound(&self) -> bool {
+        self.unexplained == 0 && self.violations == 0
+    }
+}
+
+/// A figure with six digits after the point: what is beyond is noise.
+fn round(number: f64) -> f64 {
+    (number * 1e6).round() / 1e6
+}

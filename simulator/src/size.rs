@@ -1,0 +1,152 @@
+//! How many bytes a message has on a wire.
+
+use kademlia_dht::gateway::{Body, Expect, Message, Record, Reply, Request, Version};
+
+use crate::handle::{Handle, KEY_SPACE};
+
+/// The headers of IPv4 and UDP.
+pub const HEADER_BYTES: usize = 28;
+
+/// An id: its length and its bytes.
+const ID: usize = 1 + KEY_SPACE.bytes();
+
+/// A contact at `/ip4/…/udp/…`: its id, the length and the nine bytes of the address, and the count of others.
+const CONTACT: usize = ID + 1 + 9 + 1;
+
+/// Wire version, envelope, network, tag, sender, the count of further addresses, and whether it is a request.
+const FRAME: usize = 1 + 1 + NETWORK + RANDOM + 1 + ID + 1 + 1;
+
+/// The encoding of numbers is shorter for small ones. Tags, tokens and versions are large.
+const RANDOM: usize = 9;
+
+/// The id of a network that was given a name.
+const NETWORK: usize = 5;
+
+/// The bytes of a message between two nodes on IPv4 and UDP, in the native encoding, with the headers of both.
+///
+/// It does not encode anything, which would cost more than all else, but adds up what the encoder would write.
+pub fn size_of(message: &Message<Handle>) -> usize {
+    let sender = if message.sender.is_some() { 0 } else { ID };
+    let body = match &message.body {
+        Body::Request(request) => 1 + size_of_request(request),
+        Body::Reply(reply) => 1 + size_of_reply(reply),
+    };
+    HEADER_BYTES + FRAME - sender + body
+}
+
+fn size_of_request(request: &Request) -> usize {
+    match request {
+        Request::Ping => 0,
+        Request::FindNode { .. } | Request::FindValue { .. } => ID,
+        Request::Store { record, expect, .. } => {
+            let expect = match expect {
+                Expect::Anything | Expect::Absent => 1,
+                Expect::Version(version) => 1 + size_of_version(*version),
+            };
+            ID + size_of_record(record) + RANDOM + expect
+        }
+    }
+}
+
+fn size_of_reply(reply: &Reply<Handle>) -> usize {
+    match reply {
+        Reply::Pong | Reply::Stored => 0,
+        Reply::Refused(_) => 1 + RANDOM,
+        Reply::Found(found) => {
+            let record = found.record.as_ref().map_or(1, |record| 1 + size_of_record(record));
+            let held = found.held.map_or(1, |held| 1 + size_of_version(held));
+            record + held + 1 + found.contacts.len() * CONTACT + RANDOM
+        }
+    }
+}
+
+fn size_of_record(record: &Record) -> usize {
+    let number = |number: usize| match number {
+        0..=250 => 1,
+        251..=65_535 => 3,
+        _ => 5,
+    };
+    let value = record.value.len();
+    number(value)
+        + value
+        + size_of_version(record.version)
+        + number(record.renewal as usize)
+        + number(record.remaining as usize)
+        + 1
+}
+
+fn size_of_version(version: Version) -> usize {
+    match version.0 {
+        0..=250 => 1,
+        251..=0xffff => 3,
+        0x1_0000..=0xffff_ffff => 5,
+        _ => RANDOM,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kademlia_dht::gateway::codec;
+    use kademlia_dht::gateway::{Contact, Envelope, Found, Id, NetworkId, Peer, Tag, Token};
+
+    const LARGE: u64 = u64::MAX - 7;
+
+    fn record() -> Record {
+        Record::plain(vec![7; 100], Version(LARGE), std::time::Duration::from_secs(86_400))
+    }
+
+    fn contact(handle: &Handle) -> Contact {
+        Contact::new(handle.id(), "/ip4/10.20.30.40/udp/4001".parse().unwrap())
+    }
+
+    /// The same message as it goes on a real wire.
+    fn real(message: &Message<Handle>) -> Message {
+        let body = match message.body.clone() {
+            Body::Request(request) => Body::Request(request),
+            Body::Reply(Reply::Found(Found { record, held, contacts, token })) => {
+                let contacts = contacts.iter().map(contact).collect();
+                Body::Reply(Reply::Found(Found { record, held, contacts, token }))
+            }
+            Body::Reply(Reply::Pong) => Body::Reply(Reply::Pong),
+            Body::Reply(Reply::Stored) => Body::Reply(Reply::Stored),
+            Body::Reply(Reply::Refused(refusal)) => Body::Reply(Reply::Refused(refusal)),
+        };
+        let Message { network, tag, sender, .. } = message.clone();
+        Message { network, tag, sender, also: Vec::new(), body }
+    }
+
+    #[test]
+    fn it_is_what_the_real_encoder_writes() {
+        let key = Handle::of(1).id();
+        let token = Token(LARGE);
+        let contacts: Vec<Handle> = (0..20).map(Handle::of).collect();
+        let found = |record: Option<Record>, held| Found { record, held, contacts: contacts.clone(), token };
+        let store = |expect| Body::Request(Request::Store { key, record: record(), token, expect });
+        let bodies = [
+            Body::Request(Request::Ping),
+            Body::Request(Request::FindNode { target: key }),
+            Body::Request(Request::FindValue { key }),
+            store(Expect::Anything),
+            store(Expect::Version(Version(LARGE))),
+            Body::Reply(Reply::Pong),
+            Body::Reply(Reply::Stored),
+            Body::Reply(Reply::Found(found(None, None))),
+            Body::Reply(Reply::Found(found(Some(record()), Some(Version(LARGE))))),
+        ];
+        for body in bodies {
+            for sender in [None, Some(Id::from_prefix(&[1; 20]))] {
+                let message = Message {
+                    network: NetworkId(0xdead_beef),
+                    tag: Tag(LARGE),
+                    sender,
+                    also: Vec::new(),
+                    body: body.clone(),
+                };
+                let mut bytes = Vec::new();
+                codec::encode(&Envelope::Direct(real(&message)), &mut bytes).unwrap();
+                assert_eq!(size_of(&message), HEADER_BYTES + bytes.len(), "{message:?}");
+            }
+        }
+    }
+}

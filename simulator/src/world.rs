@@ -1,0 +1,404 @@
+//! The world: nodes, the wire between them, and one virtual time.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::hash::Hasher;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kademlia_dht::core::{Command, Event, Input, Node, OperationError, OperationId, Outcome, Output, Params, Time};
+use kademlia_dht::gateway::{Id, Message, Peer, Record, ReplyPath};
+use siphasher::sip::SipHasher13;
+
+use crate::clock::{Clock, Clocks};
+use crate::handle::{Handle, mix};
+use crate::oracle::Oracle;
+use crate::queue::{Delivery, Next, Queue};
+use crate::random::Random;
+use crate::size::size_of;
+use crate::wire::{Links, Wire};
+
+/// What a network is made of: with the seed, all that a run follows from.
+#[derive(Debug, Clone)]
+pub struct Setup {
+    /// What every node is configured with. The key space is always that of simulated ids.
+    pub params: Params,
+    /// The wire.
+    pub wire: Wire,
+    /// The clocks.
+    pub clocks: Clocks,
+    /// What all randomness follows from.
+    pub seed: u64,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        let params = Params::new(crate::handle::KEY_SPACE);
+        Setup { params, wire: Wire::default(), clocks: Clocks::default(), seed: 1 }
+    }
+}
+
+/// How an operation ended.
+pub(crate) type Ended = Result<Outcome<Handle>, OperationError<Handle>>;
+
+/// What the owner of a world is told.
+#[derive(Debug)]
+pub(crate) enum Happening<A> {
+    /// An operation has ended.
+    Done { node: Handle, operation: OperationId, ended: Ended },
+    /// The time of an alarm has come.
+    Alarm(A),
+    /// So many events have been dealt with as were asked for.
+    Paused,
+}
+
+/// What went over the wire.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Messages sent.
+    pub sent: u64,
+    /// Messages that arrived at a living node.
+    pub delivered: u64,
+    /// Messages lost on the way.
+    pub lost: u64,
+    /// Messages that arrived where no node was any more.
+    pub in_vain: u64,
+    /// Bytes sent, with the headers of IPv4 and UDP.
+    pub sent_bytes: u64,
+    /// Bytes that arrived at a living node, likewise.
+    pub received_bytes: u64,
+    /// The time that all nodes together have lived, in microseconds.
+    pub node_micros: u64,
+}
+
+impl Traffic {
+    /// What was added since `earlier`.
+    #[must_use]
+    pub fn since(&self, earlier: &Traffic) -> Traffic {
+        Traffic {
+            sent: self.sent - earlier.sent,
+            delivered: self.delivered - earlier.delivered,
+            lost: self.lost - earlier.lost,
+            in_vain: self.in_vain - earlier.in_vain,
+            sent_bytes: self.sent_bytes - earlier.sent_bytes,
+            received_bytes: self.received_bytes - earlier.received_bytes,
+            node_micros: self.node_micros - earlier.node_micros,
+        }
+    }
+
+    /// Bytes sent and received, per node and second.
+    pub fn bytes_per_node_second(&self) -> Option<f64> {
+        let seconds = self.node_micros as f64 / 1e6;
+        (seconds > 0.0).then(|| (self.sent_bytes + self.received_bytes) as f64 / seconds)
+    }
+}
+
+/// A living node.
+#[derive(Debug)]
+struct Host {
+    node: Node<Handle>,
+    clock: Clock,
+    /// When it will be woken next.
+    wake: Time,
+}
+
+/// A world whose owner plans alarms of the type `A`.
+#[derive(Debug)]
+pub(crate) struct World<A> {
+    params: Arc<Params>,
+    clocks: Clocks,
+    pub(crate) links: Links,
+    pub(crate) oracle: Oracle,
+    random: Random,
+    queue: Queue<A>,
+    now: Time,
+    /// By index, the number without that of the first node.
+    hosts: Vec<Option<Box<Host>>>,
+    first: u32,
+    /// By node, so that those of a node end with it.
+    operations: BTreeMap<(u32, OperationId), Time>,
+    next_operation: u64,
+    outputs: Vec<Output<Handle>>,
+    done: VecDeque<Happening<A>>,
+    trace: SipHasher13,
+    events: u64,
+    traffic: Traffic,
+    living: u64,
+    counted: Time,
+}
+
+impl<A: Ord> World<A> {
+    pub(crate) fn new(setup: &Setup) -> Self {
+        let params = Params { key_space: crate::handle::KEY_SPACE, ..setup.params.clone() };
+        World {
+            links: Links::new(setup.wire.clone(), setup.seed),
+            oracle: Oracle::new(&params, setup.clocks),
+            params: Arc::new(params),
+            clocks: setup.clocks,
+            random: Random::new(setup.seed, "nodes"),
+            queue: Queue::new(),
+            now: Time::ZERO,
+            hosts: Vec::new(),
+            first: mix(setup.seed) as u32,
+            operations: BTreeMap::new(),
+            next_operation: 0,
+            outputs: Vec::new(),
+            done: VecDeque::new(),
+            trace: SipHasher13::new(),
+            events: 0,
+            traffic: Traffic::default(),
+            living: 0,
+            counted: Time::ZERO,
+        }
+    }
+
+    pub(crate) fn now(&self) -> Time {
+        self.now
+    }
+
+    pub(crate) fn params(&self) -> &Params {
+        &self.params
+    }
+
+    /// Messages, wakes, alarms and commands dealt with.
+    pub(crate) fn events(&self) -> u64 {
+        self.events
+    }
+
+    /// A hash of everything that has happened, in its order.
+    pub(crate) fn trace_hash(&self) -> u64 {
+        self.trace.finish()
+    }
+
+    pub(crate) fn traffic(&mut self) -> Traffic {
+        self.count_time();
+        self.traffic
+    }
+
+    pub(crate) fn living(&self) -> u64 {
+        self.living
+    }
+
+    pub(crate) fn node(&self, node: Handle) -> Option<&Node<Handle>> {
+        Some(&self.hosts.get(self.index(node))?.as_ref()?.node)
+    }
+
+    pub(crate) fn is_alive(&self, node: Handle) -> bool {
+        self.node(node).is_some()
+    }
+
+    /// All living nodes.
+    pub(crate) fn nodes(&self) -> impl Iterator<Item = (Handle, &Node<Handle>)> {
+        let living = self.hosts.iter().enumerate().filter_map(|(index, host)| Some((index, &host.as_ref()?.node)));
+        living.map(|(index, node)| (Handle::of(self.first.wrapping_add(index as u32)), node))
+    }
+
+    /// What a user's clock at this node shows, in milliseconds since 1970.
+    pub(crate) fn unix_milliseconds(&self, node: Handle) -> u64 {
+        let host = self.hosts.get(self.index(node)).and_then(Option::as_ref);
+        host.map(|host| host.clock).unwrap_or_default().unix_milliseconds(self.now)
+    }
+
+    /// Operations that have not ended, and since when.
+    pub(crate) fn operations(&self) -> impl Iterator<Item = (Handle, OperationId, Time)> {
+        self.operations.iter().map(|((number, operation), since)| (Handle::of(*number), *operation, *since))
+    }
+
+    /// The operations of one node that have not ended.
+    pub(crate) fn operations_of(&self, node: Handle) -> impl Iterator<Item = OperationId> {
+        let all = (node.number(), OperationId(0))..=(node.number(), OperationId(u64::MAX));
+        self.operations.range(all).map(|((_, operation), _)| *operation)
+    }
+
+    fn index(&self, node: Handle) -> usize {
+        node.number().wrapping_sub(self.first) as usize
+    }
+
+    fn count_time(&mut self) {
+        let passed = self.now.as_micros() - self.counted.as_micros();
+        self.traffic.node_micros += passed * self.living;
+        self.counted = self.now;
+    }
+
+    /// A new node, which knows nobody.
+    pub(crate) fn spawn(&mut self) -> Handle {
+        let node = Handle::of(self.first.wrapping_add(self.hosts.len() as u32));
+        self.hosts.push(None);
+        self.boot(node);
+        node
+    }
+
+    /// Starts a node that was killed again, with the records that it had on disk.
+    pub(crate) fn restart(&mut self, node: Handle, records: Vec<(Id, Record)>) {
+        self.boot(node);
+        for (key, record) in records {
+            self.input(node.number(), Input::Restore { key, record });
+        }
+    }
+
+    fn boot(&mut self, handle: Handle) {
+        self.count_time();
+        let clock = Clock::new(self.clocks, &mut self.random);
+        let params = Params::clone(&self.params);
+        let node = Node::new(handle.id(), params, self.random.seed(), clock.local(self.now));
+        let index = self.index(handle);
+        if let Some(host) = self.hosts.get_mut(index) {
+            *host = Some(Box::new(Host { node, clock, wake: Time::NEVER }));
+            self.living += 1;
+            self.oracle.born(handle);
+        }
+    }
+
+    /// Ends a node from one moment to the next, as a crash does. Gives what was in its store.
+    pub(crate) fn kill(&mut self, node: Handle) -> Vec<(Id, Record)> {
+        self.count_time();
+        let index = self.index(node);
+        let Some(host) = self.hosts.get_mut(index).and_then(Option::take) else { return Vec::new() };
+        self.living -= 1;
+        let records: Vec<(Id, Record)> = host.node.records().collect();
+        self.oracle.died(node);
+        let number = node.number();
+        let open: Vec<OperationId> = self.operations_of(node).collect();
+        for operation in open {
+            self.operations.remove(&(number, operation));
+        }
+        self.note(1, u64::from(number), 0, 0);
+        records
+    }
+
+    /// Has a node do something. How it ends is a happening, unless the node dies before.
+    pub(crate) fn start(&mut self, node: Handle, command: Command<Handle>) -> OperationId {
+        let operation = OperationId(self.next_operation);
+        self.next_operation += 1;
+        if self.is_alive(node) {
+            self.operations.insert((node.number(), operation), self.now);
+            self.note(2, u64::from(node.number()), operation.0, 0);
+            self.events += 1;
+            self.input(node.number(), Input::Start { operation, command });
+        }
+        operation
+    }
+
+    /// Has the owner told when so much time has passed.
+    pub(crate) fn alarm(&mut self, after: Duration, alarm: A) {
+        self.queue.alarm(self.now + after, alarm);
+    }
+
+    /// Goes on until something happens that the owner is told of, or until `end`, or until so many events.
+    pub(crate) fn next(&mut self, end: Time, events: u64) -> Option<Happening<A>> {
+        loop {
+            if let Some(done) = self.done.pop_front() {
+                return Some(done);
+            }
+            if self.events >= events {
+                return Some(Happening::Paused);
+            }
+            let Some((time, next)) = self.queue.pop(end) else {
+                self.now = self.now.max(end);
+                return None;
+            };
+            self.now = time;
+            match next {
+                Next::Delivery(delivery) => self.deliver(delivery),
+                Next::Wake(number) => self.wake(number),
+                Next::Alarm(alarm) => {
+                    self.events += 1;
+                    return Some(Happening::Alarm(alarm));
+                }
+            }
+        }
+    }
+
+    fn deliver(&mut self, Delivery { from, to, message }: Delivery) {
+        if !self.is_alive(Handle::of(to)) {
+            self.traffic.in_vain += 1;
+            return;
+        }
+        self.events += 1;
+        self.traffic.delivered += 1;
+        self.traffic.received_bytes += size_of(&message) as u64;
+        self.note(3, u64::from(from), u64::from(to), message.tag.0);
+        self.input(to, Input::Message { from, path: ReplyPath::default(), message });
+    }
+
+    fn wake(&mut self, number: u32) {
+        let (index, now) = (self.index(Handle::of(number)), self.now);
+        let Some(host) = self.hosts.get_mut(index).and_then(Option::as_mut) else { return };
+        if host.wake != now {
+            return; // It was set to an earlier time meanwhile, or is another life's.
+        }
+        host.wake = Time::NEVER;
+        let due = host.node.next_wake().is_some_and(|wake| wake <= host.clock.local(now));
+        if due {
+            self.events += 1;
+            self.note(4, u64::from(number), 0, 0);
+            self.input(number, Input::Tick);
+        } else {
+            self.set_wake(index, number);
+        }
+    }
+
+    fn set_wake(&mut self, index: usize, number: u32) {
+        let Some(host) = self.hosts.get_mut(index).and_then(Option::as_mut) else { return };
+        let Some(next) = host.node.next_wake() else { return };
+        let next = host.clock.global(next).max(self.now);
+        if next < host.wake {
+            host.wake = next;
+            self.queue.wake(next, number);
+        }
+    }
+
+    fn input(&mut self, number: u32, input: Input<Handle>) {
+        let index = self.index(Handle::of(number));
+        let Some(host) = self.hosts.get_mut(index).and_then(Option::as_mut) else { return };
+        let mut outputs = std::mem::take(&mut self.outputs);
+        host.node.handle(host.clock.local(self.now), input, &mut outputs);
+        for output in outputs.drain(..) {
+            match output {
+                Output::Send { to, message, .. } => self.send(number, to, message),
+                Output::Done { operation, result } => self.finish(number, operation, result),
+                Output::Event(event) => self.observe(number, &event),
+            }
+        }
+        self.outputs = outputs;
+        self.set_wake(index, number);
+    }
+
+    fn send(&mut self, from: u32, to: u32, message: Message<Handle>) {
+        self.oracle.sent(self.now, from, &message);
+        self.traffic.sent += 1;
+        self.traffic.sent_bytes += size_of(&message) as u64;
+        let [first, second] = self.links.carry(self.now, from, to);
+        let Some(first) = first else {
+            self.traffic.lost += 1;
+            return;
+        };
+        if let Some(second) = second {
+            self.queue.deliver(self.now + second, Delivery { from, to, message: message.clone() });
+        }
+        self.queue.deliver(self.now + first, Delivery { from, to, message });
+    }
+
+    fn finish(&mut self, number: u32, operation: OperationId, ended: Ended) {
+        let node = Handle::of(number);
+        self.note(5, u64::from(number), operation.0, u64::from(ended.is_ok()));
+        if self.operations.remove(&(number, operation)).is_none() {
+            return self.oracle.violation(self.now, format_args!("{operation:?} of {node:?} ended twice, or was none"));
+        }
+        self.done.push_back(Happening::Done { node, operation, ended });
+    }
+
+    fn observe(&mut self, number: u32, event: &Event<Handle>) {
+        let node = Handle::of(number);
+        match event {
+            Event::RecordKept { key, version } => self.oracle.kept(self.now, node, *key, *version),
+            Event::RecordExpired { key } => self.oracle.expired(node, *key),
+            _ => {}
+        }
+    }
+
+    fn note(&mut self, what: u64, a: u64, b: u64, c: u64) {
+        self.trace.write_u64(self.now.as_micros() << 3 | what);
+        self.trace.write_u64(a << 32 | b);
+        self.trace.write_u64(c);
+    }
+}
