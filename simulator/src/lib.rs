@@ -10,6 +10,7 @@
 
 mod churn;
 mod clock;
+pub mod experiment;
 mod handle;
 mod measure;
 mod network;

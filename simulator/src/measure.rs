@@ -24,6 +24,13 @@ impl Efforts {
         self.hops += effort.hops as u64;
     }
 
+    fn merge(&mut self, other: &Efforts) {
+        self.latencies.extend(&other.latencies);
+        self.messages += other.messages;
+        self.requests += other.requests;
+        self.hops += other.hops;
+    }
+
     pub(crate) fn count(&self) -> u64 {
         self.latencies.len() as u64
     }
@@ -80,6 +87,29 @@ pub(crate) struct Measured {
     /// Contacts looked at in routing tables, and how many of them were dead.
     pub(crate) contacts: u64,
     pub(crate) stale: u64,
+}
+
+impl Measured {
+    /// Adds what was measured right after this.
+    pub(crate) fn merge(&mut self, other: &Measured) {
+        self.lookups += other.lookups;
+        self.exact += other.exact;
+        self.lookup_efforts.merge(&other.lookup_efforts);
+        self.gets += other.gets;
+        self.found += other.found;
+        self.outdated += other.outdated;
+        self.get_efforts.merge(&other.get_efforts);
+        for (why, count) in &other.misses {
+            *self.misses.entry(*why).or_default() += count;
+        }
+        self.saves += other.saves;
+        self.saves_failed += other.saves_failed;
+        self.save_efforts.merge(&other.save_efforts);
+        self.joins += other.joins;
+        self.joins_failed += other.joins_failed;
+        self.contacts += other.contacts;
+        self.stale += other.stale;
+    }
 }
 
 /// The interval in which the true share lies with 95 % confidence, when `hits` of `all` were counted (Wilson).

@@ -76,8 +76,19 @@ pub struct Report {
     /// Messages sent and received in a save on average.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub messages_per_save: Option<f64>,
+    /// Acknowledged records within their lifetime at the end.
+    pub records: u64,
     /// Acknowledged records within their lifetime that no living node holds at the end.
     pub lost: u64,
+    /// The least copies of a record, when a kill was one replication interval ago.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fewest_copies: Option<u64>,
+    /// The share of records that were then back at k copies or more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub full_copies: Option<f64>,
+    /// Copies of older versions than the newest acknowledged one that are left at the end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub outdated_copies: Option<u64>,
     /// Joins that ended well.
     pub joins: u64,
     /// Joins that failed, and were tried again.

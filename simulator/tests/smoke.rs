@@ -1,5 +1,5 @@
 use kademlia_simulator::*;
-use std::time::{Duration,Instant};
+use std::time::{Duration, Instant};
 #[test]
 fn smoke() {
     let n: usize = std::env::var("N").map_or(1000, |n| n.parse().unwrap());
@@ -14,12 +14,15 @@ fn smoke() {
     let start = Instant::now();
     let before = network.traffic();
     network.work(Workload { lookups: 100.0, ..Workload::default() });
-    network.run_for(Duration::from_secs(5000/100));
+    network.run_for(Duration::from_secs(5000 / 100));
     network.work(Workload::default());
     network.run_for(Duration::from_secs(40));
     let t = network.traffic().since(&before);
     let r = network.report();
-    println!("{:?} {:?} delivered/s {}", start.elapsed(), t, t.delivered as f64/start.elapsed().as_secs_f64());
-    println!("exact {:?} req {:?} hops {:?} p50 {:?} p99 {:?} B/s {:?}", r.exact, r.requests_per_lookup, r.hops, r.p50_ms, r.p99_ms, r.bytes_per_node_s);
+    println!("{:?} {:?} delivered/s {}", start.elapsed(), t, t.delivered as f64 / start.elapsed().as_secs_f64());
+    println!(
+        "exact {:?} req {:?} hops {:?} p50 {:?} p99 {:?} B/s {:?}",
+        r.exact, r.requests_per_lookup, r.hops, r.p50_ms, r.p99_ms, r.bytes_per_node_s
+    );
     std::mem::forget(network);
 }

@@ -157,6 +157,12 @@ impl<P: Peer> Lookup<P> {
         self.window().all(|entry| entry.state == State::Answered)
     }
 
+    /// Whether the nearest contact of all has answered and named no nearer one: the way to the target has been gone, and
+    /// what remains is to ask the others around it.
+    pub(crate) fn has_arrived(&self) -> bool {
+        self.window().next().is_some_and(|entry| entry.state == State::Answered)
+    }
+
     fn window(&self) -> impl Iterator<Item = &Entry<P>> {
         self.entries.iter().filter(|entry| entry.is_live()).take(self.k)
     }

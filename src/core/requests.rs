@@ -162,7 +162,7 @@ impl<P: Peer> Requests<P> {
                 continue;
             }
             if open.tries < max_tries(&open.purpose) && now < end {
-                let wait = if max_tries(&open.purpose) == u8::MAX { usual * (1 << open.tries.min(8)) } else { usual };
+                let wait = usual * (1 << open.tries.min(8));
                 open.tries = open.tries.saturating_add(1);
                 open.deadline = (now + wait).min(end);
                 self.deadlines.insert((open.deadline, tag));

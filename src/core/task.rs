@@ -214,7 +214,10 @@ impl<P: Peer> Node<P> {
             if enough || lookup.is_done() {
                 return self.finish_lookup(id, out);
             }
-            if lookup.in_flight() >= self.params.alpha {
+            // At the target, the rest of the k closest are asked at once (paper, section 2.3), unless a few will do.
+            let few_will_do = matches!(goal, Goal::Query) && lookup.answers().any(|(_, answer)| answer.held.is_some());
+            let most = if lookup.has_arrived() && !few_will_do { self.params.k } else { self.params.alpha };
+            if lookup.in_flight() >= most {
                 return;
             }
             let Some(peer) = lookup.next() else { return };

@@ -120,8 +120,12 @@ pub struct Network<'a> {
     keys: Vec<Id>,
     coming: Random,
     working: Random,
+    /// What was measured in this lap, and in the laps before.
     measured: Measured,
+    before: Measured,
+    /// The traffic when the measuring and when the lap began.
     traffic: Traffic,
+    lap_traffic: Traffic,
     stage: &'static str,
     /// When the stage ends, if that is known.
     end: Option<Time>,
@@ -164,7 +168,9 @@ impl<'a> Network<'a> {
             coming: Random::new(setup.seed, "churn"),
             working: Random::new(setup.seed, "workload"),
             measured: Measured::default(),
+            before: Measured::default(),
             traffic: Traffic::default(),
+            lap_traffic: Traffic::default(),
             stage: "",
             end: None,
             watch: None,
@@ -381,8 +387,13 @@ impl Network<'_> {
         self.end = None;
     }
 
+    /// Says that the stage ends after so much time, however many steps it has.
+    pub fn stage_ends(&mut self, after: Duration) {
+        self.end = Some(self.world.now() + after);
+    }
+
     /// Lets time pass within a stage.
-    fn pass(&mut self, time: Duration) {
+    pub fn pass(&mut self, time: Duration) {
         let end = self.world.now() + time;
         self.run(end, |_| false);
     }
@@ -422,23 +433,43 @@ impl Network<'_> {
     /// Begins to measure: what was counted before does not count any more.
     pub fn measure(&mut self) {
         self.measured = Measured { since: self.world.now(), ..Measured::default() };
+        self.before = self.measured.clone();
         self.traffic = self.world.traffic();
+        self.lap_traffic = self.traffic;
     }
 
-    /// What was measured since then.
+    /// What was measured since the last lap, or since the measuring began.
+    pub fn lap(&mut self) -> Report {
+        let next = Measured { since: self.world.now(), ..Measured::default() };
+        let lap = std::mem::replace(&mut self.measured, next);
+        self.before.merge(&lap);
+        let traffic = self.world.traffic();
+        let since = std::mem::replace(&mut self.lap_traffic, traffic);
+        self.report_of(&lap, &traffic.since(&since))
+    }
+
+    /// What was measured since the measuring began.
     pub fn report(&mut self) -> Report {
         self.check();
+        let mut all = self.before.clone();
+        all.merge(&self.measured);
         let traffic = self.world.traffic().since(&self.traffic);
+        self.report_of(&all, &traffic)
+    }
+
+    fn report_of(&self, measured: &Measured, traffic: &Traffic) -> Report {
         let (violations, told) = self.world.oracle.violations();
-        let lost = self.copies().into_iter().filter(|copies| *copies == 0).count();
-        let mut report = Report::of(&self.measured, &traffic, self.world.now());
-        report.nodes = self.members.len();
-        report.seed = self.setup.seed;
-        report.lost = lost as u64;
-        report.violations = violations;
-        report.told = told.to_vec();
-        report.events = self.world.events();
-        report.trace_hash = format!("{:016x}", self.world.trace_hash());
-        report
+        let copies = self.copies();
+        Report {
+            nodes: self.members.len(),
+            seed: self.setup.seed,
+            records: copies.len() as u64,
+            lost: copies.iter().filter(|copies| **copies == 0).count() as u64,
+            violations,
+            told: told.to_vec(),
+            events: self.world.events(),
+            trace_hash: format!("{:016x}", self.world.trace_hash()),
+            ..Report::of(measured, traffic, self.world.now())
+        }
     }
 }

@@ -1,0 +1,373 @@
+//! Experiments: what networks of many nodes do in situations that have a name.
+//!
+//! Each is a function of a [`Plan`] and of whoever watches. It gives [`Findings`]: one [`Report`] that stands for the
+//! whole, and series of further ones for tables and pictures.
+
+use std::ops::ControlFlow;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+use crate::{Churn, Handle, Network, Progress, Report, Setup, Workload};
+
+/// What all experiments are told.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// The nodes, the wire, the clocks and the seed.
+    pub setup: Setup,
+    /// Nodes.
+    pub nodes: usize,
+    /// How long nodes stay, in [`churn`] and [`maintenance`].
+    pub churn: Option<Churn>,
+    /// For how long is measured, in [`churn`] and [`maintenance`].
+    pub time: Duration,
+    /// Records that are saved first.
+    pub records: usize,
+    /// Bytes of each value.
+    pub value_bytes: usize,
+    /// Lookups, in [`lookups`] and [`sweep`].
+    pub lookups: usize,
+    /// Queries in a second, in [`churn`].
+    pub gets: f64,
+    /// The share of nodes that is killed, in [`kill`], and that is on one side, in [`partition`].
+    pub share: f64,
+    /// Whether to run also what is only drawn: smaller networks in [`lookups`], other shares in [`kill`].
+    pub series: bool,
+}
+
+impl Default for Plan {
+    fn default() -> Self {
+        Plan {
+            setup: Setup::default(),
+            nodes: 1000,
+            churn: None,
+            time: Duration::from_secs(24 * 3600),
+            records: 1000,
+            value_bytes: 100,
+            lookups: 10_000,
+            gets: 0.5,
+            share: 0.5,
+            series: false,
+        }
+    }
+}
+
+/// One point of a series.
+#[derive(Debug, Clone, Serialize)]
+pub struct Point {
+    /// Where on the axis.
+    pub at: f64,
+    /// What was found there.
+    pub report: Report,
+}
+
+/// Reports along an axis.
+#[derive(Debug, Clone, Serialize)]
+pub struct Series {
+    /// What differs from point to point, such as `nodes`.
+    pub axis: &'static str,
+    /// The points, in the order of their places.
+    pub points: Vec<Point>,
+}
+
+/// What an experiment has found.
+#[derive(Debug, Clone, Serialize)]
+pub struct Findings {
+    /// The name of the experiment.
+    pub experiment: &'static str,
+    /// What stands for the whole.
+    #[serde(flatten)]
+    pub report: Report,
+    /// What else there is.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub series: Vec<Series>,
+}
+
+/// The experiment was broken off by whoever watched it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the experiment was broken off")]
+pub struct BrokenOff;
+
+/// Is told how far an experiment is, and may break it off.
+pub type Watch<'a> = &'a mut dyn FnMut(Progress) -> ControlFlow<()>;
+
+/// The real time that something takes.
+struct Stopwatch {
+    start: Instant,
+}
+
+impl Stopwatch {
+    fn start() -> Self {
+        Stopwatch { start: Instant::now() }
+    }
+
+    fn seconds(&self) -> f64 {
+        self.start.elapsed().as_secs_f64()
+    }
+
+    /// Adds to a report what it took.
+    fn stop(&self, report: Report) -> Report {
+        let wall = self.seconds();
+        Report {
+            events_per_s: Some((report.events as f64 / wall).round()),
+            wall_s: Some((wall * 1000.0).round() / 1000.0),
+            peak_rss_mib: peak_memory(),
+            ..report
+        }
+    }
+}
+
+/// The most memory that this process has had, in MiB, where the system tells.
+fn peak_memory() -> Option<f64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kibibytes: f64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
+    Some((kibibytes / 1024.0).round())
+}
+
+fn network<'a>(plan: &Plan, nodes: usize, watch: &'a mut Watch<'_>) -> Network<'a> {
+    let mut network = Network::new(&plan.setup);
+    network.watch(Box::new(watch));
+    network.grow(nodes);
+    network
+}
+
+fn finished(network: &Network<'_>) -> Result<(), BrokenOff> {
+    if network.is_broken_off() { Err(BrokenOff) } else { Ok(()) }
+}
+
+/// What a lookup costs in a network in which nobody comes or goes, and whether it finds the true k closest.
+///
+/// Series `nodes`: the same for 100, 1,000 and so on up to the number of nodes.
+///
+/// # Errors
+///
+/// If it was broken off.
+pub fn lookups(plan: &Plan, mut watch: Watch<'_>) -> Result<Findings, BrokenOff> {
+    let mut points = Vec::new();
+    let smaller = std::iter::successors(Some(100), |nodes: &usize| nodes.checked_mul(10));
+    for nodes in smaller.take_while(|nodes| *nodes < plan.nodes).filter(|_| plan.series) {
+        points.push(Point { at: nodes as f64, report: look_up(plan, nodes, &mut watch)? });
+    }
+    let report = look_up(plan, plan.nodes, &mut watch)?;
+    points.push(Point { at: plan.nodes as f64, report: report.clone() });
+    Ok(Findings { experiment: "lookups", report, series: vec![Series { axis: "nodes", points }] })
+}
+
+fn look_up(plan: &Plan, nodes: usize, watch: &mut Watch<'_>) -> Result<Report, BrokenOff> {
+    let stopwatch = Stopwatch::start();
+    let mut network = network(plan, nodes, watch);
+    network.stage("settle");
+    network.run_for(Duration::from_secs(60));
+    network.save_records(plan.records.min(nodes), plan.value_bytes);
+    network.measure();
+    network.stage("look up");
+    let looking = Stopwatch::start();
+    let rate = (nodes as f64 / 20.0).max(20.0);
+    network.work(Workload { lookups: rate, ..Workload::default() });
+    network.run_for(Duration::from_secs_f64(plan.lookups as f64 / rate));
+    network.work(Workload::default());
+    network.run_for(network.params().lookup_timeout);
+    let delivered = network.lap().delivered as f64;
+    let seconds = looking.seconds();
+    network.stage("query");
+    network.get_records(|_, _| true);
+    finished(&network)?;
+    let report = stopwatch.stop(network.report());
+    Ok(Report { delivered_per_s: Some((delivered / seconds).round()), ..report })
+}
+
+/// Whether records are found while nodes come and go, and what it costs.
+///
+/// One record in five is saved anew every two hours or so, each time by another node. Series `hours`: each hour.
+///
+/// # Errors
+///
+/// If it was broken off.
+pub fn churn(plan: &Plan, mut watch: Watch<'_>) -> Result<Findings, BrokenOff> {
+    let workload = Workload {
+        gets: plan.gets,
+        rewrites: plan.records as f64 / 10.0 / 3600.0,
+        value_bytes: plan.value_bytes,
+        ..Workload::default()
+    };
+    let (report, points) = live(plan, workload, &mut watch)?;
+    Ok(Findings { experiment: "churn", report, series: vec![Series { axis: "hours", points }] })
+}
+
+fn live(plan: &Plan, workload: Workload, watch: &mut Watch<'_>) -> Result<(Report, Vec<Point>), BrokenOff> {
+    const HOUR: Duration = Duration::from_secs(3600);
+    let stopwatch = Stopwatch::start();
+    let mut network = network(plan, plan.nodes, watch);
+    plan.churn.into_iter().for_each(|churn| network.churn(churn));
+    network.save_records(plan.records, plan.value_bytes);
+    network.measure();
+    network.stage("churn");
+    network.work(workload);
+    let mut points = Vec::new();
+    network.stage_ends(plan.time);
+    let mut left = plan.time;
+    while !left.is_zero() && !network.is_broken_off() {
+        let lap = left.min(HOUR);
+        network.pass(lap);
+        left -= lap;
+        points.push(Point { at: (plan.time - left).as_secs_f64() / 3600.0, report: network.lap() });
+    }
+    network.work(Workload::default());
+    network.run_for(network.params().lookup_timeout);
+    finished(&network)?;
+    Ok((stopwatch.stop(network.report()), points))
+}
+
+/// What keeping records alive costs while nodes come and go, when nobody asks for anything.
+///
+/// Series `hours`: each hour.
+///
+/// # Errors
+///
+/// If it was broken off.
+pub fn maintenance(plan: &Plan, mut watch: Watch<'_>) -> Result<Findings, BrokenOff> {
+    let (report, points) = live(plan, Workload::default(), &mut watch)?;
+    Ok(Findings { experiment: "maintenance", report, series: vec![Series { axis: "hours", points }] })
+}
+
+/// What is left after a partition in which both sides wrote, and how soon.
+///
+/// All records are written anew on either side while the network is split. Series `minutes`: after the healing, what
+/// queries from both sides find.
+///
+/// # Errors
+///
+/// If it was broken off.
+pub fn partition(plan: &Plan, mut watch: Watch<'_>) -> Result<Findings, BrokenOff> {
+    let stopwatch = Stopwatch::start();
+    let mut network = network(plan, plan.nodes, &mut watch);
+    network.run_for(Duration::from_secs(60));
+    network.save_records(plan.records, plan.value_bytes);
+    network.stage("split");
+    let (share, split) = (plan.share, Duration::from_secs(3600));
+    let start = network.now();
+    network.partition(share);
+    let first = |network: &Network<'_>, node: Handle| network.is_on_first_side(node, share);
+    let second = |network: &Network<'_>, node: Handle| !network.is_on_first_side(node, share);
+    network.run_for(split / 4);
+    network.rewrite_records(plan.value_bytes, first);
+    network.rewrite_records(plan.value_bytes, second);
+    network.run_for((start + split).saturating_sub(network.now()));
+    network.heal();
+    let healed = network.now();
+    let end = healed + network.params().refresh_interval * 2;
+    let mut points = Vec::new();
+    for step in 0..=12 {
+        let at = healed + (end - healed) * step / 12;
+        network.stage("heal");
+        network.run_for(at.saturating_sub(network.now()));
+        network.measure();
+        network.stage("query");
+        network.get_records(first);
+        network.get_records(second);
+        let report = Report { outdated_copies: Some(network.outdated_copies() as u64), ..network.report() };
+        points.push(Point { at: (at - healed).as_secs_f64() / 60.0, report });
+    }
+    finished(&network)?;
+    let last = points.last().map(|point| point.report.clone()).unwrap_or_default();
+    Ok(Findings {
+        experiment: "partition",
+        report: stopwatch.stop(last),
+        series: vec![Series { axis: "minutes", points }],
+    })
+}
+
+/// What is found after a share of the nodes died at one moment, and how soon there are k copies again.
+///
+/// Series `killed`: for 25, 50, 75 and 90 %.
+///
+/// # Errors
+///
+/// If it was broken off.
+pub fn kill(plan: &Plan, mut watch: Watch<'_>) -> Result<Findings, BrokenOff> {
+    let mut points = Vec::new();
+    for share in [0.25, 0.5, 0.75, 0.9].into_iter().filter(|_| plan.series) {
+        points.push(Point { at: share, report: kill_share(plan, share, &mut watch)? });
+    }
+    let report = match points.iter().find(|point| point.at == plan.share) {
+        Some(point) => point.report.clone(),
+        None => kill_share(plan, plan.share, &mut watch)?,
+    };
+    if points.is_empty() {
+        points.push(Point { at: plan.share, report: report.clone() });
+    }
+    Ok(Findings { experiment: "kill", report, series: vec![Series { axis: "killed", points }] })
+}
+
+fn kill_share(plan: &Plan, share: f64, watch: &mut Watch<'_>) -> Result<Report, BrokenOff> {
+    let stopwatch = Stopwatch::start();
+    let mut network = network(plan, plan.nodes, watch);
+    network.run_for(Duration::from_secs(60));
+    network.save_records(plan.records, plan.value_bytes);
+    // Not all at the same age: the first are due for replication soon, the last were saved just now.
+    network.kill(share);
+    let killed = network.now();
+    network.measure();
+    network.stage("query");
+    network.get_records(|_, _| true);
+    network.stage("replicate");
+    network.run_for((killed + network.params().replicate_interval).saturating_sub(network.now()));
+    finished(&network)?;
+    let copies = network.copies();
+    let wanted = network.params().k.min(network.members().len());
+    let full = copies.iter().filter(|copies| **copies >= wanted).count();
+    Ok(Report {
+        fewest_copies: copies.iter().min().map(|copies| *copies as u64),
+        full_copies: (!copies.is_empty()).then(|| full as f64 / copies.len() as f64),
+        ..stopwatch.stop(network.report())
+    })
+}
+
+/// What alpha and k are good for: lookups and queries in a network that loses messages and nodes.
+///
+/// Series `alpha`, with the k of the plan, and `k`, with the alpha of the plan.
+///
+/// # Errors
+///
+/// If it was broken off.
+pub fn sweep(plan: &Plan, mut watch: Watch<'_>) -> Result<Findings, BrokenOff> {
+    let mut run = |k: usize, alpha: usize| {
+        let mut plan = plan.clone();
+        (plan.setup.params.k, plan.setup.params.alpha) = (k, alpha);
+        sweep_one(&plan, &mut watch)
+    };
+    let (k, alpha) = (plan.setup.params.k, plan.setup.params.alpha);
+    let mut alphas = Vec::new();
+    for alpha in [1, 2, 3, 4, 6, 8, 10] {
+        alphas.push(Point { at: alpha as f64, report: run(k, alpha)? });
+    }
+    let mut sizes = Vec::new();
+    for k in [2, 4, 8, 12, 16, 20, 30] {
+        sizes.push(Point { at: k as f64, report: run(k, alpha)? });
+    }
+    let report = match sizes.iter().find(|point| point.at == k as f64) {
+        Some(point) => point.report.clone(),
+        None => run(k, alpha)?,
+    };
+    let series = vec![Series { axis: "alpha", points: alphas }, Series { axis: "k", points: sizes }];
+    Ok(Findings { experiment: "sweep", report, series })
+}
+
+/// Two hours of churn, in which users look up and query.
+fn sweep_one(plan: &Plan, watch: &mut Watch<'_>) -> Result<Report, BrokenOff> {
+    let stopwatch = Stopwatch::start();
+    let time = Duration::from_secs(2 * 3600);
+    let mut network = network(plan, plan.nodes, watch);
+    plan.churn.into_iter().for_each(|churn| network.churn(churn));
+    network.save_records(plan.records, plan.value_bytes);
+    network.measure();
+    network.stage("sweep");
+    let rate = plan.lookups as f64 / time.as_secs_f64();
+    network.work(Workload { lookups: rate, gets: rate, value_bytes: plan.value_bytes, ..Workload::default() });
+    network.run_for(time);
+    network.work(Workload::default());
+    network.run_for(network.params().lookup_timeout);
+    finished(&network)?;
+    Ok(stopwatch.stop(network.report()))
+}
