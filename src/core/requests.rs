@@ -40,6 +40,8 @@ pub(crate) struct Open<P: Peer> {
     pub(crate) request: Request,
     pub(crate) purpose: Purpose,
     pub(crate) sent: Time,
+    /// When it was last sent.
+    repeated: Time,
     tries: u8,
     /// Counted as unanswered already: a late answer shows only that the contact lives, and how slow it is.
     late: bool,
@@ -82,7 +84,7 @@ impl<P: Peer> Requests<P> {
 
     /// How long an answer usually takes, at most.
     pub(crate) fn usual(&self) -> Duration {
-        self.round_trip.usual().unwrap_or(self.longest / 2).clamp(self.floor, self.longest)
+        self.round_trip.usual().unwrap_or(self.longest / 4).clamp(self.floor, self.longest)
     }
 
     pub(crate) fn insert(
@@ -95,7 +97,7 @@ impl<P: Peer> Requests<P> {
         purpose: Purpose,
     ) {
         let deadline = now + self.usual();
-        let open = Open { to, expect, request, purpose, sent: now, tries: 1, late: false, deadline };
+        let open = Open { to, expect, request, purpose, sent: now, repeated: now, tries: 1, late: false, deadline };
         self.deadlines.insert((deadline, tag));
         self.open.insert(tag, open);
     }
@@ -122,7 +124,7 @@ impl<P: Peer> Requests<P> {
             return Err("reply of another kind than was asked");
         }
         let Some(open) = self.remove(tag) else { return Err("reply to no open request") };
-        self.round_trip.sample(now.since(open.sent));
+        self.round_trip.sample(now.since(open.sent), now.since(open.repeated));
         Ok((!open.late).then_some(open))
     }
 
@@ -164,6 +166,7 @@ impl<P: Peer> Requests<P> {
             if open.tries < max_tries(&open.purpose) && now < end {
                 let wait = usual * (1 << open.tries.min(8));
                 open.tries = open.tries.saturating_add(1);
+                open.repeated = now;
                 open.deadline = (now + wait).min(end);
                 self.deadlines.insert((open.deadline, tag));
                 self.open.insert(tag, open.clone());
@@ -186,7 +189,13 @@ struct RoundTrip {
 }
 
 impl RoundTrip {
-    fn sample(&mut self, sample: Duration) {
+    /// An answer came so long after its request was first sent, and so long after it was last sent.
+    ///
+    /// It answers the last one, unless it comes too soon for that. Were it always taken for an answer to the first, each
+    /// lost message would make the next one be waited for longer, up to the longest.
+    fn sample(&mut self, since_first: Duration, since_last: Duration) {
+        let too_soon = self.estimate.is_some_and(|(mean, _)| since_last < mean / 2);
+        let sample = if too_soon { since_first } else { since_last };
         self.estimate = Some(match self.estimate {
             None => (sample, sample / 2),
             Some((mean, deviation)) => {
@@ -259,11 +268,11 @@ mod tests {
         let mut requests = requests();
         assert_eq!(requests.usual(), Duration::from_secs(1));
         for _ in 0..50 {
-            requests.round_trip.sample(Duration::from_millis(80));
+            requests.round_trip.sample(Duration::from_millis(80), Duration::from_millis(80));
         }
         assert_eq!(requests.usual(), Duration::from_millis(200));
         for _ in 0..50 {
-            requests.round_trip.sample(Duration::from_secs(9));
+            requests.round_trip.sample(Duration::from_secs(9), Duration::from_secs(9));
         }
         assert_eq!(requests.usual(), Duration::from_secs(2));
     }

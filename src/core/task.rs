@@ -11,6 +11,9 @@ use super::requests::{Open, Purpose};
 use super::time::Time;
 use super::write::{SaveOrder, Writing};
 
+/// How often a join looks up the own id, if nobody answers.
+const MAX_JOIN_TRIES: usize = 5;
+
 /// Something under way that takes more than one message.
 #[derive(Debug)]
 pub(crate) struct Task<P: Peer> {
@@ -57,7 +60,7 @@ pub(crate) enum Question {
 /// What a lookup is for.
 #[derive(Debug)]
 pub(crate) enum Goal {
-    Join { through: Id },
+    Join { through: Id, tries: usize },
     Refresh,
     Lookup,
     Query,
@@ -313,7 +316,10 @@ impl<P: Peer> Node<P> {
         let Work::Looking(lookup, goal) = std::mem::replace(&mut task.work, Work::Between) else { return };
         task.effort.hops = lookup.hops();
         match goal {
-            Goal::Join { through } => {
+            Goal::Join { through, tries } if lookup.answers().next().is_none() => {
+                self.join_again(id, through, tries, &lookup, out);
+            }
+            Goal::Join { through, .. } => {
                 self.schedule_refreshes(out);
                 let joined = Joined { through, contacts: self.table.len(), effort: self.effort(id) };
                 self.end_task(id, Ok(Outcome::Joined(joined)), out);
@@ -368,7 +374,7 @@ impl<P: Peer> Node<P> {
         let question = std::mem::replace(question, Question::Stored);
         let result = match (question, reply) {
             (_, Reply::Refused(refusal)) => Err(OperationError::Refused(refusal)),
-            (Question::Join, _) => return self.join_through(id, peer.id(), out),
+            (Question::Join, _) => return self.join_through(id, peer.id(), 1, out),
             (Question::Store { key, mut record, expect, unless_newer }, Reply::Found(found)) => {
                 self.age(id, &mut record);
                 if unless_newer && found.held.is_some_and(|held| held >= record.version) {
@@ -394,11 +400,20 @@ impl<P: Peer> Node<P> {
         self.end_task(id, result, out);
     }
 
-    fn join_through(&mut self, id: u64, through: Id, out: &mut Vec<Output<P>>) {
+    /// Nobody answered in the lookup of the own id, though the node joined through was there a moment ago: perhaps it was
+    /// only not heard.
+    fn join_again(&mut self, id: u64, through: Id, tries: usize, lookup: &Lookup<P>, out: &mut Vec<Output<P>>) {
+        if tries >= MAX_JOIN_TRIES || self.table.len() == 0 {
+            return self.end_task(id, Err(nobody(lookup)), out);
+        }
+        self.join_through(id, through, tries + 1, out);
+    }
+
+    fn join_through(&mut self, id: u64, through: Id, tries: usize, out: &mut Vec<Output<P>>) {
         self.table.looked_up(self.now, &self.id);
         let lookup = Lookup::new(self.id, self.params.k);
         if let Some(task) = self.tasks.get_mut(&id) {
-            task.work = Work::Looking(lookup, Goal::Join { through });
+            task.work = Work::Looking(lookup, Goal::Join { through, tries });
         }
         self.drive(id, out);
     }
