@@ -24,6 +24,8 @@ pub enum Explanation {
     Expired,
     /// All who hold it are cut off from the node that asked.
     Unreachable,
+    /// It was written before a partition was healed, and the network has not grown together yet.
+    Healing,
     /// There is none: it should have been found.
     None,
 }
@@ -32,6 +34,8 @@ pub enum Explanation {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Acknowledged {
     pub(crate) version: Version,
+    /// When it was acknowledged.
+    pub(crate) since: Time,
     /// Until then it must be found.
     pub(crate) expires: Time,
 }
@@ -50,6 +54,7 @@ struct Truth {
 #[derive(Debug)]
 pub(crate) struct Oracle {
     lifetime: Duration,
+    refresh: Duration,
     /// What clocks that drift, and lifetimes in whole seconds, add up to.
     slack: Duration,
     keys: BTreeMap<Id, Truth>,
@@ -65,6 +70,7 @@ impl Oracle {
         let drift = params.record_lifetime * clocks.drift / 1_000_000;
         Oracle {
             lifetime: params.record_lifetime,
+            refresh: params.refresh_interval,
             slack: Duration::from_secs(30) + drift * 2,
             keys: BTreeMap::new(),
             held: BTreeMap::new(),
@@ -190,7 +196,7 @@ impl Oracle {
         let until = (now + self.lifetime).as_micros().saturating_sub(self.slack.as_micros() as u64);
         let truth = self.keys.entry(key).or_default();
         if truth.acknowledged.is_none_or(|before| before.version < version) {
-            truth.acknowledged = Some(Acknowledged { version, expires: Time::from_micros(until) });
+            truth.acknowledged = Some(Acknowledged { version, since: now, expires: Time::from_micros(until) });
         }
     }
 
@@ -216,6 +222,8 @@ impl Oracle {
             Explanation::HoldersFailed
         } else if !holders.any(|holder| links.is_open(asker, holder) && links.is_open(holder, asker)) {
             Explanation::Unreachable
+        } else if links.healed().is_some_and(|at| expected.since <= at && now < at + self.refresh * 2) {
+            Explanation::Healing
         } else {
             Explanation::None
         }
@@ -236,12 +244,11 @@ impl Oracle {
             .map(|(key, version)| (key, self.holders(&key, version).count()))
     }
 
-    /// For each key, how many living nodes hold a version older than the acknowledged one.
-    pub(crate) fn outdated(&self) -> impl Iterator<Item = (Id, usize)> {
-        self.keys.iter().filter_map(|(key, truth)| {
-            let newest = truth.acknowledged?.version;
-            Some((*key, truth.holders.values().filter(|held| **held < newest).count()))
-        })
+    /// Whether a node holds an older version than the acknowledged one.
+    pub(crate) fn is_outdated(&self, node: Handle, key: &Id) -> bool {
+        let Some(truth) = self.keys.get(key) else { return false };
+        let held = truth.holders.get(&node.number());
+        truth.acknowledged.zip(held).is_some_and(|(newest, held)| *held < newest.version)
     }
 }
 
@@ -273,10 +280,12 @@ mod tests {
             |oracle: &Oracle, links: &Links, now, asker| oracle.explain(now, Handle::of(asker), &key, expected, links);
         assert_eq!(why(&oracle, &links, at(1), 4), Explanation::None);
         assert_eq!(why(&oracle, &links, at(86_400), 4), Explanation::Expired);
-        links.partition(Some(0.5));
+        links.split(0.5);
         let other = (0..100).find(|n| links.side(*n, 0.5) != links.side(3, 0.5)).unwrap();
         assert_eq!(why(&oracle, &links, at(1), other), Explanation::Unreachable);
-        links.partition(None);
+        links.heal(at(2));
+        assert_eq!(why(&oracle, &links, at(3), other), Explanation::Healing);
+        assert_eq!(why(&oracle, &links, at(7203), other), Explanation::None);
         oracle.died(NODE);
         assert_eq!(why(&oracle, &links, at(1), 4), Explanation::HoldersFailed);
     }
@@ -288,7 +297,7 @@ mod tests {
         oracle.acknowledged(at(2), key, Version(4));
         assert_eq!(oracle.expected(&key).unwrap().version, Version(6));
         assert_eq!(oracle.copies(at(2)).collect::<Vec<_>>(), [(key, 0)]);
-        assert_eq!(oracle.outdated().collect::<Vec<_>>(), [(key, 1)]);
+        assert!(oracle.is_outdated(NODE, &key) && !oracle.is_outdated(Handle::of(4), &key));
     }
 
     #[test]

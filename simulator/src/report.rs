@@ -67,6 +67,8 @@ pub struct Report {
     pub expired: u64,
     /// Queries that missed because all holders were cut off from the node that asked.
     pub unreachable: u64,
+    /// Queries that missed what was written before a partition was healed, which was less than two refresh intervals ago.
+    pub healing: u64,
     /// Queries that missed without any reason. A run with one has failed.
     pub unexplained: u64,
     /// Saves that ended.
@@ -86,7 +88,7 @@ pub struct Report {
     /// The share of records that were then back at k copies or more.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub full_copies: Option<f64>,
-    /// Copies of older versions than the newest acknowledged one that are left at the end.
+    /// Copies of older versions than the newest acknowledged one that the k closest nodes to each record hold.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub outdated_copies: Option<u64>,
     /// Joins that ended well.
@@ -162,6 +164,7 @@ impl Report {
             holders_failed: miss(Explanation::HoldersFailed),
             expired: miss(Explanation::Expired),
             unreachable: miss(Explanation::Unreachable),
+            healing: miss(Explanation::Healing),
             unexplained: miss(Explanation::None),
             saves: measured.saves,
             saves_failed: measured.saves_failed,

@@ -103,19 +103,31 @@ pub(crate) struct Links {
     /// What stays the same between two nodes follows from this and their numbers.
     salt: u64,
     random: Random,
-    /// The share of nodes on one side of a partition.
+    /// The share of nodes on one side of the partition, or of the last one.
     partition: Option<f64>,
+    /// When it was healed.
+    healed: Option<Time>,
 }
 
 impl Links {
     pub(crate) fn new(wire: Wire, seed: u64) -> Self {
         let mut random = Random::new(seed, "wire");
-        Links { wire, salt: random.bits(), random, partition: None }
+        Links { wire, salt: random.bits(), random, partition: None, healed: None }
     }
 
-    /// Splits the network; `None` heals it.
-    pub(crate) fn partition(&mut self, share: Option<f64>) {
-        self.partition = share;
+    /// Splits the network.
+    pub(crate) fn split(&mut self, share: f64) {
+        (self.partition, self.healed) = (Some(share), None);
+    }
+
+    /// Ends the partition.
+    pub(crate) fn heal(&mut self, now: Time) {
+        self.healed = Some(now);
+    }
+
+    /// When the last partition ended.
+    pub(crate) fn healed(&self) -> Option<Time> {
+        self.healed
     }
 
     /// Whether a node is on the first side of a partition into these shares.
@@ -125,7 +137,7 @@ impl Links {
 
     /// Whether what `from` sends can reach `to` at all.
     pub(crate) fn is_open(&self, from: u32, to: u32) -> bool {
-        if self.partition.is_some_and(|share| self.side(from, share) != self.side(to, share)) {
+        if self.healed.is_none() && self.partition.is_some_and(|share| self.side(from, share) != self.side(to, share)) {
             return false;
         }
         let (low, high) = (from.min(to), from.max(to));
@@ -266,11 +278,11 @@ mod tests {
         assert!((18.0..22.0).contains(&percent(broken)), "{broken}");
         assert!((0..MESSAGES).all(|n| open(&links, n) != (false, false)));
         links.wire.one_way = 0.0;
-        links.partition(Some(0.5));
+        links.split(0.5);
         let cut = (0..MESSAGES).filter(|n| open(&links, *n) == (false, false)).count();
         assert!((48.0..52.0).contains(&percent(cut)), "{cut}");
         assert!((0..MESSAGES).all(|n| links.is_open(n, n + 1) == (links.side(n, 0.5) == links.side(n + 1, 0.5))));
-        links.partition(None);
+        links.heal(Time::ZERO);
         assert!(links.is_open(1, 2));
     }
 

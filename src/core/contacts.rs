@@ -71,6 +71,7 @@ impl<P: Peer> Node<P> {
 
     pub(super) fn contact_answered(&mut self, peer: P, out: &mut Vec<Output<P>>) {
         self.probed.remove(peer.address());
+        self.lost.forget(&peer.id());
         self.maintain_by(self.now + self.params.peer_timeout);
         let change = self.table.answered(self.now, peer.clone());
         if matches!(change, Change::Added | Change::Moved) && P::relays(peer.address()) > 0 {
@@ -100,6 +101,9 @@ impl<P: Peer> Node<P> {
             Change::Moved => out.extend(answered.map(|peer| Output::Event(Event::ContactMoved(peer)))),
             Change::Check(oldest) => self.probe(Some(oldest.id()), oldest.address(), out),
             Change::Dropped { dropped, replacement } => {
+                if self.id.common_prefix_len(&dropped.id()) + 1 >= self.table.depth() {
+                    self.lost.remember(self.now, dropped.clone());
+                }
                 out.push(Output::Event(Event::ContactRemoved(dropped)));
                 if let Some(peer) = replacement {
                     self.welcome(peer, out);

@@ -242,7 +242,7 @@ impl<P: Peer> Node<P> {
         }
     }
 
-    /// Refreshes what was not looked up for long, and asks contacts that were not heard of for long.
+    /// Refreshes what was not looked up for long, and asks contacts that were not heard of for long, or were lost.
     fn maintain_table(&mut self, out: &mut Vec<Output<P>>) {
         let (now, refresh, silence, pause) =
             (self.now, self.params.refresh_interval, self.params.peer_timeout, self.contact_pause());
@@ -275,11 +275,15 @@ impl<P: Peer> Node<P> {
             self.table.asked(now, &peer.id());
             self.probe(Some(peer.id()), peer.address(), out);
         }
+        for peer in self.lost.due(now, refresh / 2, self.params.record_lifetime) {
+            self.probe(Some(peer.id()), peer.address(), out);
+        }
         let buckets = self.table.buckets().take(depth).map(|(_, bucket)| bucket.looked_up + refresh);
         // Those that are being asked are due again when that has ended.
         let contacts = self.table.entries().filter(|entry| !self.probed.contains(entry.peer.address())).map(due);
         // Contacts due within a minute of each other are asked in one wake.
         let earliest = if more { now } else { now + pause.min(refresh / 16) };
-        self.maintenance_due = buckets.chain(contacts).min().map_or(Time::NEVER, |next| next.max(earliest));
+        let lost = self.lost.next_due(refresh / 2);
+        self.maintenance_due = buckets.chain(contacts).chain(lost).min().map_or(Time::NEVER, |next| next.max(earliest));
     }
 }

@@ -12,6 +12,7 @@ mod bucket;
 mod contacts;
 mod io;
 mod lookup;
+mod lost;
 mod maintenance;
 mod node;
 mod params;

@@ -7,6 +7,7 @@ use kademlia_gateways::{
 };
 
 use super::io::{Counters, Input, OperationError, OperationId, Output, Rejection};
+use super::lost::Lost;
 use super::maintenance::{Job, Publication};
 use super::params::Params;
 use super::requests::{Open, Overdue, Purpose, Requests};
@@ -40,6 +41,7 @@ pub struct Node<P: Peer> {
     pub(super) now: Time,
     pub(super) rng: Rng,
     pub(super) table: Table<P>,
+    pub(super) lost: Lost<P>,
     pub(super) store: Store,
     pub(super) tokens: Tokens,
     pub(super) requests: Requests<P>,
@@ -73,6 +75,7 @@ impl<P: Peer> Node<P> {
             id,
             now,
             table: Table::new(id, params.k, params.max_missed),
+            lost: Lost::new(params.k.saturating_mul(2)),
             store: Store::new(params.limits.clone(), params.record_lifetime),
             tokens: Tokens::new(secret, params.token_interval),
             requests: Requests::new(params.request_timeout, params.request_timeout_floor),

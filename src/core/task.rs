@@ -210,6 +210,9 @@ impl<P: Peer> Node<P> {
                     // Nobody else is left to ask: perhaps one of those who were silent lately answers.
                     let all = self.table.closest(&lookup.target(), count, |_| true);
                     all.into_iter().for_each(|peer| lookup.add(peer.clone(), 1));
+                    if lookup.answers().next().is_none() {
+                        self.lost.peers().for_each(|peer| lookup.add(peer.clone(), 1));
+                    }
                 }
             }
             let enough = matches!(goal, Goal::Query) && self.query_is_settled(id);

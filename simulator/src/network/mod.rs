@@ -229,9 +229,14 @@ impl<'a> Network<'a> {
         self.world.oracle.copies(self.world.now()).map(|(_, copies)| copies).collect()
     }
 
-    /// How many living nodes hold an older version than the newest acknowledged one, over all records.
+    /// How many of the k closest members to each acknowledged record hold an older version of it, over all records.
     pub fn outdated_copies(&self) -> usize {
-        self.world.oracle.outdated().map(|(_, copies)| copies).sum()
+        let k = self.params().k;
+        let outdated = |key: &Id| {
+            let closest = self.closest(key, k);
+            closest.into_iter().filter(|node| self.world.oracle.is_outdated(*node, key)).count()
+        };
+        self.keys.iter().map(outdated).sum()
     }
 
     /// The `count` members closest to `target`, closest first: the truth, which no node knows.
@@ -318,12 +323,13 @@ impl Network<'_> {
 
     /// Splits the network: this share of the nodes does not hear from the others any more.
     pub fn partition(&mut self, share: f64) {
-        self.world.links.partition(Some(share));
+        self.world.links.split(share);
     }
 
     /// Heals the partition.
     pub fn heal(&mut self) {
-        self.world.links.partition(None);
+        let now = self.world.now();
+        self.world.links.heal(now);
     }
 
     /// From now on users work like this.
