@@ -3,7 +3,8 @@
 use kademlia_gateways::{Body, Id, Message, Peer, Request, Tag};
 
 use super::bucket::Change;
-use super::io::{Counters, Event, Output};
+use super::count::Dropped;
+use super::io::{Event, Output};
 use super::node::Node;
 use super::requests::{Open, Purpose};
 
@@ -14,8 +15,8 @@ const MAX_PROBES: usize = 64;
 const MAX_REQUESTS: usize = 4096;
 
 impl<P: Peer> Node<P> {
-    pub(super) fn drop_message(&mut self, cause: &'static str) {
-        Counters::add(&mut self.counters.dropped, cause);
+    pub(super) fn drop_message(&mut self, cause: Dropped) {
+        self.counts.dropped(cause);
     }
 
     /// Sends a request and remembers it until its answer. False, and nothing sent, when too many are in flight.
@@ -28,7 +29,7 @@ impl<P: Peer> Node<P> {
         out: &mut Vec<Output<P>>,
     ) -> bool {
         if self.requests.len() >= MAX_REQUESTS {
-            Counters::add(&mut self.counters.dropped, "request beyond the limit of those in flight");
+            self.counts.dropped(Dropped::TooMany);
             return false;
         }
         let tag = Tag(self.rng.next_u64());
@@ -44,7 +45,7 @@ impl<P: Peer> Node<P> {
     }
 
     pub(super) fn transmit(&mut self, to: P::Addr, tag: Tag, request: Request, out: &mut Vec<Output<P>>) {
-        Counters::add(&mut self.counters.requests_sent, request.name());
+        self.counts.sent(&request);
         let message = self.message(tag, Body::Request(request));
         out.push(Output::Send { to, path: None, message });
     }

@@ -372,9 +372,3 @@ pub struct Counters {
     /// Requests without an answer.
     pub unanswered: u64,
 }
-
-impl Counters {
-    pub(crate) fn add(counts: &mut BTreeMap<&'static str, u64>, what: &'static str) {
-        *counts.entry(what).or_default() += 1;
-    }
-}

@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use kademlia_gateways::{
-    Body, Found, Id, Message, Peer, Record, Refusal, Reply, ReplyPath, Request, Tag, UnsentReason, Version,
+    Body, Found, Id, Message, Peer, Record, Reply, ReplyPath, Request, Tag, UnsentReason, Version,
 };
 
+use super::count::{Counts, Dropped};
 use super::io::{Counters, Input, OperationError, OperationId, Output, Rejection};
 use super::maintenance::{Job, Publication};
 use super::params::Params;
@@ -43,7 +44,7 @@ pub struct Node<P: Peer> {
     pub(super) store: Store,
     pub(super) tokens: Tokens,
     pub(super) requests: Requests<P>,
-    pub(super) counters: Counters,
+    pub(super) counts: Counts,
     pub(super) tasks: BTreeMap<u64, Task<P>>,
     pub(super) next_task: u64,
     pub(super) task_deadlines: BTreeSet<(Time, u64)>,
@@ -76,7 +77,7 @@ impl<P: Peer> Node<P> {
             store: Store::new(params.limits.clone(), params.record_lifetime),
             tokens: Tokens::new(secret, params.token_interval),
             requests: Requests::new(params.request_timeout, params.request_timeout_floor),
-            counters: Counters::default(),
+            counts: Counts::ZERO,
             tasks: BTreeMap::new(),
             next_task: 0,
             task_deadlines: BTreeSet::new(),
@@ -151,8 +152,8 @@ impl<P: Peer> Node<P> {
     }
 
     /// What it has counted.
-    pub fn counters(&self) -> &Counters {
-        &self.counters
+    pub fn counters(&self) -> Counters {
+        self.counts.view()
     }
 
     /// When [`Input::Tick`] is due next, if ever.
@@ -187,20 +188,20 @@ impl<P: Peer> Node<P> {
 
     fn handle_message(&mut self, from: P::Addr, path: ReplyPath, message: Message<P>, out: &mut Vec<Output<P>>) {
         if message.network != self.params.network {
-            return self.drop_message("of another network");
+            return self.drop_message(Dropped::ForeignNetwork);
         }
         if message.sender.is_some_and(|id| !self.params.key_space.contains(&id)) {
-            return self.drop_message("id outside the key space");
+            return self.drop_message(Dropped::ForeignId);
         }
         if message.sender == Some(self.id) {
             self.handle_echo(message.tag, out);
-            return self.drop_message("from the own id");
+            return self.drop_message(Dropped::OwnId);
         }
         match message.body {
             Body::Request(request) => self.handle_request(&from, path, message.tag, message.sender, request, out),
             Body::Reply(reply) => match message.sender {
                 Some(sender) => self.handle_reply(from, message.tag, sender, message.also, reply, out),
-                None => self.drop_message("reply without an id"),
+                None => self.drop_message(Dropped::NoId),
             },
         }
     }
@@ -219,7 +220,7 @@ impl<P: Peer> Node<P> {
             Ok(open) => open,
             Err(cause) => return self.drop_message(cause),
         };
-        self.counters.replies += 1;
+        self.counts.replies += 1;
         let peer = P::new(sender, from, also);
         self.contact_answered(peer.clone(), out);
         let Some(open) = open else { return };
@@ -263,7 +264,7 @@ impl<P: Peer> Node<P> {
                 None => break,
                 Some(Overdue::Repeat(tag, open)) => self.repeat(tag, open, out),
                 Some(Overdue::Unanswered(open)) => {
-                    self.counters.unanswered += 1;
+                    self.counts.unanswered += 1;
                     self.contact_missed(&open, out);
                     self.request_failed(open, Rejection::Silent, out);
                 }
@@ -334,18 +335,5 @@ fn reply_fits<P: Peer>(request: &Request, reply: &Reply<P>) -> bool {
             _ => false,
         },
         Reply::Stored => matches!(request, Request::Store { .. }),
-    }
-}
-
-/// The name under which a refusal is counted.
-pub(super) fn refusal_name(refusal: &Refusal) -> &'static str {
-    match refusal {
-        Refusal::Token => "write token not valid",
-        Refusal::Older { .. } => "newer version held",
-        Refusal::Conflict { .. } => "condition does not hold",
-        Refusal::Full => "store full",
-        Refusal::TooLarge { .. } => "value too large",
-        Refusal::Expired => "lifetime over",
-        Refusal::Limited => "source over its limit",
     }
 }

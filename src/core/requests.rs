@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use kademlia_gateways::{Id, Peer, Request, Tag};
 
+use super::count::Dropped;
 use super::time::Time;
 
 /// How often a request is sent before it counts as unanswered. A lookup has others to ask; what goes to one node only
@@ -110,18 +111,18 @@ impl<P: Peer> Requests<P> {
         from: &P::Addr,
         sender: &Id,
         fits: impl Fn(&Request) -> bool,
-    ) -> Result<Option<Open<P>>, &'static str> {
-        let open = self.open.get(&tag).ok_or("reply to no open request")?;
+    ) -> Result<Option<Open<P>>, Dropped> {
+        let open = self.open.get(&tag).ok_or(Dropped::NoRequest)?;
         if open.to != *from {
-            return Err("reply from another address than was asked");
+            return Err(Dropped::WrongAddress);
         }
         if open.expect.is_some_and(|expected| expected != *sender) {
-            return Err("reply from another id than was asked");
+            return Err(Dropped::WrongId);
         }
         if !fits(&open.request) {
-            return Err("reply of another kind than was asked");
+            return Err(Dropped::WrongKind);
         }
-        let Some(open) = self.remove(tag) else { return Err("reply to no open request") };
+        let Some(open) = self.remove(tag) else { return Err(Dropped::NoRequest) };
         self.round_trip.sample(now.since(open.sent));
         Ok((!open.late).then_some(open))
     }

@@ -2,6 +2,7 @@
 
 use kademlia_gateways::{Expect, Found, Id, Peer, Record, Reply, Request};
 
+use super::count::Dropped;
 use super::io::{
     Command, Effort, Joined, LookupReport, OperationError, OperationId, Outcome, Output, Pong, Rejection, ValueReply,
 };
@@ -290,7 +291,7 @@ impl<P: Peer> Node<P> {
         let all = contacts.len();
         let usable: Vec<P> = contacts.into_iter().take(k).filter(|contact| space.contains(&contact.id())).collect();
         for _ in usable.len()..all {
-            self.drop_message("contact in a reply beyond k or outside the key space");
+            self.drop_message(Dropped::Contact);
         }
         usable.into_iter().filter(|contact| contact.id() != id).collect()
     }
