@@ -115,7 +115,7 @@ impl<P: Peer> Node<P> {
     /// A contact is new in the table.
     pub(super) fn welcome(&mut self, peer: P, out: &mut Vec<Output<P>>) {
         self.had_contacts = true;
-        let checked = self.now + self.rng.jitter(self.params.peer_timeout.min(self.params.refresh_interval));
+        let checked = self.now + self.rng.jitter(self.params.peer_timeout.min(self.refresh_interval));
         self.maintenance_due = self.maintenance_due.min(checked);
         if self.store.len() > 0 && self.newcomers.len() < MAX_NEWCOMERS {
             self.newcomers.push_back((peer.clone(), None));
@@ -245,7 +245,7 @@ impl<P: Peer> Node<P> {
     /// Refreshes what was not looked up for long, and asks contacts that were not heard of for long.
     fn maintain_table(&mut self, out: &mut Vec<Output<P>>) {
         let (now, refresh, silence, pause) =
-            (self.now, self.params.refresh_interval, self.params.peer_timeout, self.contact_pause());
+            (self.now, self.refresh_interval, self.params.peer_timeout, self.contact_pause());
         let depth = self.table.depth();
         let stale: Vec<usize> = self
             .table

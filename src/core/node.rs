@@ -1,6 +1,8 @@
 //! The node: one door, and what can be seen of the state behind it.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
 
 use kademlia_gateways::{
     Body, Found, Id, Message, Peer, Record, Reply, ReplyPath, Request, Tag, UnsentReason, Version,
@@ -37,7 +39,9 @@ pub(super) const BATCH: usize = 64;
 #[derive(Debug)]
 pub struct Node<P: Peer> {
     pub(super) id: Id,
-    pub(super) params: Params,
+    pub(super) params: Arc<Params>,
+    /// That of the parameters with jitter, so that nodes started together do not refresh together.
+    pub(super) refresh_interval: Duration,
     pub(super) now: Time,
     pub(super) rng: Rng,
     pub(super) table: Table<P>,
@@ -66,15 +70,18 @@ pub struct Node<P: Peer> {
 /// Getters.
 impl<P: Peer> Node<P> {
     /// A node that knows nobody yet. All its randomness follows from `seed`, which nobody else must know.
-    pub fn new(id: Id, mut params: Params, seed: [u8; 16], now: Time) -> Self {
+    ///
+    /// Many nodes can share one `Arc<Params>`.
+    pub fn new(id: Id, params: impl Into<Arc<Params>>, seed: [u8; 16], now: Time) -> Self {
+        let params = params.into();
         let mut rng = Rng::new(seed);
         let secret = (rng.next_u64(), rng.next_u64());
-        params.refresh_interval = rng.jitter(params.refresh_interval);
         Node {
             id,
             now,
+            refresh_interval: rng.jitter(params.refresh_interval),
             table: Table::new(id, params.k, params.max_missed),
-            store: Store::new(params.limits.clone(), params.record_lifetime),
+            store: Store::new(Arc::clone(&params)),
             tokens: Tokens::new(secret, params.token_interval),
             requests: Requests::new(params.request_timeout, params.request_timeout_floor),
             counts: Counts::ZERO,
