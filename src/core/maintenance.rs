@@ -105,7 +105,7 @@ impl<P: Peer> Node<P> {
     /// Whether fewer than k known contacts are closer to `key` than this node.
     fn is_among_closest(&self, key: &Id) -> bool {
         let own = self.id.distance(key);
-        let closest = self.table.closest(key, self.params.k, |entry| self.table.is_fresh(entry));
+        let closest = self.table.closest(key, self.params.k, |entry, _| self.table.is_fresh(entry));
         closest.len() < self.params.k || closest.last().is_some_and(|last| own < last.id().distance(key))
     }
 }
@@ -229,7 +229,7 @@ impl<P: Peer> Node<P> {
             self.newcomers.push_front((peer.clone(), keys.last().copied()));
         }
         for key in keys {
-            let others = |entry: &Entry<P>| self.table.is_fresh(entry) && entry.peer.id() != peer.id();
+            let others = |entry: &Entry<P>, id: &Id| self.table.is_fresh(entry) && *id != peer.id();
             let closest = self.table.closest(&key, self.params.k, others);
             let own = self.id.distance(&key);
             let is_nearest = closest.first().is_none_or(|nearest| own < nearest.id().distance(&key));
@@ -262,7 +262,7 @@ impl<P: Peer> Node<P> {
             }
         }
         // One that was asked is asked again after a pause, however long it has been silent.
-        let due = |entry: &Entry<P>| (entry.last_seen + silence).max(entry.last_asked + pause);
+        let due = |entry: &Entry<P>| (entry.last_seen() + silence).max(entry.last_asked() + pause);
         let silent: Vec<P> = self
             .table
             .entries()

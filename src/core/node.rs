@@ -125,7 +125,7 @@ impl<P: Peer> Node<P> {
 
     /// The `count` contacts nearest to `target`, nearest first.
     pub fn closest(&self, target: &Id, count: usize) -> Vec<&P> {
-        self.table.closest(target, count, |_| true)
+        self.table.closest(target, count, |_, _| true)
     }
 
     /// The record that it holds for the network under `key`, as of the last input.

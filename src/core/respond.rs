@@ -49,7 +49,7 @@ impl<P: Peer> Node<P> {
     fn found(&self, from: &P::Addr, sender: Option<Id>, target: Id, with_record: bool) -> Found<P> {
         let contacts = self
             .table
-            .closest(&target, self.params.k, |entry| self.table.is_fresh(entry) && Some(entry.peer.id()) != sender)
+            .closest(&target, self.params.k, |entry, id| self.table.is_fresh(entry) && Some(*id) != sender)
             .into_iter()
             .cloned()
             .collect();

@@ -202,11 +202,11 @@ impl<P: Peer> Node<P> {
             let Work::Looking(lookup, goal) = &mut task.work else { return };
             if lookup.live() < self.params.k {
                 let count = self.params.k + lookup.failed();
-                let fresh = self.table.closest(&lookup.target(), count, |entry| self.table.is_fresh(entry));
+                let fresh = self.table.closest(&lookup.target(), count, |entry, _| self.table.is_fresh(entry));
                 fresh.into_iter().for_each(|peer| lookup.add(peer.clone(), 1));
                 if lookup.is_done() {
                     // Nobody else is left to ask: perhaps one of those who were silent lately answers.
-                    let all = self.table.closest(&lookup.target(), count, |_| true);
+                    let all = self.table.closest(&lookup.target(), count, |_, _| true);
                     all.into_iter().for_each(|peer| lookup.add(peer.clone(), 1));
                 }
             }
