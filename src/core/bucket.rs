@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use kademlia_gateways::{Id, Peer};
 
-use super::time::Time;
+use super::time::{Coarse, Time};
 
 /// A contact that answered within this time is not asked again for the sake of a newcomer: each answer of a newcomer
 /// would otherwise cost a ping, which is itself a request that makes its receiver ask who sent it.
@@ -14,30 +14,32 @@ const CHECK_GAP: Duration = Duration::from_secs(60);
 #[derive(Debug, Clone)]
 pub(crate) struct Entry<P> {
     pub(crate) peer: P,
-    last_seen: Time,
-    last_asked: Time,
+    /// Rounded down: rather asked too early than too late.
+    last_seen: Coarse,
+    /// Rounded up: rather left alone too long than asked again too soon.
+    last_asked: Coarse,
     fingerprint: u16,
     /// Requests in a row that it did not answer.
     pub(crate) missed: u8,
 }
 
 impl<P: Peer> Entry<P> {
-    fn new(now: Time, fingerprint: u16, peer: P) -> Self {
-        Entry { peer, last_seen: now, last_asked: Time::ZERO, fingerprint, missed: 0 }
+    fn new(last_seen: Coarse, fingerprint: u16, peer: P) -> Self {
+        Entry { peer, last_seen, last_asked: Coarse::ZERO, fingerprint, missed: 0 }
     }
 
     /// When it last answered.
     pub(crate) fn last_seen(&self) -> Time {
-        self.last_seen
+        self.last_seen.time()
     }
 
     /// When it was last asked whether it is there, or did not answer.
     pub(crate) fn last_asked(&self) -> Time {
-        self.last_asked
+        self.last_asked.time()
     }
 
     pub(crate) fn asked(&mut self, now: Time) {
-        self.last_asked = now;
+        self.last_asked = Coarse::not_before(now);
     }
 
     fn is(&self, id: &Id, fingerprint: u16) -> bool {
@@ -49,7 +51,7 @@ impl<P: Peer> Entry<P> {
 #[derive(Debug, Clone)]
 struct Waiting<P> {
     peer: P,
-    last_seen: Time,
+    last_seen: Coarse,
     fingerprint: u16,
 }
 
@@ -119,17 +121,17 @@ impl<P: Peer> Bucket<P> {
         }
         if self.entries.len() < k {
             self.wait_no_longer(id, fingerprint);
-            push(&mut self.entries, Entry::new(now, fingerprint, peer), k);
+            push(&mut self.entries, Entry::new(Coarse::not_after(now), fingerprint, peer), k);
             return Change::Added;
         }
         if let Some(stale) = self.entries.iter().position(|entry| entry.missed > 0) {
             let replacement = peer.clone();
             let dropped = self.entries.remove(stale).peer;
             self.wait_no_longer(id, fingerprint);
-            self.entries.push(Entry::new(now, fingerprint, peer));
+            self.entries.push(Entry::new(Coarse::not_after(now), fingerprint, peer));
             return Change::Dropped { dropped, replacement: Some(replacement) };
         }
-        self.wait(Waiting { peer, last_seen: now, fingerprint }, id, k);
+        self.wait(Waiting { peer, last_seen: Coarse::not_after(now), fingerprint }, id, k);
         match self.entries.first() {
             Some(oldest) if oldest.last_seen() + CHECK_GAP <= now => Change::Check(oldest.peer.clone()),
             _ => Change::Nothing,
@@ -147,7 +149,7 @@ impl<P: Peer> Bucket<P> {
             P::relays(peer.address()) < P::relays(entry.peer.address()) && entry.peer.others().contains(peer.address())
         };
         if same || entry.missed > 0 || nearer() {
-            *entry = Entry::new(now, fingerprint, peer);
+            *entry = Entry::new(Coarse::not_after(now), fingerprint, peer);
             from_place.rotate_left(1);
             self.wait_no_longer(id, fingerprint);
             return if same { Change::Nothing } else { Change::Moved };
@@ -157,7 +159,7 @@ impl<P: Peer> Bucket<P> {
             return Change::Nothing;
         }
         let old = entry.peer.clone();
-        self.wait(Waiting { peer, last_seen: now, fingerprint }, id, k);
+        self.wait(Waiting { peer, last_seen: Coarse::not_after(now), fingerprint }, id, k);
         Change::Check(old)
     }
 
@@ -218,5 +220,15 @@ impl<P: Peer> Bucket<P> {
     #[cfg(test)]
     pub(crate) fn waiting(&self) -> usize {
         self.replacements.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_contact_of_a_simulation_takes_16_bytes_and_one_that_waits_12() {
+        assert_eq!((size_of::<Entry<u32>>(), size_of::<Waiting<u32>>()), (16, 12));
     }
 }
