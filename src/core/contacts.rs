@@ -33,12 +33,10 @@ impl<P: Peer> Node<P> {
             return false;
         }
         let tag = Tag(self.rng.next_u64());
-        if let Purpose::Lookup(task) | Purpose::Write(task) | Purpose::Single(task) = purpose
-            && let Some(task) = self.tasks.get_mut(&task)
-        {
-            task.effort.asked += usize::from(!matches!(purpose, Purpose::Write(_)));
-            task.effort.messages += 1;
-        }
+        self.count_effort(&purpose, |effort| {
+            effort.asked += usize::from(!matches!(purpose, Purpose::Write(_)));
+            effort.messages += 1;
+        });
         self.requests.insert(self.now, tag, to.clone(), expect, request.clone(), purpose);
         self.transmit(to, tag, request, out);
         true

@@ -176,6 +176,13 @@ pub struct Effort {
     pub elapsed: Duration,
 }
 
+impl Effort {
+    pub(crate) fn count_answer(&mut self) {
+        self.answered += 1;
+        self.messages += 1;
+    }
+}
+
 /// Who has a record now.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Receipt<P: Peer> {

@@ -248,11 +248,7 @@ impl<P: Peer> Node<P> {
 
     fn handle_unsent(&mut self, tag: Tag, reason: UnsentReason, out: &mut Vec<Output<P>>) {
         let Some(open) = self.requests.unsent(tag) else { return };
-        if let Purpose::Lookup(task) | Purpose::Write(task) | Purpose::Single(task) = open.purpose
-            && let Some(task) = self.tasks.get_mut(&task)
-        {
-            task.effort.messages = task.effort.messages.saturating_sub(1);
-        }
+        self.count_effort(&open.purpose, |effort| effort.messages = effort.messages.saturating_sub(1));
         if let Purpose::Write(task) = open.purpose
             && (matches!(reason, UnsentReason::TooLarge { .. }) || matches!(open.request, Request::FindNode { .. }))
             && self.write_elsewhere(task, &open, out)
@@ -285,11 +281,7 @@ impl<P: Peer> Node<P> {
         if let (Purpose::Lookup(task), Some(id)) = (&open.purpose, &open.expect) {
             self.lookup_slow(*task, id, out);
         }
-        if let Purpose::Lookup(task) | Purpose::Write(task) | Purpose::Single(task) = open.purpose
-            && let Some(task) = self.tasks.get_mut(&task)
-        {
-            task.effort.messages += 1;
-        }
+        self.count_effort(&open.purpose, |effort| effort.messages += 1);
         // A relay that has died takes all who are behind it along. Better to know at once.
         if let Some(relay) = P::relay(&open.to) {
             self.probe(None, &relay, out);

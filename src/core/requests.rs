@@ -32,6 +32,16 @@ pub(crate) enum Purpose {
     Repair,
 }
 
+impl Purpose {
+    /// The task that waits for the answer.
+    pub(crate) fn task(&self) -> Option<u64> {
+        match self {
+            Purpose::Lookup(task) | Purpose::Write(task) | Purpose::Single(task) => Some(*task),
+            Purpose::Probe | Purpose::Repair => None,
+        }
+    }
+}
+
 /// A request in flight.
 #[derive(Debug, Clone)]
 pub(crate) struct Open<P: Peer> {

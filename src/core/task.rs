@@ -186,6 +186,13 @@ impl<P: Peer> Node<P> {
         }
     }
 
+    /// Counts what a request has taken for the task that waits for its answer, if one does.
+    pub(super) fn count_effort(&mut self, purpose: &Purpose, count: impl FnOnce(&mut Effort)) {
+        if let Some(task) = purpose.task().and_then(|task| self.tasks.get_mut(&task)) {
+            count(&mut task.effort);
+        }
+    }
+
     /// What a task has taken up to now.
     pub(super) fn effort(&self, id: u64) -> Effort {
         let effort = |task: &Task<P>| Effort { elapsed: self.now.since(task.started), ..task.effort };
@@ -265,8 +272,7 @@ impl<P: Peer> Node<P> {
         };
         let contacts = self.usable(found.contacts);
         let Some(task) = self.tasks.get_mut(&id) else { return };
-        task.effort.answered += 1;
-        task.effort.messages += 1;
+        task.effort.count_answer();
         let Work::Looking(lookup, _) = &mut task.work else { return };
         let record = found.record;
         let held = record.as_ref().map(|record| record.version).or(found.held);
@@ -360,8 +366,7 @@ impl<P: Peer> Node<P> {
     ) {
         let round_trip = self.now.since(open.sent);
         let Some(task) = self.tasks.get_mut(&id) else { return };
-        task.effort.answered += 1;
-        task.effort.messages += 1;
+        task.effort.count_answer();
         let Work::Asking(question) = &mut task.work else { return };
         let question = std::mem::replace(question, Question::Stored);
         let result = match (question, reply) {
