@@ -8,12 +8,29 @@ use kademlia_gateways::{Id, Peer, Request, Tag};
 use super::count::Dropped;
 use super::time::Time;
 
-/// How often a request is sent before it counts as unanswered. A lookup has others to ask; what goes to one node only
-/// is repeated, ever more slowly, as long as a request may take.
-fn max_tries(purpose: &Purpose) -> u8 {
-    match purpose {
-        Purpose::Lookup(_) | Purpose::Probe | Purpose::Repair => 2,
-        Purpose::Write(_) | Purpose::Single(_) => u8::MAX,
+/// How often a request is sent before it counts as unanswered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Tries {
+    /// Once, and once more: there are others to ask.
+    Two,
+    /// Ever more slowly, as long as a request may take: it goes to one node only.
+    UntilTheEnd,
+}
+
+impl Tries {
+    fn of(purpose: &Purpose) -> Self {
+        match purpose {
+            Purpose::Lookup(_) | Purpose::Probe | Purpose::Repair => Tries::Two,
+            Purpose::Write(_) | Purpose::Single(_) => Tries::UntilTheEnd,
+        }
+    }
+
+    /// How long to wait for an answer to the next repetition, after so many that were sent; `None` if there is none.
+    fn next_wait(self, sent: u8, usual: Duration) -> Option<Duration> {
+        match self {
+            Tries::Two => (sent < 2).then_some(usual),
+            Tries::UntilTheEnd => Some(usual * (1 << sent.min(8))),
+        }
     }
 }
 
@@ -172,8 +189,9 @@ impl<P: Peer> Requests<P> {
             if open.late {
                 continue;
             }
-            if open.tries < max_tries(&open.purpose) && now < end {
-                let wait = if max_tries(&open.purpose) == u8::MAX { usual * (1 << open.tries.min(8)) } else { usual };
+            if let Some(wait) = Tries::of(&open.purpose).next_wait(open.tries, usual)
+                && now < end
+            {
                 open.tries = open.tries.saturating_add(1);
                 open.deadline = (now + wait).min(end);
                 self.deadlines.insert((open.deadline, tag));
