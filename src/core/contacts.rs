@@ -33,10 +33,13 @@ impl<P: Peer> Node<P> {
             return false;
         }
         let tag = Tag(self.rng.next_u64());
-        self.count_effort(&purpose, |effort| {
-            effort.asked += usize::from(!matches!(purpose, Purpose::Write(_)));
-            effort.messages += 1;
-        });
+        if let Some(task) = purpose.task().and_then(|task| self.tasks.get_mut(&task)) {
+            task.effort.messages += 1;
+            if !matches!(purpose, Purpose::Write(_)) {
+                task.effort.asked += 1;
+                task.open.push(tag);
+            }
+        }
         self.requests.insert(self.now, tag, to.clone(), expect, request.clone(), purpose);
         self.transmit(to, tag, request, out);
         true

@@ -231,6 +231,7 @@ impl<P: Peer> Node<P> {
         let peer = P::new(sender, from, also);
         self.contact_answered(peer.clone(), out);
         let Some(open) = open else { return };
+        self.request_ended(tag, &open.purpose);
         match open.purpose {
             Purpose::Lookup(task) => self.lookup_answered(task, &open, &peer, reply, out),
             Purpose::Write(task) => {
@@ -248,6 +249,7 @@ impl<P: Peer> Node<P> {
 
     fn handle_unsent(&mut self, tag: Tag, reason: UnsentReason, out: &mut Vec<Output<P>>) {
         let Some(open) = self.requests.unsent(tag) else { return };
+        self.request_ended(tag, &open.purpose);
         self.count_effort(&open.purpose, |effort| effort.messages = effort.messages.saturating_sub(1));
         if let Purpose::Write(task) = open.purpose
             && (matches!(reason, UnsentReason::TooLarge { .. }) || matches!(open.request, Request::FindNode { .. }))
@@ -266,7 +268,8 @@ impl<P: Peer> Node<P> {
             match self.requests.pop_overdue(self.now) {
                 None => break,
                 Some(Overdue::Repeat(tag, open)) => self.repeat(tag, open, out),
-                Some(Overdue::Unanswered(open)) => {
+                Some(Overdue::Unanswered(tag, open)) => {
+                    self.request_ended(tag, &open.purpose);
                     self.counts.unanswered += 1;
                     self.contact_missed(&open, out);
                     self.request_failed(open, Rejection::Silent, out);
@@ -315,10 +318,11 @@ impl<P: Peer> Node<P> {
 
     /// A message with the own id came in. If it is a request of ours, it was sent to this node itself.
     fn handle_echo(&mut self, tag: Tag, out: &mut Vec<Output<P>>) {
-        match self.requests.unsent(tag) {
-            Some(Open { purpose: Purpose::Single(task), .. }) => self.end_task(task, Err(OperationError::Itself), out),
-            Some(open) => self.request_failed(open, Rejection::Silent, out),
-            None => {}
+        let Some(open) = self.requests.unsent(tag) else { return };
+        self.request_ended(tag, &open.purpose);
+        match open.purpose {
+            Purpose::Single(task) => self.end_task(task, Err(OperationError::Itself), out),
+            _ => self.request_failed(open, Rejection::Silent, out),
         }
     }
 }

@@ -80,7 +80,7 @@ pub(crate) enum Overdue<P: Peer> {
     /// The usual time is over: send it once more, with the same tag.
     Repeat(Tag, Open<P>),
     /// It counts as unanswered from now on.
-    Unanswered(Open<P>),
+    Unanswered(Tag, Open<P>),
 }
 
 /// All requests in flight, and the round trips they take.
@@ -159,9 +159,9 @@ impl<P: Peer> Requests<P> {
         self.remove(tag).filter(|open| !open.late)
     }
 
-    /// Forgets the requests of a task that has ended. Their answers still show that a contact lives.
-    pub(crate) fn orphan(&mut self, is_of_task: impl Fn(&Purpose) -> bool) {
-        for open in self.open.values_mut().filter(|open| is_of_task(&open.purpose)) {
+    /// Forgets what a request was for, as its task has ended. Its answer still shows that a contact lives.
+    pub(crate) fn orphan(&mut self, tag: Tag) {
+        if let Some(open) = self.open.get_mut(&tag) {
             open.purpose = Purpose::Probe;
         }
     }
@@ -203,7 +203,7 @@ impl<P: Peer> Requests<P> {
                 self.deadlines.insert((end, tag));
                 self.open.insert(tag, late);
             }
-            return Some(Overdue::Unanswered(open));
+            return Some(Overdue::Unanswered(tag, open));
         }
     }
 }
@@ -270,14 +270,14 @@ mod tests {
         assert!(requests.pop_overdue(at(999)).is_none());
         assert!(matches!(requests.pop_overdue(at(1000)), Some(Overdue::Repeat(TAG, _))));
         assert!(requests.pop_overdue(at(1001)).is_none());
-        assert!(matches!(requests.pop_overdue(at(2000)), Some(Overdue::Unanswered(_))));
+        assert!(matches!(requests.pop_overdue(at(2000)), Some(Overdue::Unanswered(..))));
         assert_eq!(requests.len(), 0, "the longest time is over");
 
         requests.insert(at(3000), TAG, 7, Some(PEER), Request::Ping, Purpose::Probe);
         requests.round_trip.estimate = Some((Duration::from_millis(1), Duration::ZERO));
         let mut requests_at = |ms| requests.pop_overdue(at(ms));
         assert!(matches!(requests_at(4000), Some(Overdue::Repeat(..))));
-        assert!(matches!(requests_at(4200), Some(Overdue::Unanswered(_))));
+        assert!(matches!(requests_at(4200), Some(Overdue::Unanswered(..))));
         let late = requests.answered(at(4300), TAG, &7, &PEER, |_| true);
         assert!(matches!(late, Ok(None)));
         assert!(requests.usual() > Duration::from_millis(200));

@@ -1,6 +1,6 @@
 //! Tasks: the operations of the user and the lookups of maintenance, from their start to their end.
 
-use kademlia_gateways::{Expect, Found, Id, Peer, Record, Reply, Request};
+use kademlia_gateways::{Expect, Found, Id, Peer, Record, Reply, Request, Tag};
 
 use super::count::Dropped;
 use super::io::{
@@ -20,6 +20,8 @@ pub(crate) struct Task<P: Peer> {
     pub(super) started: Time,
     pub(super) deadline: Time,
     pub(super) effort: Effort,
+    /// Its requests in flight, those of a write left out: these go on when the task has ended.
+    pub(super) open: Vec<Tag>,
     pub(super) work: Work<P>,
 }
 
@@ -113,7 +115,8 @@ impl<P: Peer> Node<P> {
         if let Some(operation) = operation {
             self.operations.insert(operation, id);
         }
-        self.tasks.insert(id, Task { operation, started: self.now, deadline, effort: Effort::default(), work });
+        let (started, effort) = (self.now, Effort::default());
+        self.tasks.insert(id, Task { operation, started, deadline, effort, open: Vec::new(), work });
         id
     }
 
@@ -151,9 +154,7 @@ impl<P: Peer> Node<P> {
     ) {
         let Some(task) = self.tasks.remove(&id) else { return };
         self.task_deadlines.remove(&(task.deadline, id));
-        let of_task =
-            |purpose: &Purpose| matches!(purpose, Purpose::Lookup(task) | Purpose::Single(task) if *task == id);
-        self.requests.orphan(of_task);
+        task.open.iter().for_each(|tag| self.requests.orphan(*tag));
         self.answer_operation(task.operation, result, out);
         if task.operation.is_none() {
             self.start_jobs(out);
@@ -190,6 +191,13 @@ impl<P: Peer> Node<P> {
     pub(super) fn count_effort(&mut self, purpose: &Purpose, count: impl FnOnce(&mut Effort)) {
         if let Some(task) = purpose.task().and_then(|task| self.tasks.get_mut(&task)) {
             count(&mut task.effort);
+        }
+    }
+
+    /// A request has its answer, or will have none: it is not in flight for its task any more.
+    pub(super) fn request_ended(&mut self, tag: Tag, purpose: &Purpose) {
+        if let Some(task) = purpose.task().and_then(|task| self.tasks.get_mut(&task)) {
+            task.open.retain(|open| *open != tag);
         }
     }
 
