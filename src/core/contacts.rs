@@ -1,5 +1,7 @@
 //! Asking other nodes, and what their answers and their silence do to the routing table.
 
+use std::collections::BTreeSet;
+
 use kademlia_gateways::{Body, Id, Message, Peer, Request, Tag};
 
 use super::bucket::Change;
@@ -60,7 +62,14 @@ impl<P: Peer> Node<P> {
     pub(super) fn probe(&mut self, id: Option<Id>, address: &P::Addr, out: &mut Vec<Output<P>>) {
         if self.probed.insert(address.clone()) && !self.request(address.clone(), id, Request::Ping, Purpose::Probe, out)
         {
-            self.probed.remove(address);
+            self.probe_ended(address);
+        }
+    }
+
+    /// It is known, or will not be, whether anyone is at `address`.
+    pub(super) fn probe_ended(&mut self, address: &P::Addr) {
+        if self.probed.remove(address) && self.probed.is_empty() {
+            self.probed = BTreeSet::new(); // An empty set keeps what it has allocated.
         }
     }
 
@@ -72,7 +81,7 @@ impl<P: Peer> Node<P> {
     }
 
     pub(super) fn contact_answered(&mut self, peer: P, out: &mut Vec<Output<P>>) {
-        self.probed.remove(peer.address());
+        self.probe_ended(peer.address());
         self.maintain_by(self.now + self.params.peer_timeout);
         let change = self.table.answered(self.now, peer.clone());
         if matches!(change, Change::Added | Change::Moved) && P::relays(peer.address()) > 0 {

@@ -2,6 +2,7 @@
 //! replicating, republishing, and letting records expire.
 
 use std::cmp::Ordering;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use kademlia_gateways::{Expect, Id, Peer, Record, Request};
@@ -67,6 +68,9 @@ impl<P: Peer> Node<P> {
         while self.tasks.len() - self.operations.len() < self.params.limits.background {
             let Some(job) = self.jobs.pop_front() else { break };
             self.start_job(job, out);
+        }
+        if self.jobs.is_empty() {
+            self.jobs = VecDeque::new(); // An empty queue keeps what it has allocated.
         }
         self.starting_jobs = false;
     }
@@ -198,6 +202,10 @@ impl<P: Peer> Node<P> {
     pub(super) fn unpublish(&mut self, key: &Id) -> Option<Publication> {
         let publication = self.published.remove(key)?;
         self.published_due.remove(&(publication.due, *key));
+        if self.published.is_empty() {
+            self.published = BTreeMap::new();
+            self.published_due = BTreeSet::new();
+        }
         Some(publication)
     }
 
@@ -227,6 +235,8 @@ impl<P: Peer> Node<P> {
         let keys = self.store.keys_after(after, BATCH);
         if keys.len() == BATCH {
             self.newcomers.push_front((peer.clone(), keys.last().copied()));
+        } else if self.newcomers.is_empty() {
+            self.newcomers = VecDeque::new();
         }
         for key in keys {
             let others = |entry: &Entry<P>, id: &Id| self.table.is_fresh(entry) && *id != peer.id();

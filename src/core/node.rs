@@ -267,7 +267,7 @@ impl<P: Peer> Node<P> {
         for _ in 0..BATCH {
             match self.requests.pop_overdue(self.now) {
                 None => break,
-                Some(Overdue::Repeat(tag, open)) => self.repeat(tag, open, out),
+                Some(Overdue::Repeat(tag, open)) => self.repeat(tag, *open, out),
                 Some(Overdue::Unanswered(tag, open)) => {
                     self.request_ended(tag, &open.purpose);
                     self.counts.unanswered += 1;
@@ -300,7 +300,7 @@ impl<P: Peer> Node<P> {
     }
 
     /// A request has no answer and will have none.
-    fn request_failed(&mut self, open: Open<P>, reason: Rejection, out: &mut Vec<Output<P>>) {
+    fn request_failed(&mut self, open: Box<Open<P>>, reason: Rejection, out: &mut Vec<Output<P>>) {
         match open.purpose {
             Purpose::Lookup(task) => self.lookup_missed(task, &open, out),
             Purpose::Write(task) => {
@@ -310,7 +310,7 @@ impl<P: Peer> Node<P> {
             }
             Purpose::Single(task) => self.single_failed(task, reason, out),
             Purpose::Probe => {
-                self.probed.remove(&open.to);
+                self.probe_ended(&open.to);
             }
             Purpose::Repair => {}
         }

@@ -78,15 +78,15 @@ pub(crate) struct Open<P: Peer> {
 #[derive(Debug)]
 pub(crate) enum Overdue<P: Peer> {
     /// The usual time is over: send it once more, with the same tag.
-    Repeat(Tag, Open<P>),
+    Repeat(Tag, Box<Open<P>>),
     /// It counts as unanswered from now on.
-    Unanswered(Tag, Open<P>),
+    Unanswered(Tag, Box<Open<P>>),
 }
 
 /// All requests in flight, and the round trips they take.
 #[derive(Debug)]
 pub(crate) struct Requests<P: Peer> {
-    open: BTreeMap<Tag, Open<P>>,
+    open: BTreeMap<Tag, Box<Open<P>>>,
     deadlines: BTreeSet<(Time, Tag)>,
     longest: Duration,
     floor: Duration,
@@ -125,7 +125,7 @@ impl<P: Peer> Requests<P> {
         let deadline = now + self.usual();
         let open = Open { to, expect, request, purpose, sent: now, tries: 1, late: false, deadline };
         self.deadlines.insert((deadline, tag));
-        self.open.insert(tag, open);
+        self.open.insert(tag, Box::new(open));
     }
 
     /// The request that an answer with this tag, from this address and sender, belongs to. It counts once.
@@ -138,7 +138,7 @@ impl<P: Peer> Requests<P> {
         from: &P::Addr,
         sender: &Id,
         fits: impl Fn(&Request) -> bool,
-    ) -> Result<Option<Open<P>>, Dropped> {
+    ) -> Result<Option<Box<Open<P>>>, Dropped> {
         let open = self.open.get(&tag).ok_or(Dropped::NoRequest)?;
         if open.to != *from {
             return Err(Dropped::WrongAddress);
@@ -155,7 +155,7 @@ impl<P: Peer> Requests<P> {
     }
 
     /// The request was certainly not sent.
-    pub(crate) fn unsent(&mut self, tag: Tag) -> Option<Open<P>> {
+    pub(crate) fn unsent(&mut self, tag: Tag) -> Option<Box<Open<P>>> {
         self.remove(tag).filter(|open| !open.late)
     }
 
@@ -166,9 +166,14 @@ impl<P: Peer> Requests<P> {
         }
     }
 
-    fn remove(&mut self, tag: Tag) -> Option<Open<P>> {
+    fn remove(&mut self, tag: Tag) -> Option<Box<Open<P>>> {
         let open = self.open.remove(&tag)?;
         self.deadlines.remove(&(open.deadline, tag));
+        if self.open.is_empty() {
+            // An empty map keeps what it has allocated.
+            self.open = BTreeMap::new();
+            self.deadlines = BTreeSet::new();
+        }
         Some(open)
     }
 
@@ -199,7 +204,9 @@ impl<P: Peer> Requests<P> {
                 return Some(Overdue::Repeat(tag, open));
             }
             if now < end {
-                let late = Open { late: true, deadline: end, ..open.clone() };
+                let mut late = open.clone();
+                late.late = true;
+                late.deadline = end;
                 self.deadlines.insert((end, tag));
                 self.open.insert(tag, late);
             }

@@ -196,6 +196,12 @@ impl Store {
                 self.sources.remove(&held.source);
             }
         }
+        if self.records.is_empty() {
+            // Empty maps keep what they have allocated.
+            self.records = BTreeMap::new();
+            self.due = BTreeSet::new();
+            self.sources = BTreeMap::new();
+        }
     }
 
     /// When the next record is due.

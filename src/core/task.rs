@@ -1,5 +1,7 @@
 //! Tasks: the operations of the user and the lookups of maintenance, from their start to their end.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use kademlia_gateways::{Expect, Found, Id, Peer, Record, Reply, Request, Tag};
 
 use super::count::Dropped;
@@ -154,6 +156,11 @@ impl<P: Peer> Node<P> {
     ) {
         let Some(task) = self.tasks.remove(&id) else { return };
         self.task_deadlines.remove(&(task.deadline, id));
+        if self.tasks.is_empty() {
+            // An empty map keeps what it has allocated.
+            self.tasks = BTreeMap::new();
+            self.task_deadlines = BTreeSet::new();
+        }
         task.open.iter().for_each(|tag| self.requests.orphan(*tag));
         self.answer_operation(task.operation, result, out);
         if task.operation.is_none() {
@@ -168,7 +175,9 @@ impl<P: Peer> Node<P> {
         out: &mut Vec<Output<P>>,
     ) {
         if let Some(operation) = operation {
-            self.operations.remove(&operation);
+            if self.operations.remove(&operation).is_some() && self.operations.is_empty() {
+                self.operations = BTreeMap::new();
+            }
             out.push(Output::Done { operation, result });
         }
     }
