@@ -294,15 +294,16 @@ impl<P: Peer> Node<P> {
         let record = found.record;
         let held = record.as_ref().map(|record| record.version).or(found.held);
         let Some(hops) = lookup.answered(&peer.id(), Answer { token: found.token, held, record }) else { return };
+        let further = hops.saturating_add(1);
         for contact in contacts {
             // An address that answers us comes before one that we were told, and that before one that was silent.
             let known = self.table.get(&contact.id());
             if let Some(entry) = known.filter(|entry| self.table.is_fresh(entry)) {
-                lookup.add(entry.peer.clone(), hops + 1);
+                lookup.add(entry.peer.clone(), further);
             }
-            lookup.add(contact, hops + 1);
+            lookup.add(contact, further);
             if let Some(entry) = known.filter(|entry| !self.table.is_fresh(entry)) {
-                lookup.add(entry.peer.clone(), hops + 1);
+                lookup.add(entry.peer.clone(), further);
             }
         }
         self.drive(id, out);
