@@ -49,11 +49,15 @@ impl Id {
 
     /// The XOR distance to `other` (Kademlia paper, section 2.1).
     pub fn distance(&self, other: &Id) -> Distance {
-        let mut bytes = self.0;
-        for (to, from) in bytes.iter_mut().zip(other.0) {
-            *to ^= from;
-        }
-        Distance(bytes)
+        let ((own_high, own_low), (high, low)) = (self.halves(), other.halves());
+        Distance { high: own_high ^ high, low: own_low ^ low }
+    }
+
+    /// The id as a number, in two halves.
+    fn halves(&self) -> (u128, u128) {
+        let high = self.0.first_chunk().copied().unwrap_or_default();
+        let low = self.0.last_chunk().copied().unwrap_or_default();
+        (u128::from_be_bytes(high), u128::from_be_bytes(low))
     }
 
     /// How many leading bits the two ids share: 256 for equal ids.
@@ -144,14 +148,21 @@ impl<'de> Deserialize<'de> for Id {
 
 /// The XOR of two ids, ordered as an unsigned big-endian number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Distance([u8; ID_BYTES]);
+pub struct Distance {
+    high: u128,
+    low: u128,
+}
 
 impl Distance {
     /// How many bits are zero before the first one: 256 for the distance zero.
     pub fn leading_zeros(&self) -> usize {
-        let zero_bytes = self.0.iter().take_while(|byte| **byte == 0).count();
-        let bits = self.0.get(zero_bytes).map_or(0, |byte| byte.leading_zeros());
-        zero_bytes * 8 + bits as usize
+        let zeros = if self.high == 0 { 128 + self.low.leading_zeros() } else { self.high.leading_zeros() };
+        zeros as usize
+    }
+
+    /// The most significant 64 bits: enough to order nearly all distances by.
+    pub const fn prefix(&self) -> u64 {
+        (self.high >> 64) as u64
     }
 }
 

@@ -238,7 +238,7 @@ impl<A: Ord> World<A> {
     fn boot(&mut self, handle: Handle) {
         self.count_time();
         let clock = Clock::new(self.clocks, &mut self.random);
-        let params = Params::clone(&self.params);
+        let params = Arc::clone(&self.params);
         let node = Node::new(handle.id(), params, self.random.seed(), clock.local(self.now));
         let index = self.index(handle);
         if let Some(host) = self.hosts.get_mut(index) {
@@ -254,7 +254,7 @@ impl<A: Ord> World<A> {
         let index = self.index(node);
         let Some(host) = self.hosts.get_mut(index).and_then(Option::take) else { return Vec::new() };
         self.living -= 1;
-        let records: Vec<(Id, Record)> = host.node.records().collect();
+        let records: Vec<(Id, Record)> = host.node.records(host.clock.local(self.now)).collect();
         self.oracle.died(node);
         let number = node.number();
         let open: Vec<OperationId> = self.operations_of(node).collect();

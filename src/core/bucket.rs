@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use kademlia_gateways::{Id, Peer};
 
-use super::time::Time;
+use super::time::{Coarse, Time};
 
 /// A contact that answered within this time is not asked again for the sake of a newcomer: each answer of a newcomer
 /// would otherwise cost a ping, which is itself a request that makes its receiver ask who sent it.
@@ -14,18 +14,63 @@ const CHECK_GAP: Duration = Duration::from_secs(60);
 #[derive(Debug, Clone)]
 pub(crate) struct Entry<P> {
     pub(crate) peer: P,
-    /// When it last answered.
-    pub(crate) last_seen: Time,
+    /// Rounded down: rather asked too early than too late.
+    last_seen: Coarse,
+    /// Rounded up: rather left alone too long than asked again too soon.
+    last_asked: Coarse,
+    fingerprint: u16,
     /// Requests in a row that it did not answer.
     pub(crate) missed: u8,
-    /// When it was last asked whether it is there, or did not answer.
-    pub(crate) last_asked: Time,
 }
 
-impl<P> Entry<P> {
-    fn new(now: Time, peer: P) -> Self {
-        Entry { peer, last_seen: now, missed: 0, last_asked: Time::ZERO }
+impl<P: Peer> Entry<P> {
+    fn new(last_seen: Coarse, fingerprint: u16, peer: P) -> Self {
+        Entry { peer, last_seen, last_asked: Coarse::ZERO, fingerprint, missed: 0 }
     }
+
+    /// When it last answered.
+    pub(crate) fn last_seen(&self) -> Time {
+        self.last_seen.time()
+    }
+
+    /// When it was last asked whether it is there, or did not answer.
+    pub(crate) fn last_asked(&self) -> Time {
+        self.last_asked.time()
+    }
+
+    pub(crate) fn asked(&mut self, now: Time) {
+        self.last_asked = Coarse::not_before(now);
+    }
+
+    fn is(&self, id: &Id, fingerprint: u16) -> bool {
+        self.fingerprint == fingerprint && self.peer.id() == *id
+    }
+}
+
+/// A contact that waits for a place.
+#[derive(Debug, Clone)]
+struct Waiting<P> {
+    peer: P,
+    last_seen: Coarse,
+    fingerprint: u16,
+}
+
+/// A few bits of an id, by which a bucket is searched: a peer may have to compute its id each time.
+fn fingerprint(id: &Id) -> u16 {
+    let (words, _) = id.as_bytes().as_chunks();
+    let sum = words.iter().fold(0_u64, |sum, word| sum.rotate_left(21) ^ u64::from_le_bytes(*word));
+    // The golden ratio mixes all bits into the upper ones.
+    (sum.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 48) as u16
+}
+
+/// Places that a list grows by. Doubling would leave a third of all places of a full table empty.
+const STEP: usize = 4;
+
+fn push<T>(list: &mut Vec<T>, item: T, most: usize) {
+    if list.len() == list.capacity() {
+        list.reserve_exact(most.saturating_sub(list.len()).clamp(1, STEP));
+    }
+    list.push(item);
 }
 
 /// Up to k contacts, the least recently seen first, and up to k others that wait for a place.
@@ -33,7 +78,7 @@ impl<P> Entry<P> {
 pub(crate) struct Bucket<P> {
     pub(crate) entries: Vec<Entry<P>>,
     /// Contacts that answered while the bucket was full, the most recent last.
-    replacements: Vec<Entry<P>>,
+    replacements: Vec<Waiting<P>>,
     /// When something in the range of this bucket was last looked up.
     pub(crate) looked_up: Time,
 }
@@ -59,106 +104,131 @@ impl<P: Peer> Bucket<P> {
     }
 
     pub(crate) fn get(&self, id: &Id) -> Option<&Entry<P>> {
-        self.entries.iter().find(|entry| entry.peer.id() == *id)
+        let fingerprint = fingerprint(id);
+        self.entries.iter().find(|entry| entry.is(id, fingerprint))
     }
 
-    /// `peer` answered a request that went to its address.
-    pub(crate) fn answered(&mut self, now: Time, peer: P, k: usize) -> Change<P> {
-        let id = peer.id();
-        if let Some(place) = self.entries.iter().position(|entry| entry.peer.id() == id) {
-            return self.seen_again(now, place, peer, k);
+    pub(crate) fn get_mut(&mut self, id: &Id) -> Option<&mut Entry<P>> {
+        let fingerprint = fingerprint(id);
+        self.entries.iter_mut().find(|entry| entry.is(id, fingerprint))
+    }
+
+    /// `peer`, which has this id, answered a request that went to its address.
+    pub(crate) fn answered(&mut self, now: Time, id: &Id, peer: P, k: usize) -> Change<P> {
+        let fingerprint = fingerprint(id);
+        if let Some(place) = self.entries.iter().position(|entry| entry.is(id, fingerprint)) {
+            return self.seen_again(now, place, id, peer, k);
         }
-        let entry = Entry::new(now, peer);
         if self.entries.len() < k {
-            self.replacements.retain(|waiting| waiting.peer.id() != id);
-            self.entries.push(entry);
+            self.wait_no_longer(id, fingerprint);
+            push(&mut self.entries, Entry::new(Coarse::not_after(now), fingerprint, peer), k);
             return Change::Added;
         }
         if let Some(stale) = self.entries.iter().position(|entry| entry.missed > 0) {
-            let replacement = entry.peer.clone();
+            let replacement = peer.clone();
             let dropped = self.entries.remove(stale).peer;
-            self.replacements.retain(|waiting| waiting.peer.id() != id);
-            self.entries.push(entry);
+            self.wait_no_longer(id, fingerprint);
+            self.entries.push(Entry::new(Coarse::not_after(now), fingerprint, peer));
             return Change::Dropped { dropped, replacement: Some(replacement) };
         }
-        self.wait(entry, k);
+        self.wait(Waiting { peer, last_seen: Coarse::not_after(now), fingerprint }, id, k);
         match self.entries.first() {
-            Some(oldest) if oldest.last_seen + CHECK_GAP <= now => Change::Check(oldest.peer.clone()),
+            Some(oldest) if oldest.last_seen() + CHECK_GAP <= now => Change::Check(oldest.peer.clone()),
             _ => Change::Nothing,
         }
     }
 
     /// A contact of the table answered, perhaps at another address.
-    fn seen_again(&mut self, now: Time, place: usize, peer: P, k: usize) -> Change<P> {
-        let mut entry = self.entries.remove(place);
+    fn seen_again(&mut self, now: Time, place: usize, id: &Id, peer: P, k: usize) -> Change<P> {
+        let Some(from_place) = self.entries.get_mut(place..) else { return Change::Nothing };
+        let Some(entry) = from_place.first_mut() else { return Change::Nothing };
+        let fingerprint = entry.fingerprint;
         let same = entry.peer.address() == peer.address();
         // A shorter way to it, and it is itself that said so: anyone can claim an id.
-        let nearer =
-            P::relays(peer.address()) < P::relays(entry.peer.address()) && entry.peer.others().contains(peer.address());
-        if same || nearer || entry.missed > 0 {
-            self.replacements.retain(|waiting| waiting.peer.id() != peer.id());
-            entry = Entry::new(now, peer);
-            self.entries.push(entry);
+        let nearer = || {
+            P::relays(peer.address()) < P::relays(entry.peer.address()) && entry.peer.others().contains(peer.address())
+        };
+        if same || entry.missed > 0 || nearer() {
+            *entry = Entry::new(Coarse::not_after(now), fingerprint, peer);
+            from_place.rotate_left(1);
+            self.wait_no_longer(id, fingerprint);
             return if same { Change::Nothing } else { Change::Moved };
         }
         // Two addresses claim one id. Whoever has the place keeps it while it answers.
-        let old = entry.peer.clone();
-        self.entries.insert(place.min(self.entries.len()), entry);
-        if P::relays(peer.address()) > P::relays(old.address()) {
+        if P::relays(peer.address()) > P::relays(entry.peer.address()) {
             return Change::Nothing;
         }
-        self.wait(Entry::new(now, peer), k);
+        let old = entry.peer.clone();
+        self.wait(Waiting { peer, last_seen: Coarse::not_after(now), fingerprint }, id, k);
         Change::Check(old)
     }
 
-    fn wait(&mut self, entry: Entry<P>, k: usize) {
-        self.replacements.retain(|waiting| waiting.peer.id() != entry.peer.id());
+    fn waiting_place(&self, id: &Id, fingerprint: u16) -> Option<usize> {
+        self.replacements.iter().position(|waiting| waiting.fingerprint == fingerprint && waiting.peer.id() == *id)
+    }
+
+    fn wait_no_longer(&mut self, id: &Id, fingerprint: u16) {
+        if let Some(place) = self.waiting_place(id, fingerprint) {
+            self.replacements.remove(place);
+        }
+    }
+
+    fn wait(&mut self, waiting: Waiting<P>, id: &Id, k: usize) {
+        self.wait_no_longer(id, waiting.fingerprint);
         if self.replacements.len() >= k && !self.replacements.is_empty() {
             self.replacements.remove(0);
         }
-        self.replacements.push(entry);
+        push(&mut self.replacements, waiting, k);
     }
 
     /// The contact `id` did not answer at `address`.
     pub(crate) fn missed(&mut self, now: Time, id: &Id, address: &P::Addr, max_missed: u8) -> Change<P> {
-        let Some(place) =
-            self.entries.iter().position(|entry| entry.peer.id() == *id && entry.peer.address() == address)
-        else {
-            self.replacements.retain(|waiting| waiting.peer.id() != *id || waiting.peer.address() != address);
+        let fingerprint = fingerprint(id);
+        let at_address = |peer: &P| peer.address() == address;
+        let same_id = self.waiting_place(id, fingerprint);
+        let place = self.entries.iter().position(|entry| entry.is(id, fingerprint) && at_address(&entry.peer));
+        let Some((place, entry)) = place.and_then(|place| Some((place, self.entries.get_mut(place)?))) else {
+            if same_id.and_then(|place| self.replacements.get(place)).is_some_and(|waiting| at_address(&waiting.peer)) {
+                self.wait_no_longer(id, fingerprint);
+            }
             return Change::Nothing;
         };
-        let Some(entry) = self.entries.get_mut(place) else { return Change::Nothing };
         entry.missed = entry.missed.saturating_add(1);
-        entry.last_asked = now;
+        entry.asked(now);
         if entry.missed < max_missed && self.replacements.is_empty() {
             return Change::Nothing;
         }
         // The same id at a newer address comes first; else whoever was seen last.
-        let waiting = self
-            .replacements
-            .iter()
-            .position(|waiting| waiting.peer.id() == *id)
-            .or_else(|| self.replacements.len().checked_sub(1))
-            .map(|index| self.replacements.remove(index));
+        let waiting =
+            same_id.or_else(|| self.replacements.len().checked_sub(1)).map(|index| self.replacements.remove(index));
         let dropped = self.entries.remove(place).peer;
-        let replacement = waiting.as_ref().map(|entry| entry.peer.clone());
-        if let Some(entry) = waiting {
-            let place = self.entries.partition_point(|other| other.last_seen <= entry.last_seen);
-            self.entries.insert(place, entry);
+        let replacement = waiting.as_ref().map(|waiting| waiting.peer.clone());
+        if let Some(Waiting { peer, last_seen, fingerprint }) = waiting {
+            let place = self.entries.partition_point(|other| other.last_seen <= last_seen);
+            self.entries.insert(place, Entry::new(last_seen, fingerprint, peer));
         }
         Change::Dropped { dropped, replacement }
     }
 
-    /// Whether a contact that neither stands in the bucket nor waits would be given a place, or a place to wait.
+    /// Whether a contact that does not stand in the bucket, nor waits, would be given a place, or a place to wait.
     pub(crate) fn has_room(&self, id: &Id, k: usize) -> bool {
-        if self.replacements.iter().any(|waiting| waiting.peer.id() == *id) {
-            return false;
-        }
-        self.entries.len() < k || self.replacements.len() < k || self.entries.iter().any(|entry| entry.missed > 0)
+        let has_room =
+            self.entries.len() < k || self.replacements.len() < k || self.entries.iter().any(|entry| entry.missed > 0);
+        has_room && self.waiting_place(id, fingerprint(id)).is_none()
     }
 
     #[cfg(test)]
     pub(crate) fn waiting(&self) -> usize {
         self.replacements.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_contact_of_a_simulation_takes_16_bytes_and_one_that_waits_12() {
+        assert_eq!((size_of::<Entry<u32>>(), size_of::<Waiting<u32>>()), (16, 12));
     }
 }

@@ -1,9 +1,12 @@
 //! Asking other nodes, and what their answers and their silence do to the routing table.
 
+use std::collections::BTreeSet;
+
 use kademlia_gateways::{Body, Id, Message, Peer, Request, Tag};
 
 use super::bucket::Change;
-use super::io::{Counters, Event, Output};
+use super::count::Dropped;
+use super::io::{Event, Output};
 use super::node::Node;
 use super::requests::{Open, Purpose};
 
@@ -14,8 +17,8 @@ const MAX_PROBES: usize = 64;
 const MAX_REQUESTS: usize = 4096;
 
 impl<P: Peer> Node<P> {
-    pub(super) fn drop_message(&mut self, cause: &'static str) {
-        Counters::add(&mut self.counters.dropped, cause);
+    pub(super) fn drop_message(&mut self, cause: Dropped) {
+        self.counts.dropped(cause);
     }
 
     /// Sends a request and remembers it until its answer. False, and nothing sent, when too many are in flight.
@@ -28,15 +31,16 @@ impl<P: Peer> Node<P> {
         out: &mut Vec<Output<P>>,
     ) -> bool {
         if self.requests.len() >= MAX_REQUESTS {
-            Counters::add(&mut self.counters.dropped, "request beyond the limit of those in flight");
+            self.counts.dropped(Dropped::TooMany);
             return false;
         }
         let tag = Tag(self.rng.next_u64());
-        if let Purpose::Lookup(task) | Purpose::Write(task) | Purpose::Single(task) = purpose
-            && let Some(task) = self.tasks.get_mut(&task)
-        {
-            task.effort.asked += usize::from(!matches!(purpose, Purpose::Write(_)));
+        if let Some(task) = purpose.task().and_then(|task| self.tasks.get_mut(&task)) {
             task.effort.messages += 1;
+            if !matches!(purpose, Purpose::Write(_)) {
+                task.effort.asked += 1;
+                task.open.push(tag);
+            }
         }
         self.requests.insert(self.now, tag, to.clone(), expect, request.clone(), purpose);
         self.transmit(to, tag, request, out);
@@ -44,7 +48,7 @@ impl<P: Peer> Node<P> {
     }
 
     pub(super) fn transmit(&mut self, to: P::Addr, tag: Tag, request: Request, out: &mut Vec<Output<P>>) {
-        Counters::add(&mut self.counters.requests_sent, request.name());
+        self.counts.sent(&request);
         let message = self.message(tag, Body::Request(request));
         out.push(Output::Send { to, path: None, message });
     }
@@ -58,7 +62,14 @@ impl<P: Peer> Node<P> {
     pub(super) fn probe(&mut self, id: Option<Id>, address: &P::Addr, out: &mut Vec<Output<P>>) {
         if self.probed.insert(address.clone()) && !self.request(address.clone(), id, Request::Ping, Purpose::Probe, out)
         {
-            self.probed.remove(address);
+            self.probe_ended(address);
+        }
+    }
+
+    /// It is known, or will not be, whether anyone is at `address`.
+    pub(super) fn probe_ended(&mut self, address: &P::Addr) {
+        if self.probed.remove(address) && self.probed.is_empty() {
+            self.probed = BTreeSet::new(); // An empty set keeps what it has allocated.
         }
     }
 
@@ -70,7 +81,7 @@ impl<P: Peer> Node<P> {
     }
 
     pub(super) fn contact_answered(&mut self, peer: P, out: &mut Vec<Output<P>>) {
-        self.probed.remove(peer.address());
+        self.probe_ended(peer.address());
         self.lost.forget(&peer.id());
         self.maintain_by(self.now + self.params.peer_timeout);
         let change = self.table.answered(self.now, peer.clone());

@@ -183,6 +183,13 @@ pub struct Effort {
     pub elapsed: Duration,
 }
 
+impl Effort {
+    pub(crate) fn count_answer(&mut self) {
+        self.answered += 1;
+        self.messages += 1;
+    }
+}
+
 /// Who has a record now.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Receipt<P: Peer> {
@@ -378,10 +385,4 @@ pub struct Counters {
     pub replies: u64,
     /// Requests without an answer.
     pub unanswered: u64,
-}
-
-impl Counters {
-    pub(crate) fn add(counts: &mut BTreeMap<&'static str, u64>, what: &'static str) {
-        *counts.entry(what).or_default() += 1;
-    }
 }

@@ -35,11 +35,17 @@ pub(crate) struct Answer {
 
 #[derive(Debug)]
 struct Entry<P> {
-    peer: P,
     distance: Distance,
+    peer: P,
     state: State,
     /// Steps from the own table, which is 1.
-    hops: usize,
+    hops: u16,
+    /// What most entries never have, apart: entries are moved by every insertion before them.
+    details: Option<Box<Details<P>>>,
+}
+
+#[derive(Debug)]
+struct Details<P> {
     answer: Option<Answer>,
     /// Addresses to try when the one in use fails.
     alternatives: Vec<P>,
@@ -47,21 +53,44 @@ struct Entry<P> {
     tried: Vec<P>,
 }
 
+impl<P> Default for Details<P> {
+    fn default() -> Self {
+        Details { answer: None, alternatives: Vec::new(), tried: Vec::new() }
+    }
+}
+
 impl<P: Peer> Entry<P> {
     fn is_live(&self) -> bool {
         self.state != State::Failed
     }
 
+    fn details(&mut self) -> &mut Details<P> {
+        self.details.get_or_insert_default()
+    }
+
+    fn answer(&self) -> Option<(&P, &Answer)> {
+        Some((&self.peer, self.details.as_ref()?.answer.as_ref()?))
+    }
+
     fn knows(&self, address: &P::Addr) -> bool {
-        self.alternatives.iter().chain(&self.tried).any(|peer| peer.address() == address)
-            || self.peer.address() == address
+        let known = |details: &Details<P>| {
+            details.alternatives.iter().chain(&details.tried).any(|peer| peer.address() == address)
+        };
+        self.peer.address() == address || self.details.as_deref().is_some_and(known)
+    }
+
+    /// Addresses besides the one in use, those that failed included.
+    fn further(&self) -> usize {
+        self.details.as_ref().map_or(0, |details| details.alternatives.len() + details.tried.len())
     }
 
     /// Goes over to the next address, if there is one.
     fn try_alternative(&mut self) {
-        if !self.alternatives.is_empty() {
-            let next = self.alternatives.remove(0);
-            self.tried.push(std::mem::replace(&mut self.peer, next));
+        if let Some(details) = &mut self.details
+            && !details.alternatives.is_empty()
+        {
+            let next = details.alternatives.remove(0);
+            details.tried.push(std::mem::replace(&mut self.peer, next));
             self.state = State::Candidate;
         }
     }
@@ -89,30 +118,29 @@ impl<P: Peer> Lookup<P> {
     }
 
     /// Adds a contact that was heard of `hops` steps away.
-    pub(crate) fn add(&mut self, peer: P, hops: usize) {
-        let distance = peer.id().distance(&self.target);
+    pub(crate) fn add(&mut self, peer: P, hops: u16) {
+        let id = peer.id();
+        let distance = id.distance(&self.target);
         match self.entries.binary_search_by_key(&distance, |entry| entry.distance) {
             Ok(place) => {
                 if let Some(entry) = self.entries.get_mut(place) {
                     add_alternative(entry, peer, hops);
                 }
             }
+            Err(place) if place == self.entries.len() && self.is_full() => {}
             Err(place) => {
-                let id = peer.id();
-                let others = peer.others().iter().map(|other| P::new(id, other.clone(), Vec::new())).collect();
-                let entry = Entry {
-                    peer,
-                    distance,
-                    state: State::Candidate,
-                    hops,
-                    answer: None,
-                    alternatives: others,
-                    tried: Vec::new(),
-                };
-                self.entries.insert(place, entry);
+                let others: Vec<P> = peer.others().iter().map(|other| P::new(id, other.clone(), Vec::new())).collect();
+                let details =
+                    (!others.is_empty()).then(|| Box::new(Details { alternatives: others, ..Details::default() }));
+                self.entries.insert(place, Entry { distance, peer, state: State::Candidate, hops, details });
                 self.shrink();
             }
         }
+    }
+
+    /// Whether the shortlist is as long as it may be.
+    fn is_full(&self) -> bool {
+        self.entries.len() >= self.k.saturating_mul(MAX_SHORTLIST)
     }
 
     /// Forgets the farthest candidate when the shortlist is too long.
@@ -177,13 +205,13 @@ impl<P: Peer> Lookup<P> {
     }
 
     /// `id` answered. Returns the steps to it; `None` if it was not asked or has answered before.
-    pub(crate) fn answered(&mut self, id: &Id, answer: Answer) -> Option<usize> {
+    pub(crate) fn answered(&mut self, id: &Id, answer: Answer) -> Option<u16> {
         let entry = self.entry(id)?;
         if matches!(entry.state, State::Candidate | State::Answered) {
             return None;
         }
         entry.state = State::Answered;
-        entry.answer = Some(answer);
+        entry.details().answer = Some(answer);
         Some(entry.hops)
     }
 
@@ -205,10 +233,7 @@ impl<P: Peer> Lookup<P> {
 
     /// Those who answered, nearest first.
     pub(crate) fn answers(&self) -> impl Iterator<Item = (&P, &Answer)> {
-        self.entries
-            .iter()
-            .filter(|entry| entry.state == State::Answered)
-            .filter_map(|entry| entry.answer.as_ref().map(|answer| (&entry.peer, answer)))
+        self.entries.iter().filter(|entry| entry.state == State::Answered).filter_map(Entry::answer)
     }
 
     /// Those who answered before the nearest one who has not, nearest first.
@@ -217,36 +242,37 @@ impl<P: Peer> Lookup<P> {
             .iter()
             .filter(|entry| entry.is_live())
             .take_while(|entry| entry.state == State::Answered)
-            .filter_map(|entry| entry.answer.as_ref().map(|answer| (&entry.peer, answer)))
+            .filter_map(Entry::answer)
     }
 
     /// The rank of `id` among the contacts that have not failed, the nearest being 0.
     pub(crate) fn rank(&self, id: &Id) -> usize {
         let distance = id.distance(&self.target);
-        self.entries.iter().filter(|entry| entry.is_live() && entry.distance < distance).count()
+        self.entries.iter().take_while(|entry| entry.distance < distance).filter(|entry| entry.is_live()).count()
     }
 
     /// The most steps to any of the window.
     pub(crate) fn hops(&self) -> usize {
-        self.window().filter(|entry| entry.state == State::Answered).map(|entry| entry.hops).max().unwrap_or(0)
+        self.window()
+            .filter(|entry| entry.state == State::Answered)
+            .map(|entry| usize::from(entry.hops))
+            .max()
+            .unwrap_or(0)
     }
 }
 
-fn add_alternative<P: Peer>(entry: &mut Entry<P>, peer: P, hops: usize) {
-    if entry.state == State::Answered
-        || entry.knows(peer.address())
-        || entry.alternatives.len() + entry.tried.len() >= MAX_ALTERNATIVES
-    {
+fn add_alternative<P: Peer>(entry: &mut Entry<P>, peer: P, hops: u16) {
+    if entry.state == State::Answered || entry.knows(peer.address()) || entry.further() >= MAX_ALTERNATIVES {
         return;
     }
     if entry.state == State::Candidate && P::relays(peer.address()) < P::relays(entry.peer.address()) {
         // Not asked yet, and the news is better: fewer relays.
         entry.hops = hops;
         let worse = std::mem::replace(&mut entry.peer, peer);
-        entry.alternatives.insert(0, worse);
+        entry.details().alternatives.insert(0, worse);
         return;
     }
-    entry.alternatives.push(peer);
+    entry.details().alternatives.push(peer);
     if entry.state == State::Failed {
         entry.hops = hops;
         entry.try_alternative();

@@ -2,6 +2,7 @@
 //! replicating, republishing, and letting records expire.
 
 use std::cmp::Ordering;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use kademlia_gateways::{Expect, Id, Peer, Record, Request};
@@ -68,6 +69,9 @@ impl<P: Peer> Node<P> {
             let Some(job) = self.jobs.pop_front() else { break };
             self.start_job(job, out);
         }
+        if self.jobs.is_empty() {
+            self.jobs = VecDeque::new(); // An empty queue keeps what it has allocated.
+        }
         self.starting_jobs = false;
     }
 
@@ -105,7 +109,7 @@ impl<P: Peer> Node<P> {
     /// Whether fewer than k known contacts are closer to `key` than this node.
     fn is_among_closest(&self, key: &Id) -> bool {
         let own = self.id.distance(key);
-        let closest = self.table.closest(key, self.params.k, |entry| self.table.is_fresh(entry));
+        let closest = self.table.closest(key, self.params.k, |entry, _| self.table.is_fresh(entry));
         closest.len() < self.params.k || closest.last().is_some_and(|last| own < last.id().distance(key))
     }
 }
@@ -115,7 +119,7 @@ impl<P: Peer> Node<P> {
     /// A contact is new in the table.
     pub(super) fn welcome(&mut self, peer: P, out: &mut Vec<Output<P>>) {
         self.had_contacts = true;
-        let checked = self.now + self.rng.jitter(self.params.peer_timeout.min(self.params.refresh_interval));
+        let checked = self.now + self.rng.jitter(self.params.peer_timeout.min(self.refresh_interval));
         self.maintenance_due = self.maintenance_due.min(checked);
         if self.store.len() > 0 && self.newcomers.len() < MAX_NEWCOMERS {
             self.newcomers.push_back((peer.clone(), None));
@@ -198,6 +202,10 @@ impl<P: Peer> Node<P> {
     pub(super) fn unpublish(&mut self, key: &Id) -> Option<Publication> {
         let publication = self.published.remove(key)?;
         self.published_due.remove(&(publication.due, *key));
+        if self.published.is_empty() {
+            self.published = BTreeMap::new();
+            self.published_due = BTreeSet::new();
+        }
         Some(publication)
     }
 
@@ -227,9 +235,11 @@ impl<P: Peer> Node<P> {
         let keys = self.store.keys_after(after, BATCH);
         if keys.len() == BATCH {
             self.newcomers.push_front((peer.clone(), keys.last().copied()));
+        } else if self.newcomers.is_empty() {
+            self.newcomers = VecDeque::new();
         }
         for key in keys {
-            let others = |entry: &Entry<P>| self.table.is_fresh(entry) && entry.peer.id() != peer.id();
+            let others = |entry: &Entry<P>, id: &Id| self.table.is_fresh(entry) && *id != peer.id();
             let closest = self.table.closest(&key, self.params.k, others);
             let own = self.id.distance(&key);
             let is_nearest = closest.first().is_none_or(|nearest| own < nearest.id().distance(&key));
@@ -245,7 +255,7 @@ impl<P: Peer> Node<P> {
     /// Refreshes what was not looked up for long, and asks contacts that were not heard of for long, or were lost.
     fn maintain_table(&mut self, out: &mut Vec<Output<P>>) {
         let (now, refresh, silence, pause) =
-            (self.now, self.params.refresh_interval, self.params.peer_timeout, self.contact_pause());
+            (self.now, self.refresh_interval, self.params.peer_timeout, self.contact_pause());
         let depth = self.table.depth();
         let stale: Vec<usize> = self
             .table
@@ -262,7 +272,7 @@ impl<P: Peer> Node<P> {
             }
         }
         // One that was asked is asked again after a pause, however long it has been silent.
-        let due = |entry: &Entry<P>| (entry.last_seen + silence).max(entry.last_asked + pause);
+        let due = |entry: &Entry<P>| (entry.last_seen() + silence).max(entry.last_asked() + pause);
         let silent: Vec<P> = self
             .table
             .entries()

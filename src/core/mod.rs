@@ -10,6 +10,7 @@
 
 mod bucket;
 mod contacts;
+mod count;
 mod io;
 mod lookup;
 mod lost;

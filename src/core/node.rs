@@ -1,11 +1,14 @@
 //! The node: one door, and what can be seen of the state behind it.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
 
 use kademlia_gateways::{
-    Body, Expect, Found, Id, Message, Peer, Record, Refusal, Reply, ReplyPath, Request, Tag, UnsentReason, Version,
+    Body, Expect, Found, Id, Message, Peer, Record, Reply, ReplyPath, Request, Tag, UnsentReason, Version,
 };
 
+use super::count::{Counts, Dropped};
 use super::io::{Counters, Input, OperationError, OperationId, Output, Rejection};
 use super::lost::Lost;
 use super::maintenance::{Job, Publication};
@@ -37,7 +40,9 @@ pub(super) const BATCH: usize = 64;
 #[derive(Debug)]
 pub struct Node<P: Peer> {
     pub(super) id: Id,
-    pub(super) params: Params,
+    pub(super) params: Arc<Params>,
+    /// That of the parameters with jitter, so that nodes started together do not refresh together.
+    pub(super) refresh_interval: Duration,
     pub(super) now: Time,
     pub(super) rng: Rng,
     pub(super) table: Table<P>,
@@ -45,7 +50,7 @@ pub struct Node<P: Peer> {
     pub(super) store: Store,
     pub(super) tokens: Tokens,
     pub(super) requests: Requests<P>,
-    pub(super) counters: Counters,
+    pub(super) counts: Counts,
     pub(super) tasks: BTreeMap<u64, Task<P>>,
     pub(super) next_task: u64,
     pub(super) task_deadlines: BTreeSet<(Time, u64)>,
@@ -67,19 +72,22 @@ pub struct Node<P: Peer> {
 /// Getters.
 impl<P: Peer> Node<P> {
     /// A node that knows nobody yet. All its randomness follows from `seed`, which nobody else must know.
-    pub fn new(id: Id, mut params: Params, seed: [u8; 16], now: Time) -> Self {
+    ///
+    /// Many nodes can share one `Arc<Params>`.
+    pub fn new(id: Id, params: impl Into<Arc<Params>>, seed: [u8; 16], now: Time) -> Self {
+        let params = params.into();
         let mut rng = Rng::new(seed);
         let secret = (rng.next_u64(), rng.next_u64());
-        params.refresh_interval = rng.jitter(params.refresh_interval);
         Node {
             id,
             now,
+            refresh_interval: rng.jitter(params.refresh_interval),
             table: Table::new(id, params.k, params.max_missed),
             lost: Lost::new(params.k.saturating_mul(2)),
-            store: Store::new(params.limits.clone(), params.record_lifetime),
+            store: Store::new(Arc::clone(&params)),
             tokens: Tokens::new(secret, params.token_interval),
             requests: Requests::new(params.request_timeout, params.request_timeout_floor),
-            counters: Counters::default(),
+            counts: Counts::ZERO,
             tasks: BTreeMap::new(),
             next_task: 0,
             task_deadlines: BTreeSet::new(),
@@ -120,7 +128,7 @@ impl<P: Peer> Node<P> {
 
     /// The `count` contacts nearest to `target`, nearest first.
     pub fn closest(&self, target: &Id, count: usize) -> Vec<&P> {
-        self.table.closest(target, count, |_| true)
+        self.table.closest(target, count, |_, _| true)
     }
 
     /// The record that it holds for the network under `key`, as of the last input.
@@ -128,9 +136,10 @@ impl<P: Peer> Node<P> {
         self.store.get(self.now, key)
     }
 
-    /// The records that it holds for the network, as of the last input, in the order of their keys.
-    pub fn records(&self) -> impl Iterator<Item = (Id, Record)> {
-        self.store.all(self.now)
+    /// The records that it holds for the network at the time `now`, in the order of their keys: what
+    /// [`Input::Restore`] gives back to a node that was restarted.
+    pub fn records(&self, now: Time) -> impl Iterator<Item = (Id, Record)> {
+        self.store.all(self.now.max(now))
     }
 
     /// How many records it holds for the network.
@@ -159,8 +168,8 @@ impl<P: Peer> Node<P> {
     }
 
     /// What it has counted.
-    pub fn counters(&self) -> &Counters {
-        &self.counters
+    pub fn counters(&self) -> Counters {
+        self.counts.view()
     }
 
     /// When [`Input::Tick`] is due next, if ever.
@@ -197,20 +206,20 @@ impl<P: Peer> Node<P> {
 
     fn handle_message(&mut self, from: P::Addr, path: ReplyPath, message: Message<P>, out: &mut Vec<Output<P>>) {
         if message.network != self.params.network {
-            return self.drop_message("of another network");
+            return self.drop_message(Dropped::ForeignNetwork);
         }
         if message.sender.is_some_and(|id| !self.params.key_space.contains(&id)) {
-            return self.drop_message("id outside the key space");
+            return self.drop_message(Dropped::ForeignId);
         }
         if message.sender == Some(self.id) {
             self.handle_echo(message.tag, out);
-            return self.drop_message("from the own id");
+            return self.drop_message(Dropped::OwnId);
         }
         match message.body {
             Body::Request(request) => self.handle_request(&from, path, message.tag, message.sender, request, out),
             Body::Reply(reply) => match message.sender {
                 Some(sender) => self.handle_reply(from, message.tag, sender, message.also, reply, out),
-                None => self.drop_message("reply without an id"),
+                None => self.drop_message(Dropped::NoId),
             },
         }
     }
@@ -229,10 +238,11 @@ impl<P: Peer> Node<P> {
             Ok(open) => open,
             Err(cause) => return self.drop_message(cause),
         };
-        self.counters.replies += 1;
+        self.counts.replies += 1;
         let peer = P::new(sender, from, also);
         self.contact_answered(peer.clone(), out);
         let Some(open) = open else { return };
+        self.request_ended(tag, &open.purpose);
         match open.purpose {
             Purpose::Lookup(task) => self.lookup_answered(task, &open, &peer, reply, out),
             Purpose::Write(task) => {
@@ -250,11 +260,8 @@ impl<P: Peer> Node<P> {
 
     fn handle_unsent(&mut self, tag: Tag, reason: UnsentReason, out: &mut Vec<Output<P>>) {
         let Some(open) = self.requests.unsent(tag) else { return };
-        if let Purpose::Lookup(task) | Purpose::Write(task) | Purpose::Single(task) = open.purpose
-            && let Some(task) = self.tasks.get_mut(&task)
-        {
-            task.effort.messages = task.effort.messages.saturating_sub(1);
-        }
+        self.request_ended(tag, &open.purpose);
+        self.count_effort(&open.purpose, |effort| effort.messages = effort.messages.saturating_sub(1));
         if let Purpose::Write(task) = open.purpose
             && (matches!(reason, UnsentReason::TooLarge { .. }) || matches!(open.request, Request::FindNode { .. }))
             && self.write_elsewhere(task, &open, out)
@@ -271,9 +278,10 @@ impl<P: Peer> Node<P> {
         for _ in 0..BATCH {
             match self.requests.pop_overdue(self.now) {
                 None => break,
-                Some(Overdue::Repeat(tag, open)) => self.repeat(tag, open, out),
-                Some(Overdue::Unanswered(open)) => {
-                    self.counters.unanswered += 1;
+                Some(Overdue::Repeat(tag, open)) => self.repeat(tag, *open, out),
+                Some(Overdue::Unanswered(tag, open)) => {
+                    self.request_ended(tag, &open.purpose);
+                    self.counts.unanswered += 1;
                     self.contact_missed(&open, out);
                     self.request_failed(open, Rejection::Silent, out);
                 }
@@ -287,11 +295,7 @@ impl<P: Peer> Node<P> {
         if let (Purpose::Lookup(task), Some(id)) = (&open.purpose, &open.expect) {
             self.lookup_slow(*task, id, out);
         }
-        if let Purpose::Lookup(task) | Purpose::Write(task) | Purpose::Single(task) = open.purpose
-            && let Some(task) = self.tasks.get_mut(&task)
-        {
-            task.effort.messages += 1;
-        }
+        self.count_effort(&open.purpose, |effort| effort.messages += 1);
         // A relay that has died takes all who are behind it along. Better to know at once.
         if let Some(relay) = P::relay(&open.to) {
             self.probe(None, &relay, out);
@@ -307,7 +311,7 @@ impl<P: Peer> Node<P> {
     }
 
     /// A request has no answer and will have none.
-    fn request_failed(&mut self, open: Open<P>, reason: Rejection, out: &mut Vec<Output<P>>) {
+    fn request_failed(&mut self, open: Box<Open<P>>, reason: Rejection, out: &mut Vec<Output<P>>) {
         match open.purpose {
             Purpose::Lookup(task) => self.lookup_missed(task, &open, out),
             Purpose::Write(task) => {
@@ -317,7 +321,7 @@ impl<P: Peer> Node<P> {
             }
             Purpose::Single(task) => self.single_failed(task, reason, out),
             Purpose::Probe => {
-                self.probed.remove(&open.to);
+                self.probe_ended(&open.to);
             }
             Purpose::Repair => {}
         }
@@ -325,10 +329,11 @@ impl<P: Peer> Node<P> {
 
     /// A message with the own id came in. If it is a request of ours, it was sent to this node itself.
     fn handle_echo(&mut self, tag: Tag, out: &mut Vec<Output<P>>) {
-        match self.requests.unsent(tag) {
-            Some(Open { purpose: Purpose::Single(task), .. }) => self.end_task(task, Err(OperationError::Itself), out),
-            Some(open) => self.request_failed(open, Rejection::Silent, out),
-            None => {}
+        let Some(open) = self.requests.unsent(tag) else { return };
+        self.request_ended(tag, &open.purpose);
+        match open.purpose {
+            Purpose::Single(task) => self.end_task(task, Err(OperationError::Itself), out),
+            _ => self.request_failed(open, Rejection::Silent, out),
         }
     }
 }
@@ -344,18 +349,5 @@ fn reply_fits<P: Peer>(request: &Request, reply: &Reply<P>) -> bool {
             _ => false,
         },
         Reply::Stored => matches!(request, Request::Store { .. }),
-    }
-}
-
-/// The name under which a refusal is counted.
-pub(super) fn refusal_name(refusal: &Refusal) -> &'static str {
-    match refusal {
-        Refusal::Token => "write token not valid",
-        Refusal::Older { .. } => "newer version held",
-        Refusal::Conflict { .. } => "condition does not hold",
-        Refusal::Full => "store full",
-        Refusal::TooLarge { .. } => "value too large",
-        Refusal::Expired => "lifetime over",
-        Refusal::Limited => "source over its limit",
     }
 }

@@ -5,14 +5,35 @@ use std::time::Duration;
 
 use kademlia_gateways::{Id, Peer, Request, Tag};
 
+use super::count::Dropped;
 use super::time::Time;
 
-/// How often a request is sent before it counts as unanswered. A lookup has others to ask; what goes to one node only
-/// is repeated, ever more slowly, as long as a request may take.
-fn max_tries(purpose: &Purpose) -> u8 {
-    match purpose {
-        Purpose::Lookup(_) | Purpose::Probe | Purpose::Repair => 2,
-        Purpose::Write(_) | Purpose::Single(_) => u8::MAX,
+/// How often a request is sent before it counts as unanswered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Tries {
+    /// Once, and once more: there are others to ask.
+    Two,
+    /// Ever more slowly, as long as a request may take: it goes to one node only.
+    UntilTheEnd,
+}
+
+impl Tries {
+    fn of(purpose: &Purpose) -> Self {
+        match purpose {
+            Purpose::Lookup(_) | Purpose::Probe | Purpose::Repair => Tries::Two,
+            Purpose::Write(_) | Purpose::Single(_) => Tries::UntilTheEnd,
+        }
+    }
+
+    /// How long to wait for an answer to the next repetition, after so many that were sent; `None` if there is none.
+    ///
+    /// Longer each time: it is more likely that the other is far away than that one message after the other was lost.
+    fn next_wait(self, sent: u8, usual: Duration) -> Option<Duration> {
+        let more = match self {
+            Tries::Two => sent < 2,
+            Tries::UntilTheEnd => true,
+        };
+        more.then(|| usual * (1 << sent.min(8)))
     }
 }
 
@@ -29,6 +50,16 @@ pub(crate) enum Purpose {
     Probe,
     /// A repair in passing, whose success nobody waits for.
     Repair,
+}
+
+impl Purpose {
+    /// The task that waits for the answer.
+    pub(crate) fn task(&self) -> Option<u64> {
+        match self {
+            Purpose::Lookup(task) | Purpose::Write(task) | Purpose::Single(task) => Some(*task),
+            Purpose::Probe | Purpose::Repair => None,
+        }
+    }
 }
 
 /// A request in flight.
@@ -52,15 +83,15 @@ pub(crate) struct Open<P: Peer> {
 #[derive(Debug)]
 pub(crate) enum Overdue<P: Peer> {
     /// The usual time is over: send it once more, with the same tag.
-    Repeat(Tag, Open<P>),
+    Repeat(Tag, Box<Open<P>>),
     /// It counts as unanswered from now on.
-    Unanswered(Open<P>),
+    Unanswered(Tag, Box<Open<P>>),
 }
 
 /// All requests in flight, and the round trips they take.
 #[derive(Debug)]
 pub(crate) struct Requests<P: Peer> {
-    open: BTreeMap<Tag, Open<P>>,
+    open: BTreeMap<Tag, Box<Open<P>>>,
     deadlines: BTreeSet<(Time, Tag)>,
     longest: Duration,
     floor: Duration,
@@ -99,7 +130,7 @@ impl<P: Peer> Requests<P> {
         let deadline = now + self.usual();
         let open = Open { to, expect, request, purpose, sent: now, repeated: now, tries: 1, late: false, deadline };
         self.deadlines.insert((deadline, tag));
-        self.open.insert(tag, open);
+        self.open.insert(tag, Box::new(open));
     }
 
     /// The request that an answer with this tag, from this address and sender, belongs to. It counts once.
@@ -112,37 +143,42 @@ impl<P: Peer> Requests<P> {
         from: &P::Addr,
         sender: &Id,
         fits: impl Fn(&Request) -> bool,
-    ) -> Result<Option<Open<P>>, &'static str> {
-        let open = self.open.get(&tag).ok_or("reply to no open request")?;
+    ) -> Result<Option<Box<Open<P>>>, Dropped> {
+        let open = self.open.get(&tag).ok_or(Dropped::NoRequest)?;
         if open.to != *from {
-            return Err("reply from another address than was asked");
+            return Err(Dropped::WrongAddress);
         }
         if open.expect.is_some_and(|expected| expected != *sender) {
-            return Err("reply from another id than was asked");
+            return Err(Dropped::WrongId);
         }
         if !fits(&open.request) {
-            return Err("reply of another kind than was asked");
+            return Err(Dropped::WrongKind);
         }
-        let Some(open) = self.remove(tag) else { return Err("reply to no open request") };
+        let Some(open) = self.remove(tag) else { return Err(Dropped::NoRequest) };
         self.round_trip.sample(now.since(open.sent), now.since(open.repeated));
         Ok((!open.late).then_some(open))
     }
 
     /// The request was certainly not sent.
-    pub(crate) fn unsent(&mut self, tag: Tag) -> Option<Open<P>> {
+    pub(crate) fn unsent(&mut self, tag: Tag) -> Option<Box<Open<P>>> {
         self.remove(tag).filter(|open| !open.late)
     }
 
-    /// Forgets the requests of a task that has ended. Their answers still show that a contact lives.
-    pub(crate) fn orphan(&mut self, is_of_task: impl Fn(&Purpose) -> bool) {
-        for open in self.open.values_mut().filter(|open| is_of_task(&open.purpose)) {
+    /// Forgets what a request was for, as its task has ended. Its answer still shows that a contact lives.
+    pub(crate) fn orphan(&mut self, tag: Tag) {
+        if let Some(open) = self.open.get_mut(&tag) {
             open.purpose = Purpose::Probe;
         }
     }
 
-    fn remove(&mut self, tag: Tag) -> Option<Open<P>> {
+    fn remove(&mut self, tag: Tag) -> Option<Box<Open<P>>> {
         let open = self.open.remove(&tag)?;
         self.deadlines.remove(&(open.deadline, tag));
+        if self.open.is_empty() {
+            // An empty map keeps what it has allocated.
+            self.open = BTreeMap::new();
+            self.deadlines = BTreeSet::new();
+        }
         Some(open)
     }
 
@@ -163,8 +199,9 @@ impl<P: Peer> Requests<P> {
             if open.late {
                 continue;
             }
-            if open.tries < max_tries(&open.purpose) && now < end {
-                let wait = usual * (1 << open.tries.min(8));
+            if let Some(wait) = Tries::of(&open.purpose).next_wait(open.tries, usual)
+                && now < end
+            {
                 open.tries = open.tries.saturating_add(1);
                 open.repeated = now;
                 open.deadline = (now + wait).min(end);
@@ -173,11 +210,13 @@ impl<P: Peer> Requests<P> {
                 return Some(Overdue::Repeat(tag, open));
             }
             if now < end {
-                let late = Open { late: true, deadline: end, ..open.clone() };
+                let mut late = open.clone();
+                late.late = true;
+                late.deadline = end;
                 self.deadlines.insert((end, tag));
                 self.open.insert(tag, late);
             }
-            return Some(Overdue::Unanswered(open));
+            return Some(Overdue::Unanswered(tag, open));
         }
     }
 }
@@ -250,14 +289,14 @@ mod tests {
         assert!(requests.pop_overdue(at(999)).is_none());
         assert!(matches!(requests.pop_overdue(at(1000)), Some(Overdue::Repeat(TAG, _))));
         assert!(requests.pop_overdue(at(1001)).is_none());
-        assert!(matches!(requests.pop_overdue(at(2000)), Some(Overdue::Unanswered(_))));
+        assert!(matches!(requests.pop_overdue(at(2000)), Some(Overdue::Unanswered(..))));
         assert_eq!(requests.len(), 0, "the longest time is over");
 
         requests.insert(at(3000), TAG, 7, Some(PEER), Request::Ping, Purpose::Probe);
         requests.round_trip.estimate = Some((Duration::from_millis(1), Duration::ZERO));
         let mut requests_at = |ms| requests.pop_overdue(at(ms));
         assert!(matches!(requests_at(4000), Some(Overdue::Repeat(..))));
-        assert!(matches!(requests_at(4200), Some(Overdue::Unanswered(_))));
+        assert!(matches!(requests_at(4200), Some(Overdue::Unanswered(..))));
         let late = requests.answered(at(4300), TAG, &7, &PEER, |_| true);
         assert!(matches!(late, Ok(None)));
         assert!(requests.usual() > Duration::from_millis(200));

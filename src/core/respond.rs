@@ -2,8 +2,9 @@
 
 use kademlia_gateways::{Body, Expect, Found, Id, Peer, Record, Refusal, Reply, ReplyPath, Request, Tag, Token};
 
-use super::io::{Counters, Event, Output};
-use super::node::{Node, refusal_name};
+use super::count::Dropped;
+use super::io::{Event, Output};
+use super::node::Node;
 use super::store::Kept;
 
 impl<P: Peer> Node<P> {
@@ -17,15 +18,15 @@ impl<P: Peer> Node<P> {
         out: &mut Vec<Output<P>>,
     ) {
         if self.params.client {
-            return self.drop_message("request to a node in client mode");
+            return self.drop_message(Dropped::Client);
         }
         let space = self.params.key_space;
         if let Request::FindNode { target: key } | Request::FindValue { key } | Request::Store { key, .. } = &request
             && !space.contains(key)
         {
-            return self.drop_message("key outside the key space");
+            return self.drop_message(Dropped::ForeignKey);
         }
-        Counters::add(&mut self.counters.requests_served, request.name());
+        self.counts.served(&request);
         let reply = match request {
             Request::Ping => Reply::Pong,
             Request::FindNode { target } => Reply::Found(self.found(from, sender, target, false)),
@@ -33,7 +34,7 @@ impl<P: Peer> Node<P> {
             Request::Store { key, record, token, expect } => match self.keep(from, key, record, token, expect, out) {
                 Ok(()) => Reply::Stored,
                 Err(refusal) => {
-                    Counters::add(&mut self.counters.refused, refusal_name(&refusal));
+                    self.counts.refused(&refusal);
                     Reply::Refused(refusal)
                 }
             },
@@ -48,7 +49,7 @@ impl<P: Peer> Node<P> {
     fn found(&self, from: &P::Addr, sender: Option<Id>, target: Id, with_record: bool) -> Found<P> {
         let contacts = self
             .table
-            .closest(&target, self.params.k, |entry| self.table.is_fresh(entry) && Some(entry.peer.id()) != sender)
+            .closest(&target, self.params.k, |entry, id| self.table.is_fresh(entry) && Some(*id) != sender)
             .into_iter()
             .cloned()
             .collect();

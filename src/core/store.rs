@@ -2,11 +2,12 @@
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use kademlia_gateways::{Expect, Id, Record, Refusal, Version};
 
-use super::params::Limits;
+use super::params::Params;
 use super::time::Time;
 
 /// A record that is held.
@@ -52,8 +53,7 @@ pub(crate) enum Due {
 /// Records by key, bounded in number and bytes, in all and by source, each with its lifetime.
 #[derive(Debug)]
 pub(crate) struct Store {
-    limits: Limits,
-    longest_life: Duration,
+    params: Arc<Params>,
     records: BTreeMap<Id, Held>,
     due: BTreeSet<(Time, Id)>,
     usage: Usage,
@@ -61,10 +61,9 @@ pub(crate) struct Store {
 }
 
 impl Store {
-    pub(crate) fn new(limits: Limits, longest_life: Duration) -> Self {
+    pub(crate) fn new(params: Arc<Params>) -> Self {
         Store {
-            limits,
-            longest_life,
+            params,
             records: BTreeMap::new(),
             due: BTreeSet::new(),
             usage: Usage::default(),
@@ -117,13 +116,14 @@ impl Store {
         source: u64,
         replicate_in: Duration,
     ) -> Result<Kept, Refusal> {
-        if record.value.len() > self.limits.value_bytes {
-            return Err(Refusal::TooLarge { limit: u32::try_from(self.limits.value_bytes).unwrap_or(u32::MAX) });
+        let limit = self.params.limits.value_bytes;
+        if record.value.len() > limit {
+            return Err(Refusal::TooLarge { limit: u32::try_from(limit).unwrap_or(u32::MAX) });
         }
         if record.remaining == 0 {
             return Err(Refusal::Expired);
         }
-        let life = Duration::from_secs(record.remaining.into()).min(self.longest_life);
+        let life = Duration::from_secs(record.remaining.into()).min(self.params.record_lifetime);
         let mut fresh = Held { record, expires: now + life, replicate: now + replicate_in, source };
         let mut kept = Kept::New;
         if let Some(held) = self.records.get(&key).filter(|held| held.expires > now) {
@@ -157,19 +157,20 @@ impl Store {
     }
 
     fn check_room(&self, key: &Id, fresh: &Held) -> Result<(), Refusal> {
+        let limits = &self.params.limits;
         let old = self.records.get(key);
         let bytes = fresh.record.value.len();
         let freed = |held: &&Held| Usage { records: 1, bytes: held.record.value.len() };
         let here = old.as_ref().map(freed).unwrap_or_default();
         let from_source = old.as_ref().filter(|held| held.source == fresh.source).map(freed).unwrap_or_default();
         let source = self.sources.get(&fresh.source).copied().unwrap_or_default();
-        if self.usage.records - here.records >= self.limits.records
-            || self.usage.bytes - here.bytes + bytes > self.limits.record_bytes
+        if self.usage.records - here.records >= limits.records
+            || self.usage.bytes - here.bytes + bytes > limits.record_bytes
         {
             return Err(Refusal::Full);
         }
-        if source.records - from_source.records >= self.limits.records_per_source
-            || source.bytes - from_source.bytes + bytes > self.limits.record_bytes_per_source
+        if source.records - from_source.records >= limits.records_per_source
+            || source.bytes - from_source.bytes + bytes > limits.record_bytes_per_source
         {
             return Err(Refusal::Limited);
         }
@@ -199,6 +200,12 @@ impl Store {
             if source.records == 0 {
                 self.sources.remove(&held.source);
             }
+        }
+        if self.records.is_empty() {
+            // Empty maps keep what they have allocated.
+            self.records = BTreeMap::new();
+            self.due = BTreeSet::new();
+            self.sources = BTreeMap::new();
         }
     }
 
@@ -238,7 +245,9 @@ fn check(held: &Record, expect: Expect) -> Result<(), Refusal> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::params::Limits;
     use super::*;
+    use kademlia_gateways::KeySpace;
     use proptest::prelude::*;
 
     const HOUR: Duration = Duration::from_secs(3600);
@@ -252,8 +261,13 @@ mod tests {
         Id::from_prefix(&[n])
     }
 
+    fn store_with(limits: Limits) -> Store {
+        let space = KeySpace::new(20).unwrap();
+        Store::new(Arc::new(Params { limits, record_lifetime: DAY, ..Params::new(space) }))
+    }
+
     fn store() -> Store {
-        Store::new(Limits::default(), DAY)
+        store_with(Limits::default())
     }
 
     fn put(store: &mut Store, now: Time, record: Record, expect: Expect) -> Result<Kept, Refusal> {
@@ -327,7 +341,7 @@ mod tests {
             value_bytes: 9,
             ..Limits::default()
         };
-        let mut store = Store::new(limits, DAY);
+        let mut store = store_with(limits);
         let mut put = |n: u8, value: &'static str, source| {
             store.put(at(0), key(n), plain(value, u64::from(n)), Expect::Anything, source, HOUR)
         };

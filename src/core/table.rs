@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use kademlia_gateways::{Distance, Id, Peer};
+use kademlia_gateways::{Id, Peer};
 
 use super::bucket::{Bucket, Change, Entry};
 use super::time::Time;
@@ -20,20 +20,22 @@ pub(crate) struct Table<P: Peer> {
     max_missed: u8,
     buckets: Vec<Bucket<P>>,
     len: usize,
+    /// Whether anyone behind a relay has ever answered. Most networks have none, and need not search for them.
+    relayed: bool,
     /// Relays that did not answer: whoever is behind them is in doubt.
     suspects: BTreeSet<P::Addr>,
 }
 
 impl<P: Peer> Table<P> {
     pub(crate) fn new(own: Id, k: usize, max_missed: u8) -> Self {
-        Table { own, k, max_missed, buckets: Vec::new(), len: 0, suspects: BTreeSet::new() }
+        Table { own, k, max_missed, buckets: Vec::new(), len: 0, relayed: false, suspects: BTreeSet::new() }
     }
 
     pub(crate) fn len(&self) -> usize {
         self.len
     }
 
-    pub(crate) fn buckets(&self) -> impl Iterator<Item = (usize, &Bucket<P>)> {
+    pub(crate) fn buckets(&self) -> impl DoubleEndedIterator<Item = (usize, &Bucket<P>)> {
         self.buckets.iter().enumerate()
     }
 
@@ -45,26 +47,27 @@ impl<P: Peer> Table<P> {
         self.buckets.get(self.own.common_prefix_len(id))?.get(id)
     }
 
-    /// The `count` contacts nearest to `target` among those that `wanted` lets through, nearest first.
+    /// The `count` contacts nearest to `target` among those that `wanted` lets through, by entry and id, nearest first.
     ///
     /// Exact: goes through the buckets in the order of their distance from the target and stops when it has enough.
-    pub(crate) fn closest(&self, target: &Id, count: usize, wanted: impl Fn(&Entry<P>) -> bool) -> Vec<&P> {
+    pub(crate) fn closest(&self, target: &Id, count: usize, wanted: impl Fn(&Entry<P>, &Id) -> bool) -> Vec<&P> {
         let mut found: Vec<&P> = Vec::with_capacity(count.min(self.len));
-        let mut batch: Vec<(Distance, &P)> = Vec::with_capacity(self.k);
+        // The start of a distance decides nearly always, and moves faster than all of it.
+        let mut batch: Vec<(u64, &P)> = Vec::with_capacity(self.k);
         for index in self.outward(target) {
             if found.len() >= count {
                 break;
             }
             let Some(bucket) = self.buckets.get(index) else { continue };
             batch.clear();
-            batch.extend(
-                bucket
-                    .entries
-                    .iter()
-                    .filter(|entry| wanted(entry))
-                    .map(|entry| (entry.peer.id().distance(target), &entry.peer)),
-            );
-            batch.sort_unstable_by_key(|(distance, _)| *distance);
+            batch.extend(bucket.entries.iter().filter_map(|entry| {
+                let id = entry.peer.id();
+                wanted(entry, &id).then(|| (id.distance(target).prefix(), &entry.peer))
+            }));
+            let distance = |peer: &P| peer.id().distance(target);
+            batch.sort_unstable_by(|(a, a_peer), (b, b_peer)| {
+                a.cmp(b).then_with(|| distance(a_peer).cmp(&distance(b_peer)))
+            });
             let room = count - found.len();
             found.extend(batch.iter().take(room).map(|(_, peer)| *peer));
         }
@@ -87,16 +90,19 @@ impl<P: Peer> Table<P> {
 
     /// `peer` answered a request that went to its address.
     pub(crate) fn answered(&mut self, now: Time, peer: P) -> Change<P> {
-        let index = self.own.common_prefix_len(&peer.id());
-        if peer.id() == self.own {
+        let id = peer.id();
+        let index = self.own.common_prefix_len(&id);
+        if id == self.own {
             return Change::Nothing;
         }
-        while self.buckets.len() <= index {
-            self.buckets.push(Bucket::new(now));
+        if let Some(more) = (index + 1).checked_sub(self.buckets.len()) {
+            self.buckets.reserve_exact(more);
+            self.buckets.resize_with(index + 1, || Bucket::new(now));
         }
         self.trust(peer.address());
+        self.relayed = self.relayed || P::relays(peer.address()) > 0;
         let Some(bucket) = self.buckets.get_mut(index) else { return Change::Nothing };
-        let change = bucket.answered(now, peer, self.k);
+        let change = bucket.answered(now, &id, peer, self.k);
         if change == Change::Added {
             self.len += 1;
         }
@@ -120,8 +126,8 @@ impl<P: Peer> Table<P> {
     /// The contact `id` is being asked whether it is there.
     pub(crate) fn asked(&mut self, now: Time, id: &Id) {
         let bucket = self.buckets.get_mut(self.own.common_prefix_len(id));
-        if let Some(entry) = bucket.and_then(|bucket| bucket.entries.iter_mut().find(|entry| entry.peer.id() == *id)) {
-            entry.last_asked = now;
+        if let Some(entry) = bucket.and_then(|bucket| bucket.get_mut(id)) {
+            entry.asked(now);
         }
     }
 
@@ -133,7 +139,8 @@ impl<P: Peer> Table<P> {
 
     /// Nobody answered at `address`: whoever is reached through it is in doubt.
     pub(crate) fn doubt(&mut self, address: &P::Addr) {
-        let is_relay = self.entries().any(|entry| P::relay(entry.peer.address()).as_ref() == Some(address));
+        let is_relay =
+            self.relayed && self.entries().any(|entry| P::relay(entry.peer.address()).as_ref() == Some(address));
         if is_relay && self.suspects.len() < MAX_SUSPECTS {
             self.suspects.insert(address.clone());
         }
@@ -152,8 +159,15 @@ impl<P: Peer> Table<P> {
     /// How many buckets are looked after: those up to the one of the k-th nearest neighbour. What is deeper is seen by
     /// every lookup of the own id.
     pub(crate) fn depth(&self) -> usize {
-        let neighbours = self.closest(&self.own, self.k, |_| true);
-        neighbours.last().map_or(0, |peer| self.own.common_prefix_len(&peer.id()) + 1).min(self.buckets.len())
+        let (mut depth, mut neighbours) = (0, 0);
+        for (index, bucket) in self.buckets().rev().filter(|(_, bucket)| !bucket.entries.is_empty()) {
+            if neighbours >= self.k {
+                break;
+            }
+            depth = index + 1;
+            neighbours += bucket.entries.len();
+        }
+        depth
     }
 
     /// Whether it is worth asking whether `id` answers at `address`: it is unknown and would get a place, or it is
@@ -221,7 +235,7 @@ mod tests {
             prop_assert_eq!(all.len(), table.len());
             all.sort_by_key(|peer| peer.id.distance(&target));
             all.truncate(count);
-            prop_assert_eq!(table.closest(&target, count, |_| true), all);
+            prop_assert_eq!(table.closest(&target, count, |_, _| true), all);
         }
 
         #[test]
@@ -238,7 +252,7 @@ mod tests {
                 let mut ids = BTreeSet::new();
                 for (index, bucket) in table.buckets() {
                     prop_assert!(bucket.entries.len() <= k && bucket.waiting() <= k);
-                    prop_assert!(bucket.entries.is_sorted_by_key(|entry| entry.last_seen));
+                    prop_assert!(bucket.entries.is_sorted_by_key(Entry::last_seen));
                     for entry in &bucket.entries {
                         prop_assert_eq!(OWN.common_prefix_len(&entry.peer.id), index);
                         prop_assert!(ids.insert(entry.peer.id), "an id stands twice");

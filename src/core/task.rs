@@ -1,7 +1,10 @@
 //! Tasks: the operations of the user and the lookups of maintenance, from their start to their end.
 
-use kademlia_gateways::{Expect, Found, Id, Peer, Record, Reply, Request};
+use std::collections::{BTreeMap, BTreeSet};
 
+use kademlia_gateways::{Expect, Found, Id, Peer, Record, Reply, Request, Tag};
+
+use super::count::Dropped;
 use super::io::{
     Command, Effort, Joined, LookupReport, OperationError, OperationId, Outcome, Output, Pong, Rejection, ValueReply,
 };
@@ -22,6 +25,8 @@ pub(crate) struct Task<P: Peer> {
     pub(super) started: Time,
     pub(super) deadline: Time,
     pub(super) effort: Effort,
+    /// Its requests in flight, those of a write left out: these go on when the task has ended.
+    pub(super) open: Vec<Tag>,
     pub(super) work: Work<P>,
 }
 
@@ -115,7 +120,8 @@ impl<P: Peer> Node<P> {
         if let Some(operation) = operation {
             self.operations.insert(operation, id);
         }
-        self.tasks.insert(id, Task { operation, started: self.now, deadline, effort: Effort::default(), work });
+        let (started, effort) = (self.now, Effort::default());
+        self.tasks.insert(id, Task { operation, started, deadline, effort, open: Vec::new(), work });
         id
     }
 
@@ -153,9 +159,12 @@ impl<P: Peer> Node<P> {
     ) {
         let Some(task) = self.tasks.remove(&id) else { return };
         self.task_deadlines.remove(&(task.deadline, id));
-        let of_task =
-            |purpose: &Purpose| matches!(purpose, Purpose::Lookup(task) | Purpose::Single(task) if *task == id);
-        self.requests.orphan(of_task);
+        if self.tasks.is_empty() {
+            // An empty map keeps what it has allocated.
+            self.tasks = BTreeMap::new();
+            self.task_deadlines = BTreeSet::new();
+        }
+        task.open.iter().for_each(|tag| self.requests.orphan(*tag));
         self.answer_operation(task.operation, result, out);
         if task.operation.is_none() {
             self.start_jobs(out);
@@ -169,7 +178,9 @@ impl<P: Peer> Node<P> {
         out: &mut Vec<Output<P>>,
     ) {
         if let Some(operation) = operation {
-            self.operations.remove(&operation);
+            if self.operations.remove(&operation).is_some() && self.operations.is_empty() {
+                self.operations = BTreeMap::new();
+            }
             out.push(Output::Done { operation, result });
         }
     }
@@ -185,6 +196,20 @@ impl<P: Peer> Node<P> {
                 }
                 _ => break,
             }
+        }
+    }
+
+    /// Counts what a request has taken for the task that waits for its answer, if one does.
+    pub(super) fn count_effort(&mut self, purpose: &Purpose, count: impl FnOnce(&mut Effort)) {
+        if let Some(task) = purpose.task().and_then(|task| self.tasks.get_mut(&task)) {
+            count(&mut task.effort);
+        }
+    }
+
+    /// A request has its answer, or will have none: it is not in flight for its task any more.
+    pub(super) fn request_ended(&mut self, tag: Tag, purpose: &Purpose) {
+        if let Some(task) = purpose.task().and_then(|task| self.tasks.get_mut(&task)) {
+            task.open.retain(|open| *open != tag);
         }
     }
 
@@ -204,11 +229,11 @@ impl<P: Peer> Node<P> {
             let Work::Looking(lookup, goal) = &mut task.work else { return };
             if lookup.live() < self.params.k {
                 let count = self.params.k + lookup.failed();
-                let fresh = self.table.closest(&lookup.target(), count, |entry| self.table.is_fresh(entry));
+                let fresh = self.table.closest(&lookup.target(), count, |entry, _| self.table.is_fresh(entry));
                 fresh.into_iter().for_each(|peer| lookup.add(peer.clone(), 1));
                 if lookup.is_done() {
                     // Nobody else is left to ask: perhaps one of those who were silent lately answers.
-                    let all = self.table.closest(&lookup.target(), count, |_| true);
+                    let all = self.table.closest(&lookup.target(), count, |_, _| true);
                     all.into_iter().for_each(|peer| lookup.add(peer.clone(), 1));
                     if lookup.answers().next().is_none() {
                         self.lost.peers().for_each(|peer| lookup.add(peer.clone(), 1));
@@ -273,21 +298,21 @@ impl<P: Peer> Node<P> {
         };
         let contacts = self.usable(found.contacts);
         let Some(task) = self.tasks.get_mut(&id) else { return };
-        task.effort.answered += 1;
-        task.effort.messages += 1;
+        task.effort.count_answer();
         let Work::Looking(lookup, _) = &mut task.work else { return };
         let record = found.record;
         let held = record.as_ref().map(|record| record.version).or(found.held);
         let Some(hops) = lookup.answered(&peer.id(), Answer { token: found.token, held, record }) else { return };
+        let further = hops.saturating_add(1);
         for contact in contacts {
             // An address that answers us comes before one that we were told, and that before one that was silent.
             let known = self.table.get(&contact.id());
             if let Some(entry) = known.filter(|entry| self.table.is_fresh(entry)) {
-                lookup.add(entry.peer.clone(), hops + 1);
+                lookup.add(entry.peer.clone(), further);
             }
-            lookup.add(contact, hops + 1);
+            lookup.add(contact, further);
             if let Some(entry) = known.filter(|entry| !self.table.is_fresh(entry)) {
-                lookup.add(entry.peer.clone(), hops + 1);
+                lookup.add(entry.peer.clone(), further);
             }
         }
         self.drive(id, out);
@@ -299,7 +324,7 @@ impl<P: Peer> Node<P> {
         let all = contacts.len();
         let usable: Vec<P> = contacts.into_iter().take(k).filter(|contact| space.contains(&contact.id())).collect();
         for _ in usable.len()..all {
-            self.drop_message("contact in a reply beyond k or outside the key space");
+            self.drop_message(Dropped::Contact);
         }
         usable.into_iter().filter(|contact| contact.id() != id).collect()
     }
@@ -371,8 +396,7 @@ impl<P: Peer> Node<P> {
     ) {
         let round_trip = self.now.since(open.sent);
         let Some(task) = self.tasks.get_mut(&id) else { return };
-        task.effort.answered += 1;
-        task.effort.messages += 1;
+        task.effort.count_answer();
         let Work::Asking(question) = &mut task.work else { return };
         let question = std::mem::replace(question, Question::Stored);
         let result = match (question, reply) {

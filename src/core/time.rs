@@ -33,6 +33,33 @@ impl Time {
     }
 }
 
+/// A moment in sixteenths of a second, for what a node keeps of each of hundreds of contacts. Good for eight years after
+/// the driver's start; later ones count as that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Coarse(u32);
+
+impl Coarse {
+    /// The driver's start.
+    pub(crate) const ZERO: Coarse = Coarse(0);
+
+    const MICROSECONDS: u64 = 1_000_000 / 16;
+
+    /// The last moment that is not after `time`.
+    pub(crate) fn not_after(time: Time) -> Self {
+        Coarse(u32::try_from(time.0 / Self::MICROSECONDS).unwrap_or(u32::MAX))
+    }
+
+    /// The first moment that is not before `time`.
+    pub(crate) fn not_before(time: Time) -> Self {
+        Coarse(u32::try_from(time.0.div_ceil(Self::MICROSECONDS)).unwrap_or(u32::MAX))
+    }
+
+    /// The same moment.
+    pub(crate) fn time(self) -> Time {
+        Time(u64::from(self.0) * Self::MICROSECONDS)
+    }
+}
+
 impl Add<Duration> for Time {
     type Output = Time;
 
@@ -44,5 +71,21 @@ impl Add<Duration> for Time {
 impl fmt::Display for Time {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:?}", Duration::from_micros(self.0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn coarse_moments_round_to_the_side_that_is_asked_for_and_stay_in_bounds() {
+        for (microseconds, down, up) in [(0, 0, 0), (1, 0, 62_500), (62_500, 62_500, 62_500), (62_501, 62_500, 125_000)]
+        {
+            let time = Time::from_micros(microseconds);
+            assert_eq!(Coarse::not_after(time).time(), Time::from_micros(down));
+            assert_eq!(Coarse::not_before(time).time(), Time::from_micros(up));
+        }
+        assert_eq!(Coarse::not_before(Time::NEVER), Coarse::not_after(Time::NEVER));
     }
 }

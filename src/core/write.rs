@@ -177,8 +177,7 @@ impl<P: Peer> Node<P> {
         let Some(task) = self.tasks.get_mut(&id) else { return };
         let Work::Writing(writing) = &mut task.work else { return };
         if !matches!(outcome, Err(Rejection::Silent | Rejection::Unsent(_))) {
-            task.effort.answered += 1;
-            task.effort.messages += 1;
+            task.effort.count_answer();
         }
         match outcome {
             Ok(()) => writing.accepted.push(peer),

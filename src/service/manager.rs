@@ -282,7 +282,7 @@ impl Manager {
             operations: self.open.len(),
             relayed: self.router.relayed(),
             dropped: self.router.dropped().clone(),
-            counters: self.node.counters().clone(),
+            counters: self.node.counters(),
         };
         *self.snapshot.lock().unwrap_or_else(PoisonError::into_inner) = snapshot;
     }

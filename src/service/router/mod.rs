@@ -22,7 +22,7 @@ use super::config::{RelayMode, RelayPolicy};
 use super::events::Publisher;
 use super::host::{Facts, GatewayId};
 use super::threads::calmly;
-use crate::core::{Counters, Time};
+use crate::core::Time;
 
 /// The most relays on one way.
 const MAX_RELAYS: usize = 3;
@@ -292,7 +292,7 @@ impl Router {
     }
 
     fn drop(&mut self, cause: &'static str) {
-        Counters::add(&mut self.dropped, cause);
+        *self.dropped.entry(cause).or_default() += 1;
     }
 }
 
