@@ -22,7 +22,7 @@ pub enum Explanation {
     HoldersFailed,
     /// Its lifetime is over.
     Expired,
-    /// All who hold it are cut off from the node that asked.
+    /// All who hold it are cut off from the node that asked, or it was cut off itself while it asked.
     Unreachable,
     /// It was written before a partition was healed, and the network has not grown together yet.
     Healing,
@@ -205,9 +205,10 @@ impl Oracle {
         self.keys.get(key)?.acknowledged
     }
 
-    /// Why a query from `asker` did not give what was expected.
+    /// Why a query from `asker`, which began at `since`, did not give what was expected.
     pub(crate) fn explain(
         &self,
+        since: Time,
         now: Time,
         asker: Handle,
         key: &Id,
@@ -220,7 +221,9 @@ impl Oracle {
             Explanation::Expired
         } else if holders.peek().is_none() {
             Explanation::HoldersFailed
-        } else if !holders.any(|holder| links.is_open(asker, holder) && links.is_open(holder, asker)) {
+        } else if links.failed_between(since, now, asker)
+            || !holders.any(|holder| links.is_open(asker, holder) && links.is_open(holder, asker))
+        {
             Explanation::Unreachable
         } else if links.healed().is_some_and(|at| expected.since <= at && now < at + self.refresh * 2) {
             Explanation::Healing
@@ -276,8 +279,9 @@ mod tests {
         let (mut oracle, key) = oracle();
         let mut links = Links::new(Wire::default(), 1);
         let expected = oracle.expected(&key).unwrap();
-        let why =
-            |oracle: &Oracle, links: &Links, now, asker| oracle.explain(now, Handle::of(asker), &key, expected, links);
+        let why = |oracle: &Oracle, links: &Links, now, asker| {
+            oracle.explain(now, now, Handle::of(asker), &key, expected, links)
+        };
         assert_eq!(why(&oracle, &links, at(1), 4), Explanation::None);
         assert_eq!(why(&oracle, &links, at(86_400), 4), Explanation::Expired);
         links.split(0.5);

@@ -162,14 +162,23 @@ impl Links {
         match self.wire.loss {
             Loss::Independent(share) => self.random.chance(share),
             Loss::Bursts { share, length } => {
-                let length = u64::try_from(length.as_micros()).unwrap_or(u64::MAX).max(1);
-                let period = now.as_micros() / length;
-                // A message is lost if either end fails, so that each end has its part of the share.
-                let each = 1.0 - libm::sqrt(1.0 - share.clamp(0.0, 1.0));
-                let fails = |node: u32| unit(mix(self.bits(Draw::Burst, node, node) ^ period)) < each;
-                fails(from) || fails(to)
+                let period = period(now, length);
+                self.fails(share, from, period) || self.fails(share, to, period)
             }
         }
+    }
+
+    /// Whether bursts of this share take a node's connection away in a period.
+    fn fails(&self, share: f64, node: u32, period: u64) -> bool {
+        // A message is lost if either end fails, so that each end has its part of the share.
+        let each = 1.0 - libm::sqrt(1.0 - share.clamp(0.0, 1.0));
+        unit(mix(self.bits(Draw::Burst, node, node) ^ period)) < each
+    }
+
+    /// Whether a burst took a node's connection away at some time between two.
+    pub(crate) fn failed_between(&self, start: Time, end: Time, node: u32) -> bool {
+        let Loss::Bursts { share, length } = self.wire.loss else { return false };
+        (period(start, length)..=period(end, length)).any(|period| self.fails(share, node, period))
     }
 
     /// The usual time of a message.
@@ -208,6 +217,12 @@ impl Links {
     fn unit(&self, draw: Draw, a: u32, b: u32) -> f64 {
         unit(self.bits(draw, a, b))
     }
+}
+
+/// Which of the periods of this length a moment is in.
+fn period(now: Time, length: Duration) -> u64 {
+    let length = u64::try_from(length.as_micros()).unwrap_or(u64::MAX);
+    now.as_micros() / length.max(1)
 }
 
 #[cfg(test)]

@@ -36,14 +36,18 @@ pub(crate) enum Job<P> {
     Republish(Id),
     /// Get the newer version of a record, which others hold.
     Update(Id),
-    /// Give a record to a contact that has become one of the closest to its key.
+    /// Give a record to a contact that is one of the closest to its key: one that has just become so, or that was silent
+    /// when the others were given it.
     Handover(P, Id),
 }
 
 /// A record that this node has published and keeps alive.
 #[derive(Debug)]
 pub(crate) struct Publication {
+    /// With all of its lifetime.
     pub(super) record: Record,
+    /// When that lifetime began.
+    pub(super) since: Time,
     pub(super) due: Time,
 }
 
@@ -97,7 +101,10 @@ impl<P: Peer> Node<P> {
             }
             Job::Update(key) => self.look(None, key, Goal::Query, out),
             Job::Handover(peer, key) => {
-                if let Some(record) = self.store.get(self.now, &key) {
+                let published = self.published.get(&key);
+                let published =
+                    published.map(|published| published.record.clone().aged(self.now.since(published.since)));
+                if let Some(record) = self.store.get(self.now, &key).or(published) {
                     let question = Question::Store { key, record, expect: Expect::Anything, unless_newer: true };
                     let request = Request::FindNode { target: key };
                     self.ask(None, peer.address().clone(), Some(peer.id()), request, question, out);
@@ -142,7 +149,7 @@ impl<P: Peer> Node<P> {
 
     /// How long a contact that did not answer is left alone.
     pub(super) fn contact_pause(&self) -> Duration {
-        self.params.peer_timeout / 16
+        self.params.peer_timeout / 32
     }
 
     pub(super) fn maintain(&mut self, out: &mut Vec<Output<P>>) {
@@ -189,12 +196,12 @@ impl<P: Peer> Node<P> {
 
     /// Keeps a record of our own alive from now on. A deleted one needs no publisher: its tombstone lives as long as
     /// any copy of what it deletes.
-    pub(super) fn publish(&mut self, key: Id, record: Record) {
+    pub(super) fn publish(&mut self, key: Id, record: Record, since: Time) {
         self.unpublish(&key);
         if !record.is_tombstone() {
             let due = self.now + self.rng.jitter(self.params.republish_interval);
             self.published_due.insert((due, key));
-            self.published.insert(key, Publication { record, due });
+            self.published.insert(key, Publication { record, since, due });
         }
     }
 
@@ -210,9 +217,9 @@ impl<P: Peer> Node<P> {
     }
 
     /// A record of our own was published again: that is not due for a while.
-    pub(super) fn published_well(&mut self, key: &Id) {
+    pub(super) fn published_well(&mut self, key: &Id, since: Time) {
         if let Some(Publication { record, .. }) = self.unpublish(key) {
-            self.publish(*key, record);
+            self.publish(*key, record, since);
         }
     }
 
@@ -285,7 +292,9 @@ impl<P: Peer> Node<P> {
             self.table.asked(now, &peer.id());
             self.probe(Some(peer.id()), peer.address(), out);
         }
-        for peer in self.lost.due(now, refresh / 2, self.params.record_lifetime) {
+        // A node that has lost everybody does not wait.
+        let patience = if self.table.len() == 0 { pause * 2 } else { refresh / 2 };
+        for peer in self.lost.due(now, patience, self.params.record_lifetime) {
             self.probe(Some(peer.id()), peer.address(), out);
         }
         let buckets = self.table.buckets().take(depth).map(|(_, bucket)| bucket.looked_up + refresh);
@@ -293,7 +302,7 @@ impl<P: Peer> Node<P> {
         let contacts = self.table.entries().filter(|entry| !self.probed.contains(entry.peer.address())).map(due);
         // Contacts due within a minute of each other are asked in one wake.
         let earliest = if more { now } else { now + pause.min(refresh / 16) };
-        let lost = self.lost.next_due(refresh / 2);
+        let lost = self.lost.next_due(patience);
         self.maintenance_due = buckets.chain(contacts).chain(lost).min().map_or(Time::NEVER, |next| next.max(earliest));
     }
 }

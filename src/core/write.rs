@@ -12,6 +12,7 @@ use super::maintenance::Job;
 use super::node::Node;
 use super::requests::{Open, Purpose};
 use super::task::{Task, Work, nobody};
+use super::time::Time;
 
 /// What a user wants saved.
 #[derive(Debug)]
@@ -28,12 +29,16 @@ pub(crate) struct Writing<P: Peer> {
     key: Id,
     record: Record,
     expect: Expect,
+    /// When the record's lifetime began, as far as this node gives it one.
+    since: Time,
     purpose: WritePurpose,
     /// Whether this node is one of the closest itself.
     keep_here: bool,
     pending: usize,
     accepted: Vec<P>,
     refused: Vec<(P, Rejection)>,
+    /// Nodes as close that did not answer the lookup: dead, or not heard.
+    silent: Vec<P>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -130,11 +135,13 @@ impl<P: Peer> Node<P> {
             key,
             record: record.clone(),
             expect,
+            since: self.now,
             purpose,
             keep_here,
             pending,
             accepted: Vec::new(),
             refused: Vec::new(),
+            silent: lookup.silent().cloned().collect(),
         };
         if let Some(task) = self.tasks.get_mut(&id) {
             task.work = Work::Writing(writing);
@@ -200,16 +207,25 @@ impl<P: Peer> Node<P> {
 
     fn finish_write(&mut self, id: u64, out: &mut Vec<Output<P>>) {
         let Some(task) = self.tasks.get_mut(&id) else { return };
-        let Work::Writing(writing) = std::mem::replace(&mut task.work, Work::Between) else { return };
+        let Work::Writing(mut writing) = std::mem::replace(&mut task.work, Work::Between) else { return };
+        let key = writing.key;
+        let mut silent = std::mem::take(&mut writing.silent);
+        let unheard = writing.refused.iter().filter(|(_, reason)| *reason == Rejection::Silent);
+        silent.extend(unheard.map(|(peer, _)| peer.clone()));
         let result = match writing.purpose {
             WritePurpose::Save => self.finish_save(id, writing, out),
             WritePurpose::Republish => {
                 self.finish_republish(&writing, out);
                 Ok(Outcome::Stored)
             }
-            WritePurpose::Replicate => Ok(Outcome::Stored),
+            // The next replication, by whoever it is, comes soon enough.
+            WritePurpose::Replicate => return self.end_task(id, Ok(Outcome::Stored), out),
         };
         self.end_task(id, result, out);
+        // Those that were only not heard would go on serving what they hold.
+        if self.published.contains_key(&key) {
+            silent.into_iter().for_each(|peer| self.push_job(Job::Handover(peer, key), out));
+        }
     }
 
     fn finish_save(
@@ -239,10 +255,10 @@ impl<P: Peer> Node<P> {
         // What was published here before is replaced by this record, and not by another's.
         let before = self.unpublish(&key).filter(|_| writing.accepted.is_empty());
         let kept_here = writing.keep_here && {
-            let kept = self.keep_record(key, writing.record.clone(), writing.expect, 0, out);
+            let kept = self.keep_record(key, self.lived(&writing), writing.expect, 0, out);
             match kept {
                 Err(Refusal::Conflict { held }) if writing.accepted.is_empty() => {
-                    before.into_iter().for_each(|before| self.publish(key, before.record));
+                    before.into_iter().for_each(|before| self.publish(key, before.record, before.since));
                     return Err(OperationError::Conflict { held });
                 }
                 kept => kept.is_ok(),
@@ -252,10 +268,15 @@ impl<P: Peer> Node<P> {
             return Err(OperationError::NotStored { refused: writing.refused });
         }
         let version = writing.record.version;
-        self.publish(key, writing.record);
+        self.publish(key, writing.record, writing.since);
         let effort = self.effort(id);
         let Writing { accepted, refused, .. } = writing;
         Ok(Outcome::Saved(Receipt { key, version, kept_here, accepted, refused, effort }))
+    }
+
+    /// The record with what is left of its lifetime: writing it took some.
+    fn lived(&self, writing: &Writing<P>) -> Record {
+        writing.record.clone().aged(self.now.since(writing.since))
     }
 
     fn finish_republish(&mut self, writing: &Writing<P>, out: &mut Vec<Output<P>>) {
@@ -269,10 +290,10 @@ impl<P: Peer> Node<P> {
         if writing.accepted.is_empty() && self.had_contacts {
             return; // Nobody has it. It is due again soon.
         }
-        self.published_well(&writing.key);
+        self.published_well(&writing.key, writing.since);
         if writing.keep_here {
             // Refused only if a newer one is held, of which `keep_record` tells.
-            self.keep_record(writing.key, writing.record.clone(), Expect::Anything, 0, out).ok();
+            self.keep_record(writing.key, self.lived(writing), Expect::Anything, 0, out).ok();
         }
     }
 }
@@ -323,14 +344,14 @@ impl<P: Peer> Node<P> {
             .filter(|(_, answer)| answer.record.as_ref().is_some_and(same))
             .map(|(peer, _)| peer.clone())
             .collect();
+        let mut copy = newest.clone();
+        self.age(id, &mut copy);
         if held_here {
             effort.hops = 0;
         } else if own.is_some() {
             // Fails only if something newer came meanwhile.
-            self.keep_record(key, newest.clone(), Expect::Anything, 0, out).ok();
+            self.keep_record(key, copy.clone(), Expect::Anything, 0, out).ok();
         }
-        let mut copy = newest.clone();
-        self.age(id, &mut copy);
         self.repair(lookup, &copy, out);
         let found = (!newest.is_tombstone()).then_some(FoundRecord { record: newest, held_here, holders });
         self.end_task(id, Ok(Outcome::Queried(QueryReport { key, found, effort })), out);

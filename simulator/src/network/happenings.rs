@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use kademlia_dht::core::{Command, OperationId, Outcome};
+use kademlia_dht::core::{Command, OperationId, Outcome, Time};
 use kademlia_dht::gateway::{Expect, Id, Peer};
 
 use super::{Alarm, Network, Purpose};
@@ -189,7 +189,7 @@ impl Network<'_> {
     pub(super) fn get(&mut self, node: Handle, key: Id) {
         if let Some(expected) = self.world.oracle.expected(&key) {
             let operation = self.world.start(node, Command::Query { key });
-            self.purposes.insert(operation, Purpose::Get { key, expected });
+            self.purposes.insert(operation, Purpose::Get { key, since: self.world.now(), expected });
             self.getting += 1;
         }
     }
@@ -216,9 +216,9 @@ impl Network<'_> {
                 }
             },
             Some(Purpose::Lookup { target }) => self.lookup_ended(node, &target, &ended),
-            Some(Purpose::Get { key, expected }) => {
+            Some(Purpose::Get { key, since, expected }) => {
                 self.getting -= 1;
-                self.get_ended(node, key, expected, &ended);
+                self.get_ended(node, key, since, expected, &ended);
             }
             Some(Purpose::Save { key }) => {
                 self.saving -= 1;
@@ -247,7 +247,7 @@ impl Network<'_> {
         self.measured.lookup_efforts.add(&report.effort);
     }
 
-    fn get_ended(&mut self, node: Handle, key: Id, expected: Acknowledged, ended: &Ended) {
+    fn get_ended(&mut self, node: Handle, key: Id, since: Time, expected: Acknowledged, ended: &Ended) {
         self.measured.gets += 1;
         let now = self.world.now();
         let mut outdated = false;
@@ -266,7 +266,7 @@ impl Network<'_> {
             }
         }
         self.measured.outdated += u64::from(outdated);
-        let why = self.world.oracle.explain(now, node, &key, expected, &self.world.links);
+        let why = self.world.oracle.explain(since, now, node, &key, expected, &self.world.links);
         *self.measured.misses.entry(why).or_default() += 1;
         if why == Explanation::None {
             let what = if outdated { "found an older version of" } else { "did not find" };

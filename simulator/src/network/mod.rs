@@ -45,7 +45,7 @@ enum Alarm {
 enum Purpose {
     Join,
     Lookup { target: Id },
-    Get { key: Id, expected: Acknowledged },
+    Get { key: Id, since: Time, expected: Acknowledged },
     Save { key: Id },
 }
 
