@@ -34,26 +34,31 @@ impl Id {
     }
 
     /// The id that starts with `prefix` and goes on in zeros; what is beyond 32 bytes is left out.
+    #[inline]
     pub fn from_prefix(prefix: &[u8]) -> Self {
         let mut bytes = [0; ID_BYTES];
-        for (to, from) in bytes.iter_mut().zip(prefix) {
-            *to = *from;
+        let length = prefix.len().min(ID_BYTES);
+        if let (Some(to), Some(from)) = (bytes.get_mut(..length), prefix.get(..length)) {
+            to.copy_from_slice(from);
         }
         Id(bytes)
     }
 
     /// All 32 bytes, the insignificant zeros of a narrower key space included.
+    #[inline]
     pub const fn as_bytes(&self) -> &[u8; ID_BYTES] {
         &self.0
     }
 
     /// The XOR distance to `other` (Kademlia paper, section 2.1).
+    #[inline]
     pub fn distance(&self, other: &Id) -> Distance {
         let ((own_high, own_low), (high, low)) = (self.halves(), other.halves());
         Distance { high: own_high ^ high, low: own_low ^ low }
     }
 
     /// The id as a number, in two halves.
+    #[inline]
     fn halves(&self) -> (u128, u128) {
         let high = self.0.first_chunk().copied().unwrap_or_default();
         let low = self.0.last_chunk().copied().unwrap_or_default();
@@ -61,11 +66,13 @@ impl Id {
     }
 
     /// How many leading bits the two ids share: 256 for equal ids.
+    #[inline]
     pub fn common_prefix_len(&self, other: &Id) -> usize {
         self.distance(other).leading_zeros()
     }
 
     /// The bit at `index`, counted from the most significant; bits beyond the last are zero.
+    #[inline]
     pub fn bit(&self, index: usize) -> bool {
         self.0.get(index / 8).is_some_and(|byte| byte & (0x80 >> (index % 8)) != 0)
     }
@@ -155,12 +162,14 @@ pub struct Distance {
 
 impl Distance {
     /// How many bits are zero before the first one: 256 for the distance zero.
+    #[inline]
     pub fn leading_zeros(&self) -> usize {
         let zeros = if self.high == 0 { 128 + self.low.leading_zeros() } else { self.high.leading_zeros() };
         zeros as usize
     }
 
     /// The most significant 64 bits: enough to order nearly all distances by.
+    #[inline]
     pub const fn prefix(&self) -> u64 {
         (self.high >> 64) as u64
     }
@@ -200,6 +209,7 @@ impl KeySpace {
     }
 
     /// Whether `id` is zero beyond the significant bytes. Ids from the wire that are not are refused.
+    #[inline]
     pub fn contains(&self, id: &Id) -> bool {
         id.as_bytes().iter().skip(self.bytes()).all(|byte| *byte == 0)
     }
