@@ -199,6 +199,10 @@ fn a_node_whose_peers_are_all_dead_says_that_nobody_answered_and_later_that_all_
     assert!(world.now.since(begun) <= world.params.lookup_timeout);
     world.run_for(HOUR * 3);
     assert_eq!(world.nodes[&0].contact_count(), 0);
+    // Its neighbours may come back.
+    let found = world.run(0, Command::Query { key });
+    assert!(matches!(found, Err(OperationError::NobodyAnswered { asked: 9 })), "{found:?}");
+    world.run_for(world.params.record_lifetime);
     assert_eq!(world.run(0, save(key, "value", world.now)), Err(OperationError::NoPeers));
     assert_eq!(world.run(0, Command::Query { key }), Err(OperationError::NoPeers));
 }

@@ -40,6 +40,7 @@ impl Peer for Handle {
         Handle(address)
     }
 
+    #[inline]
     fn id(&self) -> Id {
         id_of(u64::from(self.0))
     }
@@ -49,17 +50,21 @@ impl Peer for Handle {
     }
 }
 
-/// The id that follows from a number.
-pub(crate) fn id_of(number: u64) -> Id {
+/// The id that follows from a number. It is made anew each time that it is looked at, so it must be quick.
+#[inline]
+fn id_of(number: u64) -> Id {
+    let (first, second) = (mix(number), mix(number ^ (1 << 40)));
+    let front = u128::from(first) << 64 | u128::from(second);
+    let back = u128::from((first ^ second) as u32) << 96;
     let mut bytes = [0; 32];
-    let words = [mix(number), mix(number ^ (1 << 40)), mix(number ^ (2 << 40))];
-    for (to, from) in bytes.iter_mut().take(KEY_SPACE.bytes()).zip(words.iter().flat_map(|word| word.to_be_bytes())) {
-        *to = from;
-    }
+    let (to_front, to_back) = bytes.split_at_mut(16);
+    to_front.copy_from_slice(&front.to_be_bytes());
+    to_back.copy_from_slice(&back.to_be_bytes());
     Id::new(bytes)
 }
 
 /// The finalizer of SplitMix64: a bijection in which each bit of the input changes half of the output's.
+#[inline]
 pub(crate) const fn mix(number: u64) -> u64 {
     let mut mixed = number.wrapping_add(0x9E37_79B9_7F4A_7C15);
     mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);

@@ -286,26 +286,42 @@ mod tests {
     #[test]
     fn a_request_is_repeated_with_its_tag_and_then_unanswered_but_a_late_answer_teaches_the_round_trip() {
         let mut requests = requests();
-        assert!(requests.pop_overdue(at(999)).is_none());
-        assert!(matches!(requests.pop_overdue(at(1000)), Some(Overdue::Repeat(TAG, _))));
-        assert!(requests.pop_overdue(at(1001)).is_none());
-        assert!(matches!(requests.pop_overdue(at(2000)), Some(Overdue::Unanswered(..))));
+        assert!(requests.pop_overdue(at(499)).is_none());
+        assert!(matches!(requests.pop_overdue(at(500)), Some(Overdue::Repeat(TAG, _))));
+        assert!(requests.pop_overdue(at(1499)).is_none(), "the second wait is twice as long");
+        assert!(matches!(requests.pop_overdue(at(1500)), Some(Overdue::Unanswered(..))));
+        assert!(requests.pop_overdue(at(2000)).is_none());
         assert_eq!(requests.len(), 0, "the longest time is over");
 
         requests.insert(at(3000), TAG, 7, Some(PEER), Request::Ping, Purpose::Probe);
         requests.round_trip.estimate = Some((Duration::from_millis(1), Duration::ZERO));
         let mut requests_at = |ms| requests.pop_overdue(at(ms));
-        assert!(matches!(requests_at(4000), Some(Overdue::Repeat(..))));
-        assert!(matches!(requests_at(4200), Some(Overdue::Unanswered(..))));
+        assert!(matches!(requests_at(3500), Some(Overdue::Repeat(..))));
+        assert!(matches!(requests_at(3900), Some(Overdue::Unanswered(..))));
         let late = requests.answered(at(4300), TAG, &7, &PEER, |_| true);
         assert!(matches!(late, Ok(None)));
         assert!(requests.usual() > Duration::from_millis(200));
     }
 
     #[test]
+    fn lost_messages_do_not_pass_for_long_round_trips() {
+        let mut requests = requests();
+        let ms = Duration::from_millis;
+        for _ in 0..50 {
+            requests.round_trip.sample(ms(80), ms(80));
+            requests.round_trip.sample(ms(330), ms(80)); // The first was lost.
+        }
+        assert_eq!(requests.usual(), ms(200));
+        for _ in 0..50 {
+            requests.round_trip.sample(ms(330), ms(5)); // The first was answered, late.
+        }
+        assert!(requests.usual() > ms(300));
+    }
+
+    #[test]
     fn the_usual_time_follows_the_round_trips_between_its_bounds() {
         let mut requests = requests();
-        assert_eq!(requests.usual(), Duration::from_secs(1));
+        assert_eq!(requests.usual(), Duration::from_millis(500));
         for _ in 0..50 {
             requests.round_trip.sample(Duration::from_millis(80), Duration::from_millis(80));
         }
