@@ -121,9 +121,9 @@ fn of_partition(series: &Series) -> Vec<(&'static str, Drawing)> {
 
 fn of_kill(series: &Series) -> Vec<(&'static str, Drawing)> {
     let axis = Axis::of_points(&places(series), Unit::Share, false);
-    let at_once = line(series, "queries right after that gave the newest version", |report| report.get_success);
+    let at_once = line(series, "queries found it right after", |report| report.get_success);
     let at_once = Line { bounds: bounds(series, |report| report.get_success_interval), ..at_once };
-    let later = line(series, "records with k copies, one replication later", |report| report.full_copies);
+    let later = line(series, "records have k copies one replication later", |report| report.full_copies);
     let panel = Panel { label: "share", unit: Unit::Share, span: Span::UpToAll, lines: vec![at_once, later] };
     let title = "What is left after many nodes died at one moment";
     vec![("kill", drawing(title, "share of nodes that died", axis, vec![panel]))]

@@ -55,7 +55,7 @@ pub(super) fn whole(report: &Report) -> Table {
     for (name, number) in misses {
         row(name, some(number), None);
     }
-    row("  missed without any reason", (gets > 0).then(|| count(report.unexplained)), None);
+    row("  unexplained misses", (gets > 0).then(|| count(report.unexplained)), None);
     row("  messages", report.messages_per_get.map(decimal), None);
     row("  median within", report.get_p50_ms.map(milliseconds), None);
     row("  99 % within", report.get_p99_ms.map(milliseconds), None);
@@ -94,8 +94,8 @@ const NEWEST: Column = ("newest", |report| report.get_success.map(percent));
 const INTERVAL: Column = ("95 % interval", |report| report.get_success_interval.map(interval));
 const OLDER: Column = ("older", |report| Some(count(report.outdated)));
 const OLD_COPIES: Column = ("old copies", |report| report.outdated_copies.map(count));
-const STALE: Column = ("dead contacts", |report| report.stale.map(percent));
-const LOST: Column = ("lost records", |report| Some(count(report.lost)));
+const STALE: Column = ("dead", |report| report.stale.map(percent));
+const LOST: Column = ("lost", |report| Some(count(report.lost)));
 const BYTES: Column = ("bytes/node/s", |report| report.bytes_per_node_s.map(decimal));
 const JOINS: Column = ("joins", |report| Some(count(report.joins)));
 const FEWEST: Column = ("fewest copies", |report| report.fewest_copies.map(count));
@@ -174,7 +174,7 @@ fn percent(share: f64) -> String {
 }
 
 fn interval((low, high): (f64, f64)) -> String {
-    format!("{} to {}", percent(low), percent(high))
+    format!("{} to {}", percent(low).trim_end_matches(" %"), percent(high))
 }
 
 #[cfg(test)]
@@ -197,7 +197,7 @@ mod tests {
         let report =
             Report { gets: 10, get_success: Some(0.9), get_success_interval: Some((0.6, 0.98)), ..Report::default() };
         let table = whole(&report).to_string();
-        assert!(table.contains("60.000 % to 98.000 %") && !table.contains("lookups"), "{table}");
+        assert!(table.contains("60.000 to 98.000 %") && !table.contains("lookups"), "{table}");
         let points = vec![Point { at: 0.25, report }];
         let table = series("kill", &Series { axis: "killed", points }).to_string();
         assert!(table.contains("25 %") && table.contains("90.000 %"), "{table}");

@@ -20,6 +20,7 @@ const LEGEND: u32 = 30;
 /// The space for what is written at the y axis.
 const LEFT: u32 = 96;
 const RIGHT: u32 = 28;
+const EDGE: u32 = 12;
 /// The size of letters, in pixels.
 const LETTERS: f64 = 13.0;
 
@@ -74,6 +75,7 @@ impl Panel {
         let (low, high) = values.fold((f64::INFINITY, 0.0_f64), |(low, high), value| (low.min(value), high.max(value)));
         match self.span {
             Span::FromZero => Axis::round(0.0, high, self.unit),
+            Span::UpToAll if low < 0.5 => Axis::round(0.0, 1.0, self.unit),
             // Not so close that a single miss in many thousands looks like a collapse.
             Span::UpToAll => Axis::round(low.clamp(0.0, 0.999), 1.0, self.unit),
         }
@@ -119,10 +121,11 @@ impl Drawing {
         let (legend, area) = area.split_vertically(LEGEND);
         draw_legend(panel, &legend)?;
         let mut chart = ChartBuilder::on(&area)
+            .margin_left(EDGE)
             .margin_right(RIGHT)
             .margin_bottom(8)
             .margin_top(4)
-            .set_label_area_size(LabelAreaPosition::Left, LEFT)
+            .set_label_area_size(LabelAreaPosition::Left, LEFT - EDGE)
             .set_label_area_size(LabelAreaPosition::Bottom, if is_last { 54 } else { 28 })
             .build_cartesian_2d(self.axis.clone(), panel.axis())?;
         let mut mesh = chart.configure_mesh();
@@ -153,9 +156,9 @@ impl Drawing {
             chart.draw_series([PathElement::new(outline, colour.mix(0.4).stroke_width(5))])?;
         }
         let points = || line.points.iter().map(|(x, y)| (self.axis.place(*x), *y));
-        chart.draw_series([PathElement::new(points().collect::<Vec<_>>(), colour.stroke_width(2))])?;
+        chart.draw_series([PathElement::new(points().collect::<Vec<_>>(), colour.stroke_width(width(index)))])?;
         match index {
-            0 => chart.draw_series(points().map(|point| Circle::new(point, 4, colour.filled())))?,
+            0 => chart.draw_series(points().map(|point| Circle::new(point, 5, colour.filled())))?,
             1 => chart.draw_series(points().map(|point| TriangleMarker::new(point, 6, colour.filled())))?,
             _ => chart.draw_series(points().map(|point| Cross::new(point, 5, colour.stroke_width(2))))?,
         };
@@ -169,15 +172,15 @@ fn draw_legend(panel: &Panel, area: &Area<'_>) -> Result<(), Failed> {
     let write = |x: &mut i32, text: &str| {
         let start = *x + 36;
         // There is no font to measure; letters of this size take about so much on average.
-        *x = start + (text.chars().count() as f64 * LETTERS * 0.57) as i32 + 24;
+        *x = start + (text.chars().count() as f64 * LETTERS * 0.53) as i32 + 24;
         area.draw(&Text::new(text.to_owned(), (start, y - 8), font(LETTERS).color(&INK)))
     };
     for (index, line) in panel.lines.iter().enumerate() {
         let colour = colour(index);
-        area.draw(&PathElement::new([(x, y), (x + 28, y)], colour.stroke_width(2)))?;
+        area.draw(&PathElement::new([(x, y), (x + 28, y)], colour.stroke_width(width(index))))?;
         let middle = (x + 14, y);
         match index {
-            0 => area.draw(&Circle::new(middle, 4, colour.filled()))?,
+            0 => area.draw(&Circle::new(middle, 5, colour.filled()))?,
             1 => area.draw(&TriangleMarker::new(middle, 6, colour.filled()))?,
             _ => area.draw(&Cross::new(middle, 5, colour.stroke_width(2)))?,
         }
@@ -188,6 +191,11 @@ fn draw_legend(panel: &Panel, area: &Area<'_>) -> Result<(), Failed> {
         }
     }
     Ok(())
+}
+
+/// The first is the thickest, so that it is seen under others.
+fn width(index: usize) -> u32 {
+    if index == 0 { 3 } else { 2 }
 }
 
 fn colour(index: usize) -> RGBColor {
