@@ -37,54 +37,54 @@ enum Command {
     /// What a lookup costs where nobody comes or goes, and whether it finds the true k closest nodes.
     Lookups {
         #[command(flatten)]
-        common: Common,
-        #[command(flatten)]
         lookups: LookupsArgs,
+        #[command(flatten)]
+        common: Common,
     },
     /// Whether records are found while nodes come and go, and what that costs.
     Churn {
         #[command(flatten)]
-        common: Common,
-        #[command(flatten)]
         time: Time,
-        #[command(flatten)]
-        coming: Coming,
         /// Queries in a second, in the whole network.
         #[arg(long, value_name = "NUMBER", default_value_t = 0.5, value_parser = within(0.001..=10_000.0))]
         gets: f64,
+        #[command(flatten)]
+        common: Common,
+        #[command(flatten)]
+        coming: Coming,
     },
     /// What keeping records alive costs while nodes come and go and nobody asks for anything.
     Maintenance {
         #[command(flatten)]
-        common: Common,
-        #[command(flatten)]
         time: Time,
+        #[command(flatten)]
+        common: Common,
         #[command(flatten)]
         coming: Coming,
     },
     /// What both sides find after a partition of an hour in which both wrote, and how soon.
     Partition {
-        #[command(flatten)]
-        common: Common,
         /// Nodes on the first side.
         #[arg(long, value_name = "PERCENT", default_value_t = 50.0, value_parser = percent(1.0..=99.0))]
         share: f64,
+        #[command(flatten)]
+        common: Common,
     },
     /// What is found after many nodes died at one moment, and how many copies there are one replication later.
     Kill {
-        #[command(flatten)]
-        common: Common,
         /// Nodes that die. With --out, also 25, 50, 75 and 90 %.
         #[arg(long, value_name = "PERCENT", default_value_t = 50.0, value_parser = percent(1.0..=99.0))]
         share: f64,
+        #[command(flatten)]
+        common: Common,
     },
     /// What alpha and k are good for: runs with several of either, in a network that loses nodes.
     #[command(mut_arg("nodes", |arg| arg.default_value("500")), mut_arg("lookups", |arg| arg.default_value("5000")))]
     Sweep {
         #[command(flatten)]
-        common: Common,
-        #[command(flatten)]
         lookups: LookupsArgs,
+        #[command(flatten)]
+        common: Common,
         #[command(flatten)]
         coming: Coming,
     },
@@ -105,7 +105,7 @@ struct Common {
     #[arg(long, value_name = "NUMBER", default_value_t = 1000, value_parser = within(1_usize..=1_000_000))]
     records: usize,
 
-    /// Create this folder and write there all figures as JSON and CSV, and pictures of them as SVG.
+    /// Write all figures (JSON, CSV) and pictures (SVG) to this folder.
     ///
     /// What can be drawn only with further runs is run as well: smaller networks in `lookups`, other shares in `kill`.
     #[arg(long, value_name = "FOLDER")]
@@ -125,7 +125,7 @@ struct Common {
 
 #[derive(Debug, Args)]
 struct LookupsArgs {
-    /// Lookups of random targets (in `sweep`, in each run, and as many queries).
+    /// Lookups of random targets, in `sweep` for each run.
     #[arg(long, value_name = "NUMBER", default_value_t = 10_000, value_parser = within(1_usize..=10_000_000))]
     lookups: usize,
 }
@@ -145,11 +145,15 @@ struct Coming {
     #[arg(long, value_name = "MINUTES", default_value_t = 60.0, value_parser = within(0.1..=525_600.0))]
     session: f64,
 
-    /// How sessions differ: `exponential`, or `weibull:SHAPE`, where 0.4 to 0.6 is what real networks show.
+    /// How sessions differ: exponential, or weibull:SHAPE.
+    ///
+    /// Real networks show shapes of 0.4 to 0.6: many leave soon, and a few stay very long.
     #[arg(long, value_name = "KIND", default_value = "exponential")]
     sessions: Kind,
 
-    /// A node that left comes back after so many minutes, instead of another in its place at once.
+    /// Who left comes back after so many minutes.
+    ///
+    /// Without it, another node comes at once in its place.
     #[arg(long, value_name = "MINUTES", value_parser = within(0.01..=525_600.0))]
     returns: Option<f64>,
 
@@ -170,11 +174,11 @@ struct Nodes {
     #[arg(long, value_name = "NUMBER", default_value_t = 3, value_parser = within(1_usize..=64))]
     alpha: usize,
 
-    /// Minutes after which a holder gives its records to the nodes now closest to them.
+    /// Minutes after which holders give records to the nodes now closest.
     #[arg(long, value_name = "MINUTES", default_value_t = 60.0, value_parser = within(1.0..=1440.0))]
     replicate: f64,
 
-    /// Minutes after which a bucket in which nothing was looked up is refreshed.
+    /// Minutes after which unused buckets are refreshed.
     #[arg(long, value_name = "MINUTES", default_value_t = 60.0, value_parser = within(1.0..=1440.0))]
     refresh: f64,
 }
@@ -186,7 +190,9 @@ struct Network {
     #[arg(long, value_name = "MS", default_value_t = 80.0, value_parser = within(0.1..=10_000.0))]
     latency: f64,
 
-    /// How much round trips differ: the standard deviation of their logarithm; 0 if they are all alike.
+    /// How much round trips differ; 0 if they are all alike.
+    ///
+    /// The standard deviation of their logarithm.
     #[arg(long, value_name = "NUMBER", default_value_t = 0.5, value_parser = within(0.0..=3.0))]
     sigma: f64,
 }
@@ -198,7 +204,7 @@ struct Faults {
     #[arg(long, value_name = "PERCENT", default_value_t = 0.0, value_parser = percent(0.0..=30.0))]
     loss: f64,
 
-    /// They are lost in bursts: a node's connection fails for so many seconds at a time.
+    /// They are lost in bursts: a connection fails for so many seconds.
     #[arg(long, value_name = "SECONDS", requires = "loss", value_parser = within(0.01..=3600.0))]
     burst_loss: Option<f64>,
 
@@ -206,7 +212,9 @@ struct Faults {
     #[arg(long, value_name = "PERCENT", default_value_t = 0.0, value_parser = percent(0.0..=50.0))]
     duplicates: f64,
 
-    /// Each message takes longer by up to this, another each time, so that messages overtake each other.
+    /// Each message takes longer by up to this, another each time.
+    ///
+    /// So messages overtake each other.
     #[arg(long, value_name = "PERCENT", default_value_t = 0.0, value_parser = percent(0.0..=1000.0))]
     jitter: f64,
 
@@ -218,7 +226,9 @@ struct Faults {
     #[arg(long, value_name = "SECONDS", default_value_t = 0.0, value_parser = within(0.0..=86_400.0))]
     clock_skew: f64,
 
-    /// Clocks are too fast or too slow by at most so many millionths; a cheap quartz has 50.
+    /// Clocks are too fast or too slow by at most so many millionths.
+    ///
+    /// A cheap quartz has 50.
     #[arg(long, value_name = "PPM", default_value_t = 0, value_parser = within(0_u32..=100_000))]
     clock_drift: u32,
 }

@@ -103,9 +103,9 @@ pub(super) fn brief(time: Duration) -> String {
     let minutes = (time.as_secs_f64() / 60.0).round() as u64;
     match (minutes / 60, seconds / 60) {
         (0, 0) => format!("{seconds}s"),
-        (0, minutes) if seconds % 60 == 0 => format!("{minutes}m"),
+        (0, minutes) if seconds.is_multiple_of(60) => format!("{minutes}m"),
         (0, minutes) => format!("{minutes}m{:02}s", seconds % 60),
-        (hours, _) if minutes % 60 == 0 => format!("{hours}h"),
+        (hours, _) if minutes.is_multiple_of(60) => format!("{hours}h"),
         (hours, _) => format!("{hours}h{:02}m", minutes % 60),
     }
 }
