@@ -48,7 +48,8 @@ impl Bar {
             Some(begun) if begun.progress.stage == progress.stage && begun.progress.end == progress.end => begun,
             _ => self.begin(Begun { progress, time }),
         };
-        if time.duration_since(self.drawn) < PAUSE {
+        // What is left of the stage before must not stand beside the name of the next.
+        if time.duration_since(self.drawn) < PAUSE && begun.time != time {
             return;
         }
         self.drawn = time;
@@ -63,7 +64,7 @@ impl Bar {
             self.bar.set_style(style);
         }
         let run = if self.run > 1 { format!(" (run {})", self.run) } else { String::new() };
-        self.bar.set_prefix(format!("{:10}", format!("{}{run}", begun.progress.stage)));
+        self.bar.set_prefix(format!("{:15}", format!("{}{run}", begun.progress.stage)));
         begun
     }
 

@@ -46,13 +46,21 @@ impl Axis {
         Axis { low: first * step, high: last * step, marks, unit, decimals, logarithmic: false }
     }
 
-    /// With marks just where there are points.
+    /// With marks just where there are points, as far as there is room to write at them.
     pub(super) fn of_points(points: &[f64], unit: Unit, logarithmic: bool) -> Self {
         let place = |value: f64| if logarithmic { libm::log10(value.max(1e-9)) } else { value };
         let marks: Vec<f64> = points.iter().map(|value| place(*value)).collect();
         let low = marks.iter().copied().fold(f64::INFINITY, f64::min);
         let high = marks.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         let margin = if high > low { (high - low) * 0.04 } else { 0.5 };
+        // From the end, since the last point is the network that was asked for.
+        let mut roomy: Vec<f64> = Vec::new();
+        for mark in marks.into_iter().rev() {
+            if roomy.last().is_none_or(|last| last - mark >= (high - low) * 0.07) {
+                roomy.push(mark);
+            }
+        }
+        let marks = roomy;
         Axis { low: low - margin, high: high + margin, marks, unit, decimals: 0, logarithmic }
     }
 
@@ -151,8 +159,10 @@ mod tests {
     #[test]
     fn logarithms_are_written_as_what_they_stand_for() {
         let axis = Axis::of_points(&[100.0, 1000.0, 10_000.0], Unit::Number, true);
-        assert_eq!(labels(&axis), ["100", "1,000", "10,000"]);
+        assert_eq!(labels(&axis), ["10,000", "1,000", "100"]);
         assert_eq!(axis.place(1000.0), 3.0);
+        // What would be written over each other is not.
+        assert_eq!(labels(&Axis::of_points(&[100.0, 1000.0, 1100.0], Unit::Number, true)), ["1,100", "100"]);
     }
 
     #[test]
