@@ -209,7 +209,7 @@ mod tests {
         let params = |setup: &Setup| format!("{:?}", setup.params);
         assert_eq!(params(&churn.plan.setup), params(&Setup::default()));
         let sweep = plan(&["sweep"]).unwrap();
-        assert_eq!((sweep.plan.nodes, sweep.plan.lookups), (500, 5000));
+        assert_eq!((sweep.plan.nodes, sweep.plan.records, sweep.plan.lookups), (500, 200, 2000));
         let lookups = plan(&["lookups"]).unwrap();
         assert_eq!((lookups.options.hours, lookups.plan.churn, lookups.plan.lookups), (None, None, 10_000));
     }
