@@ -1,10 +1,15 @@
 //! What the user wants: raw arguments, parsed into checked ones.
 
+mod simulate;
+mod value;
+
 use std::path::PathBuf;
 
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use kademlia_dht::testnet::Mix;
+
+pub(crate) use simulate::{Options, SimulatePlan};
 
 /// A Kademlia distributed hash table over any transport.
 #[derive(Debug, Parser)]
@@ -18,6 +23,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Testnet(TestnetArgs),
+    Simulate(simulate::SimulateArgs),
 }
 
 /// Run a whole network on this host, and see whether every node finds what any other saved.
@@ -56,7 +62,7 @@ struct TestnetArgs {
     /// Kill so many percent of the nodes after that, and query again.
     ///
     /// The last node that joins two transports is spared.
-    #[arg(long, value_name = "PERCENT", value_parser = percent)]
+    #[arg(long, value_name = "PERCENT", value_parser = value::percent(0_u8..=99))]
     kill: Option<u8>,
 
     /// What random choices follow from: the same seed, the same choices.
@@ -73,6 +79,8 @@ struct TestnetArgs {
 pub(crate) enum Task {
     /// `dht testnet`
     Testnet(TestnetPlan),
+    /// `dht simulate`
+    Simulate(Box<SimulatePlan>),
 }
 
 /// `dht testnet`, with all arguments sound.
@@ -104,6 +112,7 @@ pub(crate) fn parse() -> Task {
                 }
             }
         },
+        Command::Simulate(args) => Task::Simulate(Box::new(args.plan(std::env::args_os().skip(1)))),
     }
 }
 
@@ -121,19 +130,13 @@ impl TestnetArgs {
     }
 }
 
-fn percent(text: &str) -> Result<u8, String> {
-    let number = text.strip_suffix('%').unwrap_or(text);
-    let percent = number.parse().ok().filter(|percent| *percent <= 99);
-    percent.ok_or_else(|| "not a number of percent from 0 to 99".to_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn mix(arguments: &[&str]) -> Result<String, String> {
         let cli = Cli::try_parse_from(["dht", "testnet"].iter().chain(arguments)).map_err(|error| error.to_string())?;
-        let Command::Testnet(args) = cli.command;
+        let Command::Testnet(args) = cli.command else { return Err("another command".to_owned()) };
         args.mix().map(|mix| mix.to_string())
     }
 
@@ -152,13 +155,5 @@ mod tests {
         assert!(error.contains("--nodes 4 and --mix udp=3 do not agree: the mix has 3 nodes"), "{error}");
         assert!(mix(&["--nodes", "4"]).unwrap_err().contains("--nodes 4: 4 nodes are too few"));
         assert!(mix(&["--mix", "udp=3,tcp=3"]).unwrap_err().contains("no node joins udp with tcp"));
-    }
-
-    #[test]
-    fn percents() {
-        assert_eq!((percent("30"), percent("0"), percent("99%")), (Ok(30), Ok(0), Ok(99)));
-        for wrong in ["100", "-1", "%", "", "1.5", "a"] {
-            assert!(percent(wrong).is_err(), "{wrong}");
-        }
     }
 }

@@ -4,8 +4,10 @@
 
 mod args;
 mod interrupt;
+mod logger;
 mod records;
 mod report;
+mod simulate;
 mod testnet;
 
 use std::fmt::Display;
@@ -13,7 +15,6 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use args::Task;
-use testnet::Failure;
 
 /// Exit statuses besides 0.
 const FAILED: u8 = 1;
@@ -21,20 +22,31 @@ const USAGE: u8 = 2;
 const INTERRUPTED: u8 = 130;
 
 fn main() -> ExitCode {
-    env_logger::init();
-    let result = match args::parse() {
-        Task::Testnet(plan) => testnet::run(&plan),
-    };
+    if let Err(error) = logger::install() {
+        say(format_args!("cannot log: {error}"));
+    }
+    match args::parse() {
+        Task::Testnet(plan) => ended(testnet::run(&plan), |failure| match failure {
+            testnet::Failure::Interrupted => INTERRUPTED,
+            testnet::Failure::Records(_) => USAGE,
+            _ => FAILED,
+        }),
+        Task::Simulate(plan) => ended(simulate::run(&plan), |failure| match failure {
+            simulate::Failure::Interrupted => INTERRUPTED,
+            simulate::Failure::Folder { .. } => USAGE,
+            _ => FAILED,
+        }),
+    }
+}
+
+/// The exit status. Says why, if there is no result.
+fn ended<E: Display>(result: Result<bool, E>, status: impl FnOnce(&E) -> u8) -> ExitCode {
     match result {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(FAILED),
         Err(failure) => {
             say(format_args!("error: {failure}"));
-            ExitCode::from(match failure {
-                Failure::Interrupted => INTERRUPTED,
-                Failure::Records(_) => USAGE,
-                _ => FAILED,
-            })
+            ExitCode::from(status(&failure))
         }
     }
 }

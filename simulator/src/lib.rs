@@ -8,8 +8,11 @@
 //! [`Clocks`]. Then let nodes come and go, save and ask, and look at the [`Report`]. An oracle, which knows every
 //! acknowledged record and who holds it, explains each miss, and watches that nothing happens that must never happen.
 
+#[cfg(feature = "charts")]
+pub mod chart;
 mod churn;
 mod clock;
+mod csv;
 pub mod experiment;
 mod handle;
 mod measure;
@@ -24,6 +27,7 @@ mod world;
 
 pub use churn::{Churn, Departure, Sessions};
 pub use clock::Clocks;
+pub use csv::csv;
 pub use handle::{Handle, KEY_SPACE};
 pub use measure::wilson;
 pub use network::{Network, Progress, Watch, Workload};

@@ -389,6 +389,7 @@ impl Network<'_> {
     pub fn run_for(&mut self, time: Duration) {
         let end = self.world.now() + time;
         self.end = Some(end);
+        self.tell();
         self.run(end, |_| false);
         self.end = None;
     }
@@ -396,6 +397,7 @@ impl Network<'_> {
     /// Says that the stage ends after so much time, however many steps it has.
     pub fn stage_ends(&mut self, after: Duration) {
         self.end = Some(self.world.now() + after);
+        self.tell();
     }
 
     /// Lets time pass within a stage.

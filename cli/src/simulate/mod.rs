@@ -1,0 +1,149 @@
+//! `dht simulate`: an experiment with a network in virtual time, and what it found.
+
+mod files;
+mod progress;
+mod table;
+
+use std::io::{self, Write};
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+
+use kademlia_simulator::chart::ChartError;
+use kademlia_simulator::experiment::{BrokenOff, Findings};
+use kademlia_simulator::{Progress, Report};
+use serde::Serialize;
+
+use crate::args::{Options, SimulatePlan};
+use crate::interrupt::Interrupt;
+use crate::{logger, say};
+
+/// Of what went wrong, so much is listed.
+const LISTED: usize = 20;
+
+/// Why there is no result.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    #[error("cannot create the folder {}: {source}", .path.display())]
+    Folder { path: PathBuf, source: io::Error },
+    #[error("cannot write {}: {source}", .path.display())]
+    Write { path: PathBuf, source: io::Error },
+    #[error(transparent)]
+    Chart(#[from] ChartError),
+    #[error("cannot listen for Ctrl-C: {0}")]
+    Signals(#[from] ctrlc::Error),
+    #[error("cannot print the result: {0}")]
+    Print(#[from] io::Error),
+    #[error("interrupted")]
+    Interrupted,
+}
+
+impl From<BrokenOff> for Failure {
+    fn from(_: BrokenOff) -> Self {
+        Failure::Interrupted
+    }
+}
+
+/// What stands for the whole run, as JSON.
+#[derive(Serialize)]
+struct Summary<'a> {
+    experiment: &'static str,
+    #[serde(flatten)]
+    options: Options,
+    #[serde(flatten)]
+    report: &'a Report,
+}
+
+/// Runs it, prints the result and writes the files. Whether the run was sound.
+pub(crate) fn run(plan: &SimulatePlan) -> Result<bool, Failure> {
+    let interrupt = Interrupt::listen()?;
+    if let Some(folder) = &plan.out {
+        files::prepare(folder)?;
+    }
+    let mut bar = progress::Bar::new();
+    let mut watch = |progress: Progress| {
+        bar.show(progress);
+        if interrupt.is_wanted() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    };
+    let findings = (plan.run)(&plan.plan, &mut watch);
+    bar.clear();
+    let findings = findings?;
+
+    let mut out = io::stdout();
+    if plan.json {
+        let summary = Summary { experiment: findings.experiment, options: plan.options, report: &findings.report };
+        writeln!(out, "{}", serde_json::to_string(&summary).map_err(io::Error::from)?)?;
+    } else {
+        writeln!(out, "{}", table::title(plan, &findings))?;
+        writeln!(out, "{}", table::whole(&findings.report))?;
+        for series in findings.series.iter().filter(|series| series.points.len() > 1) {
+            writeln!(out, "{}", table::series(findings.experiment, series))?;
+        }
+    }
+    if let Some(folder) = &plan.out {
+        let written = files::write(folder, plan, &findings)?;
+        say(format_args!("written to {}: {}", folder.display(), written.join(", ")));
+    }
+    Ok(judge(plan, &findings, logger::errors()))
+}
+
+/// Says what went wrong, if anything did, and how to repeat it.
+fn judge(plan: &SimulatePlan, findings: &Findings, errors: usize) -> bool {
+    let wrong = wrong(findings, errors);
+    for wrong in &wrong {
+        say(wrong);
+    }
+    if !wrong.is_empty() {
+        say(format_args!("repeat with: {}", plan.repeat));
+    }
+    wrong.is_empty()
+}
+
+/// What went wrong, in words. A series can have runs of its own, which the whole does not count.
+fn wrong(findings: &Findings, errors: usize) -> Vec<String> {
+    let mut wrong = Vec::new();
+    let points = findings.series.iter().flat_map(|series| {
+        let name = |at: f64| format!("at {} {at}: ", series.axis);
+        series.points.iter().map(move |point| (name(point.at), &point.report))
+    });
+    // Where the whole says what went wrong, its parts would only say it again.
+    let whole = [(String::new(), &findings.report)].into_iter().filter(|(_, report)| !report.is_sound());
+    let parts = points.filter(|(_, report)| findings.report.is_sound() && !report.is_sound());
+    for (place, report) in whole.chain(parts) {
+        let Report { unexplained, violations, told, .. } = report;
+        if *unexplained > 0 {
+            wrong.push(format!("{place}queries that missed without any reason: {unexplained}"));
+        }
+        if *violations > 0 {
+            wrong.push(format!("{place}things happened that must never happen: {violations}"));
+        }
+        wrong.extend(told.iter().take(LISTED).map(|told| format!("  {told}")));
+    }
+    if errors > 0 {
+        wrong.push(format!("errors were logged: {errors}"));
+    }
+    wrong
+}
+
+#[cfg(test)]
+mod tests {
+    use kademlia_simulator::experiment::{Point, Series};
+
+    use super::*;
+
+    #[test]
+    fn what_went_wrong_is_told_once() {
+        let bad = Report { unexplained: 2, told: vec!["a record vanished".to_owned()], ..Report::default() };
+        let point = |at, report: &Report| Point { at, report: report.clone() };
+        let findings = |whole: &Report, part: &Report| Findings {
+            experiment: "lookups",
+            report: whole.clone(),
+            series: vec![Series { axis: "nodes", points: vec![point(100.0, part), point(200.0, whole)] }],
+        };
+        let good = Report::default();
+        assert_eq!(wrong(&findings(&good, &good), 0), [""; 0]);
+        assert_eq!(wrong(&findings(&good, &good), 1), ["errors were logged: 1"]);
+        let unexplained = "queries that missed without any reason: 2";
+        assert_eq!(wrong(&findings(&bad, &bad), 0), [unexplained, "  a record vanished"]);
+        assert_eq!(wrong(&findings(&good, &bad), 0)[0], format!("at nodes 100: {unexplained}"));
+    }
+}

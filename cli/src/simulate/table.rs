@@ -1,0 +1,206 @@
+//! What was found, as tables.
+
+use std::time::Duration;
+
+use comfy_table::presets::UTF8_FULL_CONDENSED;
+use comfy_table::{CellAlignment, Table};
+use kademlia_simulator::Report;
+use kademlia_simulator::experiment::{Findings, Series};
+
+use super::progress::brief;
+use crate::args::SimulatePlan;
+
+/// What stands above the tables: which experiment in which network.
+pub(super) fn title(plan: &SimulatePlan, findings: &Findings) -> String {
+    let mut title = format!("{}: {} nodes", findings.experiment, count(plan.plan.nodes as u64));
+    if let Some(hours) = plan.options.hours {
+        title += &format!(", {}", brief(Duration::from_secs_f64(hours * 3600.0)));
+    }
+    if let Some(session) = plan.options.session_min {
+        title += &format!(", median session {session} min");
+    }
+    if plan.options.loss > 0.0 {
+        title += &format!(", {} % loss", plan.options.loss);
+    }
+    title + &format!(", k {}, alpha {}, seed {}", plan.options.k, plan.options.alpha, plan.plan.setup.seed)
+}
+
+/// The figures that apply, with their intervals.
+pub(super) fn whole(report: &Report) -> Table {
+    let mut table = empty(["figure", "value", "95 % interval"].map(str::to_owned).to_vec(), 1);
+    let mut row = |name: &str, value: Option<String>, bounds: Option<(f64, f64)>| {
+        if let Some(value) = value {
+            table.add_row([name.to_owned(), value, bounds.map(interval).unwrap_or_default()]);
+        }
+    };
+    let some = |number: u64| (number > 0).then(|| count(number));
+    let Report { lookups, gets, .. } = *report;
+    row("nodes alive at the end", Some(count(report.nodes as u64)), None);
+    row("lookups", some(lookups), None);
+    row("  exactly the k closest", report.exact.map(percent), report.exact_interval);
+    row("  requests", report.requests_per_lookup.map(decimal), None);
+    row("  steps", report.hops.filter(|_| lookups > 0).map(decimal), None);
+    let times = [("median", report.p50_ms), ("90 %", report.p90_ms), ("99 %", report.p99_ms)];
+    for (name, time) in times {
+        row(&format!("  {name} within"), time.filter(|_| lookups > 0).map(milliseconds), None);
+    }
+    row("queries", some(gets), None);
+    row("  gave the newest version", report.get_success.map(percent), report.get_success_interval);
+    let misses = [
+        ("  gave an older version", report.outdated),
+        ("  missed, as all holders had left", report.holders_failed),
+        ("  missed, as the record had expired", report.expired),
+        ("  missed, as the holders were cut off", report.unreachable),
+    ];
+    for (name, number) in misses {
+        row(name, some(number), None);
+    }
+    row("  unexplained misses", (gets > 0).then(|| count(report.unexplained)), None);
+    row("  messages", report.messages_per_get.map(decimal), None);
+    row("  median within", report.get_p50_ms.map(milliseconds), None);
+    row("  99 % within", report.get_p99_ms.map(milliseconds), None);
+    row("saves", some(report.saves), None);
+    row("  that nobody acknowledged", some(report.saves_failed), None);
+    row("  messages", report.messages_per_save.map(decimal), None);
+    row("records that should be there", some(report.records), None);
+    row("  that nobody holds", (report.records > 0).then(|| count(report.lost)), None);
+    row("  fewest copies of one", report.fewest_copies.map(count), None);
+    row("  with k copies", report.full_copies.map(percent), None);
+    row("  copies of older versions", report.outdated_copies.map(count), None);
+    row("joins", some(report.joins), None);
+    row("  that failed at first", some(report.joins_failed), None);
+    row("contacts that are dead nodes", report.stale.map(percent), report.stale_interval);
+    row("bytes per node and second", report.bytes_per_node_s.map(decimal), None);
+    row("violations", some(report.violations), None);
+    row("events", Some(count(report.events)), None);
+    row("  in a second", report.events_per_s.map(|events| count(events as u64)), None);
+    row("virtual time", Some(brief(Duration::from_secs_f64(report.virtual_s.max(0.0)))), None);
+    row("real time", report.wall_s.map(|seconds| format!("{seconds:.1} s")), None);
+    row("most memory", report.peak_rss_mib.map(|mebibytes| format!("{mebibytes} MiB")), None);
+    row("hash of all that happened", Some(report.trace_hash.clone()), None);
+    table
+}
+
+type Column = (&'static str, fn(&Report) -> Option<String>);
+
+const EXACT: Column = ("exact", |report| report.exact.map(percent));
+const REQUESTS: Column = ("requests", |report| report.requests_per_lookup.map(decimal));
+const STEPS: Column = ("steps", |report| report.hops.map(decimal));
+const MEDIAN: Column = ("median ms", |report| report.p50_ms.map(decimal));
+const P90: Column = ("90 % ms", |report| report.p90_ms.map(decimal));
+const P99: Column = ("99 % ms", |report| report.p99_ms.map(decimal));
+const QUERIES: Column = ("queries", |report| Some(count(report.gets)));
+const NEWEST: Column = ("newest", |report| report.get_success.map(percent));
+const INTERVAL: Column = ("95 % interval", |report| report.get_success_interval.map(interval));
+const OLDER: Column = ("older", |report| Some(count(report.outdated)));
+const OLD_COPIES: Column = ("old copies", |report| report.outdated_copies.map(count));
+const STALE: Column = ("dead", |report| report.stale.map(percent));
+const LOST: Column = ("lost", |report| Some(count(report.lost)));
+const BYTES: Column = ("bytes/node/s", |report| report.bytes_per_node_s.map(decimal));
+const JOINS: Column = ("joins", |report| Some(count(report.joins)));
+const FEWEST: Column = ("fewest copies", |report| report.fewest_copies.map(count));
+const FULL: Column = ("k copies", |report| report.full_copies.map(percent));
+
+/// A row for each point, with what matters in this experiment.
+pub(super) fn series(experiment: &str, series: &Series) -> Table {
+    let columns: &[Column] = match experiment {
+        "lookups" => &[EXACT, REQUESTS, STEPS, MEDIAN, P90, P99],
+        "churn" => &[QUERIES, NEWEST, INTERVAL, MEDIAN, P99, STALE, LOST],
+        "maintenance" => &[BYTES, JOINS, STALE, LOST],
+        "partition" => &[QUERIES, NEWEST, INTERVAL, OLDER, OLD_COPIES],
+        "kill" => &[QUERIES, NEWEST, INTERVAL, FEWEST, FULL, LOST],
+        _ => &[REQUESTS, MEDIAN, P99, NEWEST, INTERVAL, STALE, BYTES],
+    };
+    let names = [series.axis].into_iter().chain(columns.iter().map(|(name, _)| *name));
+    let mut table = empty(names.map(str::to_owned).collect(), 0);
+    for point in &series.points {
+        let place = match series.axis {
+            "killed" => format!("{} %", (point.at * 1000.0).round() / 10.0),
+            _ if point.at.fract() == 0.0 => count(point.at as u64),
+            _ => format!("{:.2}", point.at),
+        };
+        let figures = columns.iter().map(|(_, figure)| figure(&point.report).unwrap_or_else(|| "-".to_owned()));
+        table.add_row([place].into_iter().chain(figures));
+    }
+    table
+}
+
+/// A table in which the columns from `right` on are aligned to the right.
+fn empty(header: Vec<String>, right: usize) -> Table {
+    let mut table = Table::new();
+    table.load_style(UTF8_FULL_CONDENSED);
+    table.set_header(header);
+    for column in table.column_iter_mut().skip(right) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    table
+}
+
+/// Digits in groups of three.
+pub(super) fn count(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// With three significant digits or more.
+fn decimal(number: f64) -> String {
+    match number.abs() {
+        size if size >= 999.5 => count(number.round() as u64),
+        size if size >= 99.95 => format!("{number:.0}"),
+        size if size >= 9.995 => format!("{number:.1}"),
+        _ => format!("{number:.2}"),
+    }
+}
+
+fn milliseconds(number: f64) -> String {
+    format!("{} ms", decimal(number))
+}
+
+/// A share as percent, with so many digits that all and almost all are told apart.
+fn percent(share: f64) -> String {
+    let percent = share * 100.0;
+    match format!("{percent:.3}").as_str() {
+        _ if share == 0.0 || share == 1.0 => format!("{percent} %"),
+        "100.000" | "0.000" => format!("{percent:.4} %"),
+        text => format!("{text} %"),
+    }
+}
+
+fn interval((low, high): (f64, f64)) -> String {
+    format!("{} to {}", percent(low).trim_end_matches(" %"), percent(high))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kademlia_simulator::experiment::Point;
+
+    #[test]
+    fn numbers_are_for_people() {
+        assert_eq!([0, 999, 1000, 1_234_567].map(count), ["0", "999", "1,000", "1,234,567"]);
+        assert_eq!([0.5, 12.345, 123.45, 12_345.6].map(decimal), ["0.50", "12.3", "123", "12,346"]);
+        assert_eq!(
+            [1.0, 0.0, 0.99987, 0.999_999, 0.5].map(percent),
+            ["100 %", "0 %", "99.987 %", "99.9999 %", "50.000 %"]
+        );
+    }
+
+    #[test]
+    fn tables_have_what_applies() {
+        let report =
+            Report { gets: 10, get_success: Some(0.9), get_success_interval: Some((0.6, 0.98)), ..Report::default() };
+        let table = whole(&report).to_string();
+        assert!(table.contains("60.000 to 98.000 %") && !table.contains("lookups"), "{table}");
+        let points = vec![Point { at: 0.25, report }];
+        let table = series("kill", &Series { axis: "killed", points }).to_string();
+        assert!(table.contains("25 %") && table.contains("90.000 %"), "{table}");
+        assert!(table.lines().all(|line| line.chars().count() <= 100), "{table}");
+    }
+}

@@ -1,0 +1,239 @@
+//! Pictures of findings, as SVG: one for each thing that they say.
+
+mod axis;
+mod picture;
+
+use axis::{Axis, Unit, grouped};
+use picture::{Drawing, Line, Panel, Span};
+
+use crate::Report;
+use crate::experiment::{Findings, Series};
+
+/// A picture.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Picture {
+    /// What it shows, in a word or two that can be the name of a file, such as `churn-success`.
+    pub name: String,
+    /// The picture.
+    pub svg: String,
+}
+
+/// A picture cannot be drawn.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("cannot draw the picture \"{title}\": {error}")]
+pub struct ChartError {
+    title: &'static str,
+    error: String,
+}
+
+/// Draws what an experiment with so many nodes has found. What there are no figures for is left out.
+///
+/// # Errors
+///
+/// If the library that draws fails.
+pub fn draw(findings: &Findings, nodes: usize) -> Result<Vec<Picture>, ChartError> {
+    let mut pictures = Vec::new();
+    for series in findings.series.iter().filter(|series| !series.points.is_empty()) {
+        let seed = findings.report.seed;
+        for (name, drawing) in drawings(findings.experiment, series) {
+            let drawing = drawing.of(&format!("{} nodes, seed {seed}", grouped(&nodes.to_string())));
+            pictures.extend(drawing.svg()?.map(|svg| Picture { name: name.to_owned(), svg }));
+        }
+    }
+    Ok(pictures)
+}
+
+const FOUND: &str = "queries that gave the newest version";
+
+fn drawings(experiment: &str, series: &Series) -> Vec<(&'static str, Drawing)> {
+    match (experiment, series.axis) {
+        ("lookups", _) => of_lookups(series),
+        ("churn", _) => of_churn(series),
+        ("maintenance", _) => of_maintenance(series),
+        ("partition", _) => of_partition(series),
+        ("kill", _) => of_kill(series),
+        ("sweep", "alpha") => of_sweep(series, "sweep-alpha", "What more requests in flight are good for", "alpha"),
+        ("sweep", _) => of_sweep(series, "sweep-k", "What more contacts and copies are good for", "k"),
+        _ => Vec::new(),
+    }
+}
+
+fn of_lookups(series: &Series) -> Vec<(&'static str, Drawing)> {
+    let axis = || Axis::of_points(&places(series), Unit::Number, true);
+    let number = |label, line| Panel { label, unit: Unit::Number, span: Span::FromZero, lines: vec![line] };
+    let cost = vec![
+        number("requests", line(series, "requests in a lookup, on average", |report| report.requests_per_lookup)),
+        number("steps", line(series, "steps from contact to contact, on average", |report| report.hops)),
+    ];
+    let times = [
+        line(series, "half take at most", |report| report.p50_ms),
+        line(series, "90 % take at most", |report| report.p90_ms),
+        line(series, "99 % take at most", |report| report.p99_ms),
+    ];
+    let nodes = "nodes in the network (logarithmic)";
+    vec![
+        ("lookups-cost", drawing("What a lookup costs as networks grow", nodes, axis(), cost)),
+        (
+            "lookups-latency",
+            drawing("How long lookups take as networks grow", nodes, axis(), vec![milliseconds(times)]),
+        ),
+    ]
+}
+
+fn of_churn(series: &Series) -> Vec<(&'static str, Drawing)> {
+    let label = "virtual time (hours)";
+    let times = [
+        line(series, "half take at most", |report| report.p50_ms),
+        line(series, "99 % take at most", |report| report.p99_ms),
+    ];
+    let stale = line(series, "contacts that are dead nodes", |report| report.stale);
+    let stale = Line { bounds: bounds(series, |report| report.stale_interval), ..stale };
+    let stale = Panel { label: "share of contacts", unit: Unit::Share, span: Span::FromZero, lines: vec![stale] };
+    vec![
+        (
+            "churn-success",
+            drawing("What queries find while nodes come and go", label, hours(series), vec![found(series)]),
+        ),
+        (
+            "churn-latency",
+            drawing("How long queries take while nodes come and go", label, hours(series), vec![milliseconds(times)]),
+        ),
+        ("churn-stale", drawing("Dead nodes in routing tables", label, hours(series), vec![stale])),
+    ]
+}
+
+fn of_maintenance(series: &Series) -> Vec<(&'static str, Drawing)> {
+    let bytes = line(series, "sent and received, with headers", |report| report.bytes_per_node_s);
+    let panel =
+        Panel { label: "bytes per node and second", unit: Unit::Number, span: Span::FromZero, lines: vec![bytes] };
+    let title = "What it costs to keep records alive, hour by hour";
+    vec![("maintenance-bytes", drawing(title, "virtual time (hours)", hours(series), vec![panel]))]
+}
+
+fn of_partition(series: &Series) -> Vec<(&'static str, Drawing)> {
+    let latest = places(series).into_iter().fold(0.0, f64::max);
+    let axis = Axis::round(0.0, latest, Unit::Minutes);
+    let copies = line(series, "copies of older versions", |report| report.outdated_copies.map(|copies| copies as f64));
+    let copies = Panel { label: "copies left", unit: Unit::Number, span: Span::FromZero, lines: vec![copies] };
+    let title = "After a partition in which both sides wrote";
+    vec![("partition", drawing(title, "minutes after the healing", axis, vec![found(series), copies]))]
+}
+
+fn of_kill(series: &Series) -> Vec<(&'static str, Drawing)> {
+    let axis = Axis::of_points(&places(series), Unit::Share, false);
+    let at_once = line(series, "queries found it right after", |report| report.get_success);
+    let at_once = Line { bounds: bounds(series, |report| report.get_success_interval), ..at_once };
+    let later = line(series, "records have k copies one replication later", |report| report.full_copies);
+    let panel = Panel { label: "share", unit: Unit::Share, span: Span::UpToAll, lines: vec![at_once, later] };
+    let title = "What is left after many nodes died at one moment";
+    vec![("kill", drawing(title, "share of nodes that died", axis, vec![panel]))]
+}
+
+fn of_sweep(
+    series: &Series,
+    name: &'static str,
+    title: &'static str,
+    label: &'static str,
+) -> Vec<(&'static str, Drawing)> {
+    let requests = line(series, "requests in a lookup, on average", |report| report.requests_per_lookup);
+    let requests = Panel { label: "requests", unit: Unit::Number, span: Span::FromZero, lines: vec![requests] };
+    let times = milliseconds([line(series, "half of the lookups take at most", |report| report.p50_ms)]);
+    let axis = Axis::of_points(&places(series), Unit::Number, false);
+    vec![(name, drawing(title, label, axis, vec![requests, times, found(series)]))]
+}
+
+fn drawing(title: &'static str, label: &'static str, axis: Axis, panels: Vec<Panel>) -> Drawing {
+    Drawing { title, subtitle: String::new(), label, axis, panels }
+}
+
+impl Drawing {
+    /// Says which network it is of.
+    fn of(self, network: &str) -> Self {
+        Drawing { subtitle: network.to_owned(), ..self }
+    }
+}
+
+fn found(series: &Series) -> Panel {
+    let line = line(series, FOUND, |report| report.get_success);
+    let line = Line { bounds: bounds(series, |report| report.get_success_interval), ..line };
+    Panel { label: "share of queries", unit: Unit::Share, span: Span::UpToAll, lines: vec![line] }
+}
+
+fn milliseconds<const N: usize>(lines: [Line; N]) -> Panel {
+    Panel { label: "milliseconds", unit: Unit::Number, span: Span::FromZero, lines: lines.into() }
+}
+
+fn hours(series: &Series) -> Axis {
+    Axis::round(0.0, places(series).into_iter().fold(0.0, f64::max), Unit::Hours)
+}
+
+fn places(series: &Series) -> Vec<f64> {
+    series.points.iter().map(|point| point.at).collect()
+}
+
+fn line(series: &Series, name: &'static str, figure: impl Fn(&Report) -> Option<f64>) -> Line {
+    let points = series.points.iter().filter_map(|point| Some((point.at, figure(&point.report)?))).collect();
+    Line { name, points, bounds: Vec::new() }
+}
+
+fn bounds(series: &Series, figure: impl Fn(&Report) -> Option<(f64, f64)>) -> Vec<(f64, (f64, f64))> {
+    series.points.iter().filter_map(|point| Some((point.at, figure(&point.report)?))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::experiment::Point;
+
+    fn findings(experiment: &'static str, axes: &[&'static str], points: usize) -> Findings {
+        let report = |at: f64| Report {
+            requests_per_lookup: Some(20.0 + at),
+            hops: Some(2.0),
+            p50_ms: Some(100.0 * at),
+            p99_ms: Some(1300.0),
+            get_success: Some(0.999),
+            get_success_interval: Some((0.997, 0.9995)),
+            stale: Some(0.1),
+            bytes_per_node_s: Some(1234.5),
+            outdated_copies: Some(3),
+            full_copies: Some(0.75),
+            ..Report::default()
+        };
+        let point = |at: usize| Point { at: at as f64, report: report(at as f64) };
+        let series = |axis: &&'static str| Series { axis, points: (1..=points).map(point).collect() };
+        Findings { experiment, report: Report { seed: 7, ..report(1.0) }, series: axes.iter().map(series).collect() }
+    }
+
+    #[test]
+    fn every_experiment_has_its_pictures() {
+        let cases: [(&str, &[&str], &[&str]); 6] = [
+            ("lookups", &["nodes"], &["lookups-cost", "lookups-latency"]),
+            ("churn", &["hours"], &["churn-success", "churn-latency", "churn-stale"]),
+            ("maintenance", &["hours"], &["maintenance-bytes"]),
+            ("partition", &["minutes"], &["partition"]),
+            ("kill", &["killed"], &["kill"]),
+            ("sweep", &["alpha", "k"], &["sweep-alpha", "sweep-k"]),
+        ];
+        for (experiment, axes, expected) in cases {
+            // One point is enough, and none is not an error.
+            for points in [5, 1] {
+                let pictures = draw(&findings(experiment, axes, points), 1000).unwrap();
+                assert_eq!(pictures.iter().map(|picture| picture.name.as_str()).collect::<Vec<_>>(), expected);
+                for picture in pictures {
+                    assert!(picture.svg.starts_with("<svg") && picture.svg.trim_end().ends_with("</svg>"));
+                    assert!(picture.svg.contains("1,000 nodes, seed 7"), "{}", picture.svg);
+                    assert!(!picture.svg.contains("NaN") && !picture.svg.contains("inf"), "{}", picture.name);
+                }
+            }
+            assert_eq!(draw(&findings(experiment, axes, 0), 1000).unwrap(), []);
+        }
+    }
+
+    #[test]
+    fn what_has_no_figures_is_not_drawn() {
+        let mut findings = findings("churn", &["hours"], 3);
+        findings.series[0].points.iter_mut().for_each(|point| point.report.get_success = None);
+        let names: Vec<String> = draw(&findings, 9).unwrap().into_iter().map(|picture| picture.name).collect();
+        assert_eq!(names, ["churn-latency", "churn-stale"]);
+    }
+}
