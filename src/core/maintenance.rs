@@ -23,6 +23,10 @@ const REPUBLISH_RETRY: Duration = Duration::from_secs(300);
 /// Newcomers for whom the records have not been gone through yet. Hourly replication serves whoever is left out.
 const MAX_NEWCOMERS: usize = 64;
 
+/// How many of the nodes closest to a key hand it over to a newcomer: one more than would do, as nobody knows whether the
+/// closest is still alive. The second one finds that the newcomer has it.
+const HANDERS: usize = 2;
+
 /// A piece of maintenance that takes a lookup or a question to another node.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Job<P> {
@@ -233,7 +237,7 @@ impl<P: Peer> Node<P> {
 
     /// Goes through the records for those that a new contact should hold, a batch at a time.
     ///
-    /// Only the node closest to a key hands it over, so that a newcomer does not get it k times.
+    /// Only those closest to a key hand it over, so that a newcomer does not get it k times.
     fn hand_over(&mut self, out: &mut Vec<Output<P>>) {
         if !self.has_job_room() {
             return;
@@ -249,11 +253,11 @@ impl<P: Peer> Node<P> {
             let others = |entry: &Entry<P>, id: &Id| self.table.is_fresh(entry) && *id != peer.id();
             let closest = self.table.closest(&key, self.params.k, others);
             let own = self.id.distance(&key);
-            let is_nearest = closest.first().is_none_or(|nearest| own < nearest.id().distance(&key));
+            let nearer = closest.iter().take_while(|other| other.id().distance(&key) < own).count();
             let theirs = peer.id().distance(&key);
             let belongs =
                 closest.len() < self.params.k || closest.last().is_some_and(|last| theirs < last.id().distance(&key));
-            if is_nearest && belongs {
+            if nearer < HANDERS && belongs {
                 self.push_job(Job::Handover(peer.clone(), key), out);
             }
         }
