@@ -110,7 +110,7 @@ fn wrong_arguments_end_with_status_2_and_say_what_is_allowed() {
     let cases: [(&[&str], &str); 7] = [
         (&[], "Usage: dht simulate <COMMAND>"),
         (&["lookups", "--nodes", "1"], "not a number from 2 to 1000000"),
-        (&["lookups", "--hours", "1"], "unexpected argument '--hours'"),
+        (&["lookups", "--gets", "1"], "unexpected argument '--gets'"),
         (&["churn", "--loss", "50"], "not a number of percent from 0 to 30"),
         (&["churn", "--sessions", "pareto"], "neither `exponential` nor `weibull:SHAPE`"),
         (&["churn", "--keeps-store"], "--returns <MINUTES>"),

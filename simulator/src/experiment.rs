@@ -17,10 +17,12 @@ pub struct Plan {
     pub setup: Setup,
     /// Nodes.
     pub nodes: usize,
-    /// How long nodes stay, in [`churn`] and [`maintenance`].
+    /// How nodes come and go, once all have joined; if at all.
     pub churn: Option<Churn>,
-    /// For how long is measured, in [`churn`] and [`maintenance`].
-    pub time: Duration,
+    /// For how long is measured in [`churn()`] and [`maintenance`] (24 hours if nothing is said) and [`sweep`] (2 hours);
+    /// how long the network is split in [`partition`] (1 hour); how long it lives before in [`lookups`] and [`kill`] (a
+    /// minute).
+    pub time: Option<Duration>,
     /// Records that are saved first.
     pub records: usize,
     /// Bytes of each value.
@@ -41,7 +43,7 @@ impl Default for Plan {
             setup: Setup::default(),
             nodes: 1000,
             churn: None,
-            time: Duration::from_secs(24 * 3600),
+            time: None,
             records: 1000,
             value_bytes: 100,
             lookups: 10_000,
@@ -125,10 +127,15 @@ fn peak_memory() -> Option<f64> {
     Some((kibibytes / 1024.0).round())
 }
 
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// A network in which all have joined.
 fn network<'a>(plan: &Plan, nodes: usize, watch: &'a mut Watch<'_>) -> Network<'a> {
     let mut network = Network::new(&plan.setup);
     network.watch(Box::new(watch));
     network.grow(nodes);
+    plan.churn.into_iter().for_each(|churn| network.churn(churn));
     network
 }
 
@@ -158,7 +165,7 @@ fn look_up(plan: &Plan, nodes: usize, watch: &mut Watch<'_>) -> Result<Report, B
     let stopwatch = Stopwatch::start();
     let mut network = network(plan, nodes, watch);
     network.stage("settle");
-    network.run_for(Duration::from_secs(60));
+    network.run_for(plan.time.unwrap_or(MINUTE));
     network.save_records(plan.records.min(nodes), plan.value_bytes);
     network.measure();
     network.stage("look up");
@@ -196,22 +203,21 @@ pub fn churn(plan: &Plan, mut watch: Watch<'_>) -> Result<Findings, BrokenOff> {
 }
 
 fn live(plan: &Plan, workload: Workload, watch: &mut Watch<'_>) -> Result<(Report, Vec<Point>), BrokenOff> {
-    const HOUR: Duration = Duration::from_secs(3600);
     let stopwatch = Stopwatch::start();
+    let time = plan.time.unwrap_or(HOUR * 24);
     let mut network = network(plan, plan.nodes, watch);
-    plan.churn.into_iter().for_each(|churn| network.churn(churn));
     network.save_records(plan.records, plan.value_bytes);
     network.measure();
     network.stage("churn");
     network.work(workload);
     let mut points = Vec::new();
-    network.stage_ends(plan.time);
-    let mut left = plan.time;
+    network.stage_ends(time);
+    let mut left = time;
     while !left.is_zero() && !network.is_broken_off() {
         let lap = left.min(HOUR);
         network.pass(lap);
         left -= lap;
-        points.push(Point { at: (plan.time - left).as_secs_f64() / 3600.0, report: network.lap() });
+        points.push(Point { at: (time - left).as_secs_f64() / 3600.0, report: network.lap() });
     }
     network.work(Workload::default());
     network.run_for(network.params().lookup_timeout);
@@ -242,10 +248,10 @@ pub fn maintenance(plan: &Plan, mut watch: Watch<'_>) -> Result<Findings, Broken
 pub fn partition(plan: &Plan, mut watch: Watch<'_>) -> Result<Findings, BrokenOff> {
     let stopwatch = Stopwatch::start();
     let mut network = network(plan, plan.nodes, &mut watch);
-    network.run_for(Duration::from_secs(60));
+    network.run_for(MINUTE);
     network.save_records(plan.records, plan.value_bytes);
     network.stage("split");
-    let (share, split) = (plan.share, Duration::from_secs(3600));
+    let (share, split) = (plan.share, plan.time.unwrap_or(HOUR));
     let start = network.now();
     network.partition(share);
     let first = |network: &Network<'_>, node: Handle| network.is_on_first_side(node, share);
@@ -303,7 +309,8 @@ pub fn kill(plan: &Plan, mut watch: Watch<'_>) -> Result<Findings, BrokenOff> {
 fn kill_share(plan: &Plan, share: f64, watch: &mut Watch<'_>) -> Result<Report, BrokenOff> {
     let stopwatch = Stopwatch::start();
     let mut network = network(plan, plan.nodes, watch);
-    network.run_for(Duration::from_secs(60));
+    network.stage("settle");
+    network.run_for(plan.time.unwrap_or(MINUTE));
     network.save_records(plan.records, plan.value_bytes);
     // Not all at the same age: the first are due for replication soon, the last were saved just now.
     network.kill(share);
@@ -334,7 +341,8 @@ fn kill_share(plan: &Plan, share: f64, watch: &mut Watch<'_>) -> Result<Report, 
 pub fn sweep(plan: &Plan, mut watch: Watch<'_>) -> Result<Findings, BrokenOff> {
     let mut run = |k: usize, alpha: usize| {
         let mut plan = plan.clone();
-        (plan.setup.params.k, plan.setup.params.alpha) = (k, alpha);
+        let params = &mut plan.setup.params;
+        (params.k, params.alpha, params.read_quorum) = (k, alpha, params.read_quorum.min(k));
         sweep_one(&plan, &mut watch)
     };
     let (k, alpha) = (plan.setup.params.k, plan.setup.params.alpha);
@@ -343,7 +351,7 @@ pub fn sweep(plan: &Plan, mut watch: Watch<'_>) -> Result<Findings, BrokenOff> {
         alphas.push(Point { at: alpha as f64, report: run(k, alpha)? });
     }
     let mut sizes = Vec::new();
-    for k in [2, 4, 8, 12, 16, 20, 30] {
+    for k in [4, 6, 8, 12, 16, 20, 30] {
         sizes.push(Point { at: k as f64, report: run(k, alpha)? });
     }
     let report = match sizes.iter().find(|point| point.at == k as f64) {
@@ -354,12 +362,11 @@ pub fn sweep(plan: &Plan, mut watch: Watch<'_>) -> Result<Findings, BrokenOff> {
     Ok(Findings { experiment: "sweep", report, series })
 }
 
-/// Two hours of churn, in which users look up and query.
+/// Some hours of churn, in which users look up and query.
 fn sweep_one(plan: &Plan, watch: &mut Watch<'_>) -> Result<Report, BrokenOff> {
     let stopwatch = Stopwatch::start();
-    let time = Duration::from_secs(2 * 3600);
+    let time = plan.time.unwrap_or(HOUR * 2);
     let mut network = network(plan, plan.nodes, watch);
-    plan.churn.into_iter().for_each(|churn| network.churn(churn));
     network.save_records(plan.records, plan.value_bytes);
     network.measure();
     network.stage("sweep");

@@ -79,8 +79,12 @@ fn every_node_joins_though_messages_are_lost() {
         network.grow(60);
         network.run_for(Duration::from_secs(300));
         assert_eq!(network.members().len(), 60);
-        let fewest =
-            network.members().iter().filter_map(|node| network.node(*node)).map(|node| node.contact_count()).min();
+        let fewest = network
+            .members()
+            .iter()
+            .filter_map(|node| network.node(*node))
+            .map(kademlia_dht::core::Node::contact_count)
+            .min();
         assert!(fewest >= Some(20), "a node that joined knows only {fewest:?} others");
     }
 }

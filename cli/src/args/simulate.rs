@@ -41,27 +41,24 @@ enum Command {
         common: Common,
     },
     /// Whether records are found while nodes come and go, and what that costs.
+    #[command(mut_arg("hours", |arg| arg.default_value("24")))]
+    #[command(mut_arg("session", |arg| arg.default_value("60")))]
     Churn {
-        #[command(flatten)]
-        time: Time,
         /// Queries in a second, in the whole network.
         #[arg(long, value_name = "NUMBER", default_value_t = 0.5, value_parser = within(0.001..=10_000.0))]
         gets: f64,
         #[command(flatten)]
         common: Common,
-        #[command(flatten)]
-        coming: Coming,
     },
     /// What keeping records alive costs while nodes come and go and nobody asks for anything.
+    #[command(mut_arg("hours", |arg| arg.default_value("24")))]
+    #[command(mut_arg("session", |arg| arg.default_value("60")))]
     Maintenance {
         #[command(flatten)]
-        time: Time,
-        #[command(flatten)]
         common: Common,
-        #[command(flatten)]
-        coming: Coming,
     },
-    /// What both sides find after a partition of an hour in which both wrote, and how soon.
+    /// What both sides find after a partition in which both wrote, and how soon.
+    #[command(mut_arg("hours", |arg| arg.default_value("1")))]
     Partition {
         /// Nodes on the first side.
         #[arg(long, value_name = "PERCENT", default_value_t = 50.0, value_parser = percent(1.0..=99.0))]
@@ -82,13 +79,13 @@ enum Command {
     #[command(mut_arg("nodes", |arg| arg.default_value("500")))]
     #[command(mut_arg("records", |arg| arg.default_value("200")))]
     #[command(mut_arg("lookups", |arg| arg.default_value("2000")))]
+    #[command(mut_arg("hours", |arg| arg.default_value("2")))]
+    #[command(mut_arg("session", |arg| arg.default_value("60")))]
     Sweep {
         #[command(flatten)]
         lookups: LookupsArgs,
         #[command(flatten)]
         common: Common,
-        #[command(flatten)]
-        coming: Coming,
     },
 }
 
@@ -102,6 +99,13 @@ struct Common {
     /// What all randomness follows from: the same seed, the same run.
     #[arg(long, value_name = "NUMBER", default_value_t = 1)]
     seed: u64,
+
+    /// Hours of virtual time, such as 24 or 0.5.
+    ///
+    /// In churn, maintenance and sweep: how long is measured. In partition: how long the network is split. In lookups and
+    /// kill: how long it lives before.
+    #[arg(long, value_name = "HOURS", value_parser = within(0.01..=8760.0))]
+    hours: Option<f64>,
 
     /// Records that are saved first.
     #[arg(long, value_name = "NUMBER", default_value_t = 1000, value_parser = within(1_usize..=1_000_000))]
@@ -118,6 +122,8 @@ struct Common {
     json: bool,
 
     #[command(flatten)]
+    coming: Coming,
+    #[command(flatten)]
     nodes_are: Nodes,
     #[command(flatten)]
     wire: Network,
@@ -132,20 +138,15 @@ struct LookupsArgs {
     lookups: usize,
 }
 
-#[derive(Debug, Args)]
-struct Time {
-    /// Hours of virtual time, such as 24 or 0.5.
-    #[arg(long, value_name = "HOURS", default_value_t = 24.0, value_parser = within(0.01..=8760.0))]
-    hours: f64,
-}
-
 /// How nodes come and go.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Coming and going")]
 struct Coming {
     /// Half of the nodes leave within so many minutes.
-    #[arg(long, value_name = "MINUTES", default_value_t = 60.0, value_parser = within(0.1..=525_600.0))]
-    session: f64,
+    ///
+    /// In lookups, partition and kill nodes stay, unless this or another of these is given; then the median is 60.
+    #[arg(long, value_name = "MINUTES", value_parser = within(0.1..=525_600.0))]
+    session: Option<f64>,
 
     /// How sessions differ: exponential, or weibull:SHAPE.
     ///

@@ -2,6 +2,7 @@
 
 mod happenings;
 mod invariants;
+mod measuring;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,14 +10,13 @@ use std::ops::ControlFlow;
 use std::time::Duration;
 
 use kademlia_dht::core::{Node, OperationId, Params, Time};
-use kademlia_dht::gateway::{Id, Peer, Record};
+use kademlia_dht::gateway::{Id, Record};
 
 use crate::churn::Churn;
 use crate::handle::Handle;
 use crate::measure::Measured;
 use crate::oracle::Acknowledged;
 use crate::random::Random;
-use crate::report::Report;
 use crate::world::{Happening, Setup, Traffic, World};
 
 /// After so many events, whoever watches is told.
@@ -224,51 +224,10 @@ impl<'a> Network<'a> {
         self.world.traffic()
     }
 
-    /// How many living nodes hold the newest version of each acknowledged record.
-    pub fn copies(&self) -> Vec<usize> {
-        self.world.oracle.copies(self.world.now()).map(|(_, copies)| copies).collect()
-    }
-
-    /// How many of the k closest members to each acknowledged record hold an older version of it, over all records.
-    pub fn outdated_copies(&self) -> usize {
-        let k = self.params().k;
-        let outdated = |key: &Id| {
-            let closest = self.closest(key, k);
-            closest.into_iter().filter(|node| self.world.oracle.is_outdated(*node, key)).count()
-        };
-        self.keys.iter().map(outdated).sum()
-    }
-
-    /// The `count` members closest to `target`, closest first: the truth, which no node knows.
-    pub fn closest(&self, target: &Id, count: usize) -> Vec<Handle> {
-        let mut prefix = self.ids.len().checked_ilog2().unwrap_or(0) as usize;
-        loop {
-            let mut found: Vec<Handle> = self.ids.range(range(target, prefix)).map(|(_, node)| *node).collect();
-            if found.len() >= count || prefix == 0 {
-                found.sort_by_cached_key(|node| node.id().distance(target));
-                found.truncate(count);
-                return found;
-            }
-            prefix -= 1;
-        }
-    }
-
     /// On which side of a partition into these shares a node is.
     pub fn is_on_first_side(&self, node: Handle, share: f64) -> bool {
         self.world.links.side(node.number(), share)
     }
-}
-
-/// The ids that share so many leading bits with `target`.
-fn range(target: &Id, prefix: usize) -> std::ops::RangeInclusive<Id> {
-    let (mut low, mut high) = (*target.as_bytes(), *target.as_bytes());
-    for (index, (low, high)) in low.iter_mut().zip(&mut high).enumerate() {
-        let kept = prefix.saturating_sub(index * 8).min(8);
-        let free = 0xff_u16.wrapping_shr(kept as u32) as u8;
-        *low &= !free;
-        *high |= free;
-    }
-    Id::new(low)..=Id::new(high)
 }
 
 /// What happens to the network.
@@ -435,49 +394,6 @@ impl Network<'_> {
                 events: self.watched,
             };
             self.broken_off = watch(progress).is_break();
-        }
-    }
-
-    /// Begins to measure: what was counted before does not count any more.
-    pub fn measure(&mut self) {
-        self.measured = Measured { since: self.world.now(), ..Measured::default() };
-        self.before = self.measured.clone();
-        self.traffic = self.world.traffic();
-        self.lap_traffic = self.traffic;
-    }
-
-    /// What was measured since the last lap, or since the measuring began.
-    pub fn lap(&mut self) -> Report {
-        let next = Measured { since: self.world.now(), ..Measured::default() };
-        let lap = std::mem::replace(&mut self.measured, next);
-        self.before.merge(&lap);
-        let traffic = self.world.traffic();
-        let since = std::mem::replace(&mut self.lap_traffic, traffic);
-        self.report_of(&lap, &traffic.since(&since))
-    }
-
-    /// What was measured since the measuring began.
-    pub fn report(&mut self) -> Report {
-        self.check();
-        let mut all = self.before.clone();
-        all.merge(&self.measured);
-        let traffic = self.world.traffic().since(&self.traffic);
-        self.report_of(&all, &traffic)
-    }
-
-    fn report_of(&self, measured: &Measured, traffic: &Traffic) -> Report {
-        let (violations, told) = self.world.oracle.violations();
-        let copies = self.copies();
-        Report {
-            nodes: self.members.len(),
-            seed: self.setup.seed,
-            records: copies.len() as u64,
-            lost: copies.iter().filter(|copies| **copies == 0).count() as u64,
-            violations,
-            told: told.to_vec(),
-            events: self.world.events(),
-            trace_hash: format!("{:016x}", self.world.trace_hash()),
-            ..Report::of(measured, traffic, self.world.now())
         }
     }
 }

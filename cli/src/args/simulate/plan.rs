@@ -42,7 +42,6 @@ impl SimulateArgs {
     /// `arguments` are those of the program, as they were given.
     pub(in crate::args) fn plan(self, arguments: impl Iterator<Item = OsString>) -> SimulatePlan {
         let common = self.command.common();
-        let (hours, coming) = (self.command.hours(), self.command.coming());
         let mut plan = common.plan();
         let run: Run = match &self.command {
             Command::Lookups { lookups, .. } => {
@@ -67,12 +66,10 @@ impl SimulateArgs {
                 experiment::sweep
             }
         };
-        plan.churn = coming.map(Coming::churn);
-        plan.time = hours.map_or(plan.time, |hours| Duration::from_secs_f64(hours * 3600.0));
         let options = Options {
-            hours,
+            hours: common.hours,
             loss: common.faults.loss,
-            session_min: coming.map(|coming| coming.session),
+            session_min: common.coming.median(),
             k: common.nodes_are.k,
             alpha: common.nodes_are.alpha,
         };
@@ -93,27 +90,16 @@ impl Command {
             | Command::Sweep { common, .. } => common,
         }
     }
-
-    fn hours(&self) -> Option<f64> {
-        match self {
-            Command::Churn { time, .. } | Command::Maintenance { time, .. } => Some(time.hours),
-            _ => None,
-        }
-    }
-
-    fn coming(&self) -> Option<&Coming> {
-        match self {
-            Command::Churn { coming, .. } | Command::Maintenance { coming, .. } | Command::Sweep { coming, .. } => {
-                Some(coming)
-            }
-            _ => None,
-        }
-    }
 }
 
 impl Coming {
-    fn churn(&self) -> Churn {
-        let median = minutes(self.session);
+    fn median(&self) -> Option<f64> {
+        let is_wanted = self.sessions != Kind::Exponential || self.returns.is_some();
+        self.session.or(is_wanted.then_some(60.0))
+    }
+
+    fn churn(&self) -> Option<Churn> {
+        let median = minutes(self.median()?);
         let sessions = match self.sessions {
             Kind::Exponential => Sessions::Exponential { median },
             Kind::Weibull(shape) => Sessions::Weibull { shape, median },
@@ -122,7 +108,7 @@ impl Coming {
             Some(after) => Departure::Returns { after: minutes(after), with_store: self.keeps_store },
             None => Departure::Replaced,
         };
-        Churn { sessions, departure }
+        Some(Churn { sessions, departure })
     }
 }
 
@@ -135,7 +121,15 @@ impl Common {
         params.read_quorum = params.read_quorum.min(params.k);
         params.replicate_interval = minutes(self.nodes_are.replicate);
         params.refresh_interval = minutes(self.nodes_are.refresh);
-        Plan { setup, nodes: self.nodes, records: self.records, series: self.out.is_some(), ..Plan::default() }
+        Plan {
+            setup,
+            nodes: self.nodes,
+            churn: self.coming.churn(),
+            time: self.hours.map(|hours| Duration::from_secs_f64(hours * 3600.0)),
+            records: self.records,
+            series: self.out.is_some(),
+            ..Plan::default()
+        }
     }
 
     fn wire(&self) -> Wire {
@@ -198,9 +192,11 @@ mod tests {
 
     #[test]
     fn defaults() {
+        let weibull = plan(&["churn", "--sessions", "weibull:0.6"]).unwrap();
+        assert!(matches!(weibull.plan.churn, Some(Churn { sessions: Sessions::Weibull { .. }, .. })));
         let churn = plan(&["churn"]).unwrap();
         assert_eq!((churn.plan.nodes, churn.plan.setup.seed, churn.plan.series), (1000, 1, false));
-        assert_eq!((churn.plan.time, churn.plan.gets), (Duration::from_secs(24 * 3600), 0.5));
+        assert_eq!((churn.plan.time, churn.plan.gets), (Some(Duration::from_secs(24 * 3600)), 0.5));
         let options = Options { hours: Some(24.0), loss: 0.0, session_min: Some(60.0), k: 20, alpha: 3 };
         assert_eq!(churn.options, options);
         let sessions = Sessions::Exponential { median: Duration::from_secs(3600) };
@@ -211,6 +207,10 @@ mod tests {
         let sweep = plan(&["sweep"]).unwrap();
         assert_eq!((sweep.plan.nodes, sweep.plan.records, sweep.plan.lookups), (500, 200, 2000));
         let lookups = plan(&["lookups"]).unwrap();
+        for coming in [["--session", "60"], ["--sessions", "weibull:0.5"], ["--returns", "60"]] {
+            let kill = plan(&[&["kill"], &coming[..]].concat()).unwrap();
+            assert!(kill.plan.churn.is_some() && kill.options.session_min == Some(60.0));
+        }
         assert_eq!((lookups.options.hours, lookups.plan.churn, lookups.plan.lookups), (None, None, 10_000));
     }
 
@@ -252,7 +252,7 @@ mod tests {
             (&["churn", "--keeps-store"], "--returns"),
             (&["churn", "--burst-loss", "1"], "--loss"),
             (&["kill", "--share", "100"], "not a number of percent from 1 to 99"),
-            (&["lookups", "--session", "60"], "unexpected argument"),
+            (&["lookups", "--gets", "1"], "unexpected argument"),
             (&["lookups", "--nodes", "1"], "not a number from 2 to 1000000"),
         ];
         for (arguments, expected) in cases {

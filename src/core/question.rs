@@ -1,0 +1,61 @@
+//! Questions to one node, and what follows from its answer.
+
+use kademlia_gateways::{Found, Peer, Reply, Request};
+
+use super::io::{OperationError, Outcome, Output, Pong, Rejection, ValueReply};
+use super::node::Node;
+use super::requests::{Open, Purpose};
+use super::task::{Question, Work};
+
+/// Questions to one node.
+impl<P: Peer> Node<P> {
+    pub(super) fn single_answered(
+        &mut self,
+        id: u64,
+        open: &Open<P>,
+        peer: &P,
+        reply: Reply<P>,
+        out: &mut Vec<Output<P>>,
+    ) {
+        let round_trip = self.now.since(open.sent);
+        let Some(task) = self.tasks.get_mut(&id) else { return };
+        task.effort.count_answer();
+        let Work::Asking(question) = &mut task.work else { return };
+        let question = std::mem::replace(question, Question::Stored);
+        let result = match (question, reply) {
+            (_, Reply::Refused(refusal)) => Err(OperationError::Refused(refusal)),
+            (Question::Join, _) => return self.join_through(id, peer.id(), 1, out),
+            (Question::Store { key, mut record, expect, unless_newer }, Reply::Found(found)) => {
+                self.age(id, &mut record);
+                if unless_newer && found.held.is_some_and(|held| held >= record.version) {
+                    return self.end_task(id, Ok(Outcome::Stored), out);
+                }
+                let store = Request::Store { key, record, token: found.token, expect };
+                if self.request(open.to.clone(), Some(peer.id()), store, Purpose::Single(id), out) {
+                    return;
+                }
+                Err(OperationError::Busy)
+            }
+            (Question::FindValue, Reply::Found(Found { record: None, held: Some(held), .. })) => {
+                Err(OperationError::Unreadable { held })
+            }
+            (Question::FindValue, Reply::Found(found)) => {
+                let contacts = self.usable(found.contacts);
+                Ok(Outcome::Value(ValueReply { record: found.record, contacts }))
+            }
+            (_, Reply::Found(found)) => Ok(Outcome::Nodes(self.usable(found.contacts))),
+            (_, Reply::Pong) => Ok(Outcome::Pong(Pong { id: peer.id(), round_trip })),
+            (_, Reply::Stored) => Ok(Outcome::Stored),
+        };
+        self.end_task(id, result, out);
+    }
+
+    pub(super) fn single_failed(&mut self, id: u64, reason: Rejection, out: &mut Vec<Output<P>>) {
+        let error = match reason {
+            Rejection::Unsent(reason) => OperationError::Unsent(reason),
+            Rejection::Refused(refusal) => OperationError::Refused(refusal),
+            Rejection::Silent => OperationError::TimedOut(self.params.request_timeout),
+        };
+        self.end_task(id, Err(error), out);
+    }
+}

@@ -1,0 +1,196 @@
+//! Lookups under way: whom they ask next, what answers and silence do to them, and what follows at their end.
+
+use kademlia_gateways::{Expect, Id, Peer, Reply, Request};
+
+use super::count::Dropped;
+use super::io::{Joined, LookupReport, OperationError, Outcome, Output};
+use super::lookup::{Answer, Lookup};
+use super::node::Node;
+use super::requests::{Open, Purpose};
+use super::task::{Goal, Task, Work};
+use super::write::SaveOrder;
+
+/// How often a join looks up the own id, if nobody answers.
+const MAX_JOIN_TRIES: usize = 5;
+
+/// Lookups.
+impl<P: Peer> Node<P> {
+    /// Asks the next nodes of a lookup, or goes on to what follows when it is done.
+    pub(super) fn drive(&mut self, id: u64, out: &mut Vec<Output<P>>) {
+        loop {
+            let Some(task) = self.tasks.get_mut(&id) else { return };
+            let Work::Looking(lookup, goal) = &mut task.work else { return };
+            if lookup.live() < self.params.k {
+                let count = self.params.k + lookup.failed();
+                let fresh = self.table.closest(&lookup.target(), count, |entry, _| self.table.is_fresh(entry));
+                fresh.into_iter().for_each(|peer| lookup.add(peer.clone(), 1));
+                if lookup.is_done() {
+                    // Nobody else is left to ask: perhaps one of those who were silent lately answers.
+                    let all = self.table.closest(&lookup.target(), count, |_, _| true);
+                    all.into_iter().for_each(|peer| lookup.add(peer.clone(), 1));
+                    if lookup.answers().next().is_none() {
+                        self.lost.peers().for_each(|peer| lookup.add(peer.clone(), 1));
+                    }
+                }
+            }
+            let enough = matches!(goal, Goal::Query) && self.query_is_settled(id);
+            let Some(Task { work: Work::Looking(lookup, goal), .. }) = self.tasks.get_mut(&id) else { return };
+            if enough || lookup.is_done() {
+                return self.finish_lookup(id, out);
+            }
+            // At the target, the rest of the k closest are asked at once (paper, section 2.3), unless a few will do.
+            let few_will_do = matches!(goal, Goal::Query) && lookup.answers().any(|(_, answer)| answer.held.is_some());
+            let most = if lookup.has_arrived() && !few_will_do { self.params.k } else { self.params.alpha };
+            if lookup.in_flight() >= most {
+                return;
+            }
+            let Some(peer) = lookup.next() else { return };
+            let target = lookup.target();
+            let request = match goal {
+                // Whether a value is absent or deleted is not to be seen from its version.
+                Goal::Query | Goal::Save(SaveOrder { expect: Expect::Absent, .. }) => {
+                    Request::FindValue { key: target }
+                }
+                _ => Request::FindNode { target },
+            };
+            if !self.request(peer.address().clone(), Some(peer.id()), request, Purpose::Lookup(id), out) {
+                self.with_lookup(id, |lookup| lookup.missed(&peer.id(), peer.address()));
+            }
+        }
+    }
+
+    fn with_lookup<R>(&mut self, id: u64, change: impl FnOnce(&mut Lookup<P>) -> R) -> Option<R> {
+        match self.tasks.get_mut(&id) {
+            Some(Task { work: Work::Looking(lookup, _), .. }) => Some(change(lookup)),
+            _ => None,
+        }
+    }
+
+    pub(super) fn lookup_slow(&mut self, id: u64, peer: &Id, out: &mut Vec<Output<P>>) {
+        self.with_lookup(id, |lookup| lookup.slow(peer));
+        self.drive(id, out);
+    }
+
+    pub(super) fn lookup_missed(&mut self, id: u64, open: &Open<P>, out: &mut Vec<Output<P>>) {
+        if let Some(peer) = &open.expect {
+            self.with_lookup(id, |lookup| lookup.missed(peer, &open.to));
+        }
+        self.drive(id, out);
+    }
+
+    pub(super) fn lookup_answered(
+        &mut self,
+        id: u64,
+        open: &Open<P>,
+        peer: &P,
+        reply: Reply<P>,
+        out: &mut Vec<Output<P>>,
+    ) {
+        let Reply::Found(found) = reply else {
+            return self.lookup_missed(id, open, out);
+        };
+        let contacts = self.usable(found.contacts);
+        let Some(task) = self.tasks.get_mut(&id) else { return };
+        task.effort.count_answer();
+        let Work::Looking(lookup, _) = &mut task.work else { return };
+        let record = found.record;
+        let held = record.as_ref().map(|record| record.version).or(found.held);
+        let Some(hops) = lookup.answered(&peer.id(), Answer { token: found.token, held, record }) else { return };
+        let further = hops.saturating_add(1);
+        for contact in contacts {
+            // An address that answers us comes before one that we were told, and that before one that was silent.
+            let known = self.table.get(&contact.id());
+            if let Some(entry) = known.filter(|entry| self.table.is_fresh(entry)) {
+                lookup.add(entry.peer.clone(), further);
+            }
+            lookup.add(contact, further);
+            if let Some(entry) = known.filter(|entry| !self.table.is_fresh(entry)) {
+                lookup.add(entry.peer.clone(), further);
+            }
+        }
+        self.drive(id, out);
+    }
+
+    /// The contacts of a reply that can be looked at further: at most k, of the key space, and not this node.
+    pub(super) fn usable(&mut self, contacts: Vec<P>) -> Vec<P> {
+        let (id, space, k) = (self.id, self.params.key_space, self.params.k);
+        let all = contacts.len();
+        let usable: Vec<P> = contacts.into_iter().take(k).filter(|contact| space.contains(&contact.id())).collect();
+        for _ in usable.len()..all {
+            self.drop_message(Dropped::Contact);
+        }
+        usable.into_iter().filter(|contact| contact.id() != id).collect()
+    }
+
+    /// Ends a query whose time is over with what was found until then. False if it found nothing, or is no query.
+    pub(super) fn end_late_query(&mut self, id: u64, out: &mut Vec<Output<P>>) -> bool {
+        let Some(Task { work: Work::Looking(lookup, Goal::Query), .. }) = self.tasks.get(&id) else { return false };
+        let found = lookup.answers().any(|(_, answer)| answer.record.is_some());
+        if found {
+            self.finish_lookup(id, out);
+        }
+        found
+    }
+
+    fn finish_lookup(&mut self, id: u64, out: &mut Vec<Output<P>>) {
+        let Some(task) = self.tasks.get_mut(&id) else { return };
+        let Work::Looking(lookup, goal) = std::mem::replace(&mut task.work, Work::Between) else { return };
+        task.effort.hops = lookup.hops();
+        match goal {
+            Goal::Join { through, tries } if lookup.answers().next().is_none() => {
+                self.join_again(id, through, tries, &lookup, out);
+            }
+            Goal::Join { through, .. } => {
+                self.schedule_refreshes(out);
+                let joined = Joined { through, contacts: self.table.len(), effort: self.effort(id) };
+                self.end_task(id, Ok(Outcome::Joined(joined)), out);
+            }
+            Goal::Refresh => self.end_task(id, Ok(Outcome::Nodes(Vec::new())), out),
+            Goal::Lookup => {
+                let result = self.closest_found(id, &lookup).map(Outcome::LookedUp);
+                self.end_task(id, result, out);
+            }
+            Goal::Query => self.finish_query(id, &lookup, out),
+            Goal::Save(order) => self.start_save(id, &lookup, order, out),
+            Goal::Replicate { record } => self.start_replicate(id, &lookup, record, out),
+            Goal::Republish { record } => self.start_republish(id, &lookup, record, out),
+        }
+    }
+}
+
+/// Ends of lookups.
+impl<P: Peer> Node<P> {
+    /// Nobody answered in the lookup of the own id, though the node joined through was there a moment ago: perhaps it was
+    /// only not heard.
+    fn join_again(&mut self, id: u64, through: Id, tries: usize, lookup: &Lookup<P>, out: &mut Vec<Output<P>>) {
+        if tries >= MAX_JOIN_TRIES || self.table.len() == 0 {
+            return self.end_task(id, Err(nobody(lookup)), out);
+        }
+        self.join_through(id, through, tries + 1, out);
+    }
+
+    pub(super) fn join_through(&mut self, id: u64, through: Id, tries: usize, out: &mut Vec<Output<P>>) {
+        self.table.looked_up(self.now, &self.id);
+        let lookup = Lookup::new(self.id, self.params.k);
+        if let Some(task) = self.tasks.get_mut(&id) {
+            task.work = Work::Looking(lookup, Goal::Join { through, tries });
+        }
+        self.drive(id, out);
+    }
+
+    fn closest_found(&self, id: u64, lookup: &Lookup<P>) -> Result<LookupReport<P>, OperationError<P>> {
+        if lookup.answers().next().is_none() && self.had_contacts {
+            return Err(nobody(lookup));
+        }
+        let closest = lookup.answers().take(self.params.k).map(|(peer, _)| peer.clone()).collect();
+        Ok(LookupReport { closest, effort: self.effort(id) })
+    }
+}
+
+/// Why a lookup has no answer at all.
+pub(super) fn nobody<P: Peer>(lookup: &Lookup<P>) -> OperationError<P> {
+    match lookup.failed() {
+        0 => OperationError::NoPeers,
+        asked => OperationError::NobodyAnswered { asked },
+    }
+}
