@@ -1,0 +1,146 @@
+//! What is only not heard is not taken for dead: joins, saves and neighbours outlive lost messages and split networks.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+
+mod support {
+    pub(crate) mod script;
+    pub(crate) mod world;
+}
+
+use std::time::Duration;
+
+use kademlia_dht::core::{Command, Input, OperationError, OperationId, Outcome, Params};
+use kademlia_dht::gateway::{Body, Expect, Id, Reply, Request};
+use support::script::{Script, found, held, peer, record};
+use support::world::World;
+
+const SECONDS: fn(u64) -> Duration = Duration::from_secs;
+
+/// Takes the requests that wait, each as the address that it went to and its name.
+fn requests(script: &mut Script) -> Vec<(u32, &'static str)> {
+    script.sent.drain(..).map(|(to, message)| (to, message.name())).collect()
+}
+
+#[test]
+fn a_join_asks_again_when_the_answer_to_its_lookup_is_lost() {
+    let mut script = Script::new(4, 3);
+    script.start(1, Command::Join { address: 5 });
+    script.answer(peer(5), Reply::Pong);
+    assert_eq!(requests(&mut script), [(5, "FIND_NODE")]);
+    script.wait(SECONDS(1)); // It and its repetition were not heard.
+    assert!(script.done.is_empty(), "{:?}", script.done);
+    script.answer(peer(5), found(vec![peer(6)]));
+    script.answer(peer(6), found(vec![]));
+    let Ok(Outcome::Joined(joined)) = &script.done[&OperationId(1)] else { panic!("{:?}", script.done) };
+    assert_eq!(joined.contacts, 2);
+}
+
+#[test]
+fn a_join_through_a_node_that_has_died_since_ends_with_an_error() {
+    let mut script = Script::new(4, 3);
+    script.start(1, Command::Join { address: 5 });
+    script.answer(peer(5), Reply::Pong);
+    script.wait(SECONDS(31));
+    assert!(matches!(script.done[&OperationId(1)], Err(OperationError::NobodyAnswered { .. })), "{:?}", script.done);
+    assert_eq!(script.node.tasks(), 0);
+}
+
+#[test]
+fn at_the_target_the_rest_of_the_k_closest_are_asked_at_once() {
+    let mut script = Script::new(8, 2);
+    script.meet(peer(90));
+    script.start(1, Command::Lookup { target: Id::ZERO });
+    script.answer(peer(90), found((10..20).map(peer).collect()));
+    assert_eq!(script.asked(), [10, 11], "alpha on the way");
+    script.answer(peer(10), found(vec![peer(1)]));
+    assert_eq!(script.asked(), [11, 1], "a nearer one was named");
+    script.answer(peer(1), found((2..9).map(peer).collect()));
+    assert_eq!(script.asked(), [11, 2, 3, 4, 5, 6, 7, 8], "the nearest has answered: all of the window");
+    for n in 2..9 {
+        script.answer(peer(n), found(vec![]));
+    }
+    let Ok(Outcome::LookedUp(report)) = &script.done[&OperationId(1)] else { panic!("{:?}", script.done) };
+    assert_eq!(report.closest, (1..9).map(peer).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_query_that_finds_records_does_not_ask_all() {
+    let mut script = Script::with(Params { k: 8, alpha: 2, read_quorum: 3, ..World::sha1_params() });
+    (1..9).for_each(|n| script.meet(peer(n)));
+    script.start(1, Command::Query { key: Id::ZERO });
+    script.answer(peer(1), support::script::with(record(5, "value", 1000)));
+    assert_eq!(script.asked(), [2, 3]);
+}
+
+#[test]
+fn who_was_silent_during_a_save_is_handed_the_record_afterwards() {
+    let mut script = Script::new(4, 4);
+    (1..5).for_each(|n| script.meet(peer(n)));
+    let key = Id::ZERO;
+    let save = Command::Save { key, value: Some("new".into()), expect: Expect::Anything, unix_milliseconds: 1 };
+    script.start(1, save);
+    for n in 2..5 {
+        script.answer(peer(n), held(0));
+    }
+    script.wait(SECONDS(1)); // The nearest was not heard.
+    for n in 2..5 {
+        script.answer(peer(n), Reply::Stored);
+    }
+    let Ok(Outcome::Saved(receipt)) = &script.done[&OperationId(1)] else { panic!("{:?}", script.done) };
+    assert_eq!(receipt.accepted.len(), 3);
+    let version = receipt.version;
+    script.answer(peer(1), held(0)); // For a token.
+    let message = script.request_to(peer(1)).unwrap();
+    let Body::Request(Request::Store { record, .. }) = message.body else { panic!("{message}") };
+    assert_eq!((record.version, &record.value[..]), (version, &b"new"[..]));
+}
+
+#[test]
+fn a_neighbour_that_fell_silent_is_asked_again_and_comes_back() {
+    let mut script = Script::new(4, 3);
+    script.meet(peer(5));
+    let (refresh, lifetime) = (script.node.params().refresh_interval, script.node.params().record_lifetime);
+    script.wait(refresh); // Nobody answers for an hour.
+    assert_eq!(script.node.contact_count(), 0);
+    requests(&mut script);
+    script.wait(refresh);
+    assert!(requests(&mut script).contains(&(5, "PING")));
+    while script.sent.is_empty() {
+        script.wait(SECONDS(1));
+    }
+    script.answer(peer(5), Reply::Pong);
+    assert_eq!(script.node.contact_count(), 1);
+    // Not for ever.
+    script.wait(refresh + lifetime);
+    requests(&mut script);
+    script.wait(lifetime);
+    assert_eq!(requests(&mut script), []);
+    assert_eq!(script.node.next_wake(), None);
+}
+
+#[test]
+fn a_node_that_has_lost_everybody_asks_its_lost_neighbours_when_it_is_used() {
+    let mut script = Script::new(4, 3);
+    script.meet(peer(5));
+    script.wait(SECONDS(3600));
+    requests(&mut script);
+    assert_eq!(script.node.contact_count(), 0);
+    script.start(1, Command::Query { key: Id::ZERO });
+    script.answer(peer(5), support::script::with(record(5, "value", 1000)));
+    let Ok(Outcome::Queried(report)) = &script.done[&OperationId(1)] else { panic!("{:?}", script.done) };
+    assert_eq!(report.found.as_ref().unwrap().record.value, "value");
+}
+
+#[test]
+fn a_record_that_is_restored_is_served_with_what_is_left_of_its_life() {
+    let mut script = Script::new(4, 3);
+    let key = Id::from_prefix(&[7]);
+    script.input(Input::Restore { key, record: record(3, "value", 100) });
+    script.wait(SECONDS(40));
+    let records: Vec<_> = script.node.records(script.now).collect();
+    assert_eq!(records, [(key, record(3, "value", 60))]);
+    script.wait(SECONDS(61));
+    assert_eq!(script.node.records(script.now).count(), 0);
+    script.input(Input::Restore { key, record: record(3, "value", 0) });
+    assert_eq!(script.node.record_count(), 0, "its life is over");
+}
