@@ -112,7 +112,8 @@ impl<P: Peer> Node<P> {
             Change::Moved => out.extend(answered.map(|peer| Output::Event(Event::ContactMoved(peer)))),
             Change::Check(oldest) => self.probe(Some(oldest.id()), oldest.address(), out),
             Change::Dropped { dropped, replacement } => {
-                if self.id.common_prefix_len(&dropped.id()) + 1 >= self.table.depth() {
+                let moved = replacement.as_ref().is_some_and(|peer| peer.id() == dropped.id());
+                if !moved && self.id.common_prefix_len(&dropped.id()) + 1 >= self.table.depth() {
                     self.lost.remember(self.now, dropped.clone());
                 }
                 out.push(Output::Event(Event::ContactRemoved(dropped)));

@@ -251,11 +251,10 @@ impl<P: Peer> Lookup<P> {
         self.entries.iter().take_while(|entry| entry.distance < distance).filter(|entry| entry.is_live()).count()
     }
 
-    /// Contacts nearer than the farthest of the window that did not answer.
+    /// Those of the k nearest contacts of all that did not answer.
     pub(crate) fn silent(&self) -> impl Iterator<Item = &P> {
-        let farthest = self.window().last().map(|entry| entry.distance);
-        let failed = self.entries.iter().filter(|entry| entry.state == State::Failed);
-        failed.take_while(move |entry| Some(entry.distance) < farthest).map(|entry| &entry.peer)
+        let nearest = self.entries.iter().take(self.k);
+        nearest.filter(|entry| entry.state == State::Failed).map(|entry| &entry.peer)
     }
 
     /// The most steps to any of the window.

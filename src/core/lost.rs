@@ -46,6 +46,10 @@ impl<P: Peer> Lost<P> {
         self.peers.retain(|silent| silent.peer.id() != *id);
     }
 
+    pub(crate) fn holds(&self, id: &Id) -> bool {
+        self.peers.iter().any(|silent| silent.peer.id() == *id)
+    }
+
     pub(crate) fn peers(&self) -> impl Iterator<Item = &P> {
         self.peers.iter().map(|silent| &silent.peer)
     }

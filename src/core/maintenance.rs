@@ -23,6 +23,9 @@ const REPUBLISH_RETRY: Duration = Duration::from_secs(300);
 /// Newcomers for whom the records have not been gone through yet. Hourly replication serves whoever is left out.
 const MAX_NEWCOMERS: usize = 64;
 
+/// Nodes to which a record that was saved is still to be offered, as they were not heard.
+const MAX_UNHEARD: usize = 64;
+
 /// How many of the nodes closest to a key hand it over to a newcomer: one more than would do, as nobody knows whether the
 /// closest is still alive. The second one finds that the newcomer has it.
 const HANDERS: usize = 2;
@@ -40,18 +43,14 @@ pub(crate) enum Job<P> {
     Republish(Id),
     /// Get the newer version of a record, which others hold.
     Update(Id),
-    /// Give a record to a contact that is one of the closest to its key: one that has just become so, or that was silent
-    /// when the others were given it.
+    /// Give a record to a contact that has become one of the closest to its key.
     Handover(P, Id),
 }
 
 /// A record that this node has published and keeps alive.
 #[derive(Debug)]
 pub(crate) struct Publication {
-    /// With all of its lifetime.
     pub(super) record: Record,
-    /// When that lifetime began.
-    pub(super) since: Time,
     pub(super) due: Time,
 }
 
@@ -80,6 +79,16 @@ impl<P: Peer> Node<P> {
         if self.jobs.is_empty() {
             self.jobs = VecDeque::new(); // An empty queue keeps what it has allocated.
         }
+        // Most of these are dead, and each takes as long as a request may: one at a time, when there is nothing better to do.
+        while self.tasks.len() == self.operations.len() {
+            let Some((peer, key, record, since)) = self.unheard.pop_front() else { break };
+            if !self.lost.holds(&peer.id()) {
+                self.offer(&peer, key, record.aged(self.now.since(since)), out);
+            }
+        }
+        if self.unheard.is_empty() {
+            self.unheard = VecDeque::new();
+        }
         self.starting_jobs = false;
     }
 
@@ -98,23 +107,34 @@ impl<P: Peer> Node<P> {
                 }
             }
             Job::Republish(key) => {
-                if let Some(publication) = self.published.get(&key) {
+                if let Some(publication) = self.published.get_mut(&key) {
+                    publication.record.renewal = publication.record.renewal.saturating_add(1);
                     let record = publication.record.clone();
                     self.look(None, key, Goal::Republish { record }, out);
                 }
             }
             Job::Update(key) => self.look(None, key, Goal::Query, out),
             Job::Handover(peer, key) => {
-                let published = self.published.get(&key);
-                let published =
-                    published.map(|published| published.record.clone().aged(self.now.since(published.since)));
-                if let Some(record) = self.store.get(self.now, &key).or(published) {
-                    let question = Question::Store { key, record, expect: Expect::Anything, unless_newer: true };
-                    let request = Request::FindNode { target: key };
-                    self.ask(None, peer.address().clone(), Some(peer.id()), request, question, out);
+                if let Some(record) = self.store.get(self.now, &key) {
+                    self.offer(&peer, key, record, out);
                 }
             }
         }
+    }
+
+    /// Gives one node a record, unless it holds that one or a newer one.
+    fn offer(&mut self, peer: &P, key: Id, record: Record, out: &mut Vec<Output<P>>) {
+        let question = Question::Store { key, record, expect: Expect::Anything, unless_newer: true };
+        let request = Request::FindNode { target: key };
+        self.ask(None, peer.address().clone(), Some(peer.id()), request, question, out);
+    }
+
+    /// Has a record that was saved just now offered to those of the closest nodes that were not heard.
+    pub(super) fn offer_to_unheard(&mut self, key: Id, record: &Record, peers: Vec<P>, out: &mut Vec<Output<P>>) {
+        let room = MAX_UNHEARD.saturating_sub(self.unheard.len());
+        let since = self.now;
+        self.unheard.extend(peers.into_iter().take(room).map(|peer| (peer, key, record.clone(), since)));
+        self.start_jobs(out);
     }
 
     /// Whether fewer than k known contacts are closer to `key` than this node.
@@ -189,7 +209,6 @@ impl<P: Peer> Node<P> {
                     let next = self.now + self.rng.jitter(retry);
                     let Some(publication) = self.published.get_mut(&key) else { continue };
                     publication.due = next;
-                    publication.record.renewal = publication.record.renewal.saturating_add(1);
                     self.published_due.insert((next, key));
                     self.push_job(Job::Republish(key), out);
                 }
@@ -200,12 +219,12 @@ impl<P: Peer> Node<P> {
 
     /// Keeps a record of our own alive from now on. A deleted one needs no publisher: its tombstone lives as long as
     /// any copy of what it deletes.
-    pub(super) fn publish(&mut self, key: Id, record: Record, since: Time) {
+    pub(super) fn publish(&mut self, key: Id, record: Record) {
         self.unpublish(&key);
         if !record.is_tombstone() {
             let due = self.now + self.rng.jitter(self.params.republish_interval);
             self.published_due.insert((due, key));
-            self.published.insert(key, Publication { record, since, due });
+            self.published.insert(key, Publication { record, due });
         }
     }
 
@@ -221,9 +240,9 @@ impl<P: Peer> Node<P> {
     }
 
     /// A record of our own was published again: that is not due for a while.
-    pub(super) fn published_well(&mut self, key: &Id, since: Time) {
+    pub(super) fn published_well(&mut self, key: &Id) {
         if let Some(Publication { record, .. }) = self.unpublish(key) {
-            self.publish(*key, record, since);
+            self.publish(*key, record);
         }
     }
 
@@ -304,7 +323,7 @@ impl<P: Peer> Node<P> {
         let buckets = self.table.buckets().take(depth).map(|(_, bucket)| bucket.looked_up + refresh);
         // Those that are being asked are due again when that has ended.
         let contacts = self.table.entries().filter(|entry| !self.probed.contains(entry.peer.address())).map(due);
-        // Contacts due within a minute of each other are asked in one wake.
+        // Contacts due at about the same time are asked in one wake.
         let earliest = if more { now } else { now + pause.min(refresh / 16) };
         let lost = self.lost.next_due(patience);
         self.maintenance_due = buckets.chain(contacts).chain(lost).min().map_or(Time::NEVER, |next| next.max(earliest));

@@ -43,6 +43,8 @@ pub struct Node<P: Peer> {
     pub(super) params: Arc<Params>,
     /// That of the parameters with jitter, so that nodes started together do not refresh together.
     pub(super) refresh_interval: Duration,
+    /// The driver's time at which the node was made. Inside, time starts there.
+    start: Time,
     pub(super) now: Time,
     pub(super) rng: Rng,
     pub(super) table: Table<P>,
@@ -56,6 +58,8 @@ pub struct Node<P: Peer> {
     pub(super) task_deadlines: BTreeSet<(Time, u64)>,
     pub(super) operations: BTreeMap<OperationId, u64>,
     pub(super) jobs: VecDeque<Job<P>>,
+    /// Who is to be offered which record, and since when.
+    pub(super) unheard: VecDeque<(P, Id, Record, Time)>,
     /// Jobs are being started: one that ends at once must not start the next from within.
     pub(super) starting_jobs: bool,
     pub(super) published: BTreeMap<Id, Publication>,
@@ -80,7 +84,8 @@ impl<P: Peer> Node<P> {
         let secret = (rng.next_u64(), rng.next_u64());
         Node {
             id,
-            now,
+            start: now,
+            now: Time::ZERO,
             refresh_interval: rng.jitter(params.refresh_interval),
             table: Table::new(id, params.k, params.max_missed),
             lost: Lost::new(params.k.saturating_mul(2)),
@@ -93,6 +98,7 @@ impl<P: Peer> Node<P> {
             task_deadlines: BTreeSet::new(),
             operations: BTreeMap::new(),
             jobs: VecDeque::new(),
+            unheard: VecDeque::new(),
             starting_jobs: false,
             published: BTreeMap::new(),
             published_due: BTreeSet::new(),
@@ -139,7 +145,7 @@ impl<P: Peer> Node<P> {
     /// The records that it holds for the network at the time `now`, in the order of their keys: what
     /// [`Input::Restore`] gives back to a node that was restarted.
     pub fn records(&self, now: Time) -> impl Iterator<Item = (Id, Record)> {
-        self.store.all(self.now.max(now))
+        self.store.all(self.now.max(self.inside(now)))
     }
 
     /// How many records it holds for the network.
@@ -183,6 +189,12 @@ impl<P: Peer> Node<P> {
             .chain(Some(self.maintenance_due).filter(|due| *due != Time::NEVER))
             .chain(at_once)
             .min()
+            .map(|time| self.start + time.since(Time::ZERO))
+    }
+
+    /// A driver's time, as it is inside.
+    fn inside(&self, time: Time) -> Time {
+        Time::ZERO + time.since(self.start)
     }
 }
 
@@ -192,14 +204,13 @@ impl<P: Peer> Node<P> {
     ///
     /// Total: no input makes it panic, and time that runs backwards counts as standing still.
     pub fn handle(&mut self, now: Time, input: Input<P>, out: &mut Vec<Output<P>>) {
-        self.now = self.now.max(now);
+        self.now = self.now.max(self.inside(now));
         match input {
             Input::Message { from, path, message } => self.handle_message(from, path, message, out),
             Input::Unsent { tag, reason } => self.handle_unsent(tag, reason, out),
             Input::Start { operation, command } => self.handle_command(operation, command, out),
             Input::Cancel { operation } => self.handle_cancel(operation, out),
-            // Refused only where it is of no use: its lifetime is over, or the store is full.
-            Input::Restore { key, record } => drop(self.keep_record(key, record, Expect::Anything, 0, out)),
+            Input::Restore { key, record } => self.handle_restore(key, record, out),
             Input::Tick => self.handle_tick(out),
         }
     }
@@ -242,7 +253,7 @@ impl<P: Peer> Node<P> {
         let peer = P::new(sender, from, also);
         self.contact_answered(peer.clone(), out);
         let Some(open) = open else { return };
-        self.request_ended(tag, &open.purpose);
+        self.request_ended(open.tag, &open.purpose);
         match open.purpose {
             Purpose::Lookup(task) => self.lookup_answered(task, &open, &peer, reply, out),
             Purpose::Write(task) => {
@@ -258,9 +269,17 @@ impl<P: Peer> Node<P> {
         }
     }
 
+    fn handle_restore(&mut self, key: Id, record: Record, out: &mut Vec<Output<P>>) {
+        let is_sound = self.params.key_space.contains(&key) && (!record.is_tombstone() || record.value.is_empty());
+        if is_sound && !self.params.client {
+            // Refused only where it is of no use: its life is over, a newer one is held, or the store is full.
+            self.keep_record(key, record, Expect::Anything, None, out).ok();
+        }
+    }
+
     fn handle_unsent(&mut self, tag: Tag, reason: UnsentReason, out: &mut Vec<Output<P>>) {
         let Some(open) = self.requests.unsent(tag) else { return };
-        self.request_ended(tag, &open.purpose);
+        self.request_ended(open.tag, &open.purpose);
         self.count_effort(&open.purpose, |effort| effort.messages = effort.messages.saturating_sub(1));
         if let Purpose::Write(task) = open.purpose
             && (matches!(reason, UnsentReason::TooLarge { .. }) || matches!(open.request, Request::FindNode { .. }))
@@ -278,9 +297,9 @@ impl<P: Peer> Node<P> {
         for _ in 0..BATCH {
             match self.requests.pop_overdue(self.now) {
                 None => break,
-                Some(Overdue::Repeat(tag, open)) => self.repeat(tag, *open, out),
-                Some(Overdue::Unanswered(tag, open)) => {
-                    self.request_ended(tag, &open.purpose);
+                Some(Overdue::Repeat(open)) => self.repeat(*open, out),
+                Some(Overdue::Unanswered(open)) => {
+                    self.request_ended(open.tag, &open.purpose);
                     self.counts.unanswered += 1;
                     self.contact_missed(&open, out);
                     self.request_failed(open, Rejection::Silent, out);
@@ -291,7 +310,7 @@ impl<P: Peer> Node<P> {
         self.maintain(out);
     }
 
-    fn repeat(&mut self, tag: Tag, open: Open<P>, out: &mut Vec<Output<P>>) {
+    fn repeat(&mut self, open: Open<P>, out: &mut Vec<Output<P>>) {
         if let (Purpose::Lookup(task), Some(id)) = (&open.purpose, &open.expect) {
             self.lookup_slow(*task, id, out);
         }
@@ -307,7 +326,9 @@ impl<P: Peer> Node<P> {
             }
             request => request,
         };
-        self.transmit(open.to, tag, request, out);
+        let again = Tag(self.rng.next_u64());
+        self.requests.sent_again(self.now, open.tag, again);
+        self.transmit(open.to, again, request, out);
     }
 
     /// A request has no answer and will have none.
@@ -330,7 +351,7 @@ impl<P: Peer> Node<P> {
     /// A message with the own id came in. If it is a request of ours, it was sent to this node itself.
     fn handle_echo(&mut self, tag: Tag, out: &mut Vec<Output<P>>) {
         let Some(open) = self.requests.unsent(tag) else { return };
-        self.request_ended(tag, &open.purpose);
+        self.request_ended(open.tag, &open.purpose);
         match open.purpose {
             Purpose::Single(task) => self.end_task(task, Err(OperationError::Itself), out),
             _ => self.request_failed(open, Rejection::Silent, out),

@@ -62,7 +62,7 @@ impl<P: Peer> Node<P> {
             effort.hops = 0;
         } else if own.is_some() {
             // Fails only if something newer came meanwhile.
-            self.keep_record(key, copy.clone(), Expect::Anything, 0, out).ok();
+            self.keep_record(key, copy.clone(), Expect::Anything, None, out).ok();
         }
         self.repair(lookup, &copy, out);
         let found = (!newest.is_tombstone()).then_some(FoundRecord { record: newest, held_here, holders });

@@ -76,7 +76,7 @@ impl<P: Peer> Node<P> {
         if record.is_tombstone() && !record.value.is_empty() {
             return Err(Refusal::TooLarge { limit: 0 });
         }
-        self.keep_record(key, record, expect, P::source(from), out)
+        self.keep_record(key, record, expect, Some(P::source(from)), out)
     }
 
     /// Keeps a record of the network, whoever it comes from.
@@ -85,7 +85,7 @@ impl<P: Peer> Node<P> {
         key: Id,
         record: Record,
         expect: Expect,
-        source: u64,
+        source: Option<u64>,
         out: &mut Vec<Output<P>>,
     ) -> Result<(), Refusal> {
         let version = record.version;

@@ -17,7 +17,7 @@ struct Held {
     record: Record,
     expires: Time,
     replicate: Time,
-    source: u64,
+    source: Option<u64>,
 }
 
 impl Held {
@@ -57,7 +57,7 @@ pub(crate) struct Store {
     records: BTreeMap<Id, Held>,
     due: BTreeSet<(Time, Id)>,
     usage: Usage,
-    sources: BTreeMap<u64, Usage>,
+    sources: BTreeMap<Option<u64>, Usage>,
 }
 
 impl Store {
@@ -106,14 +106,15 @@ impl Store {
     }
 
     /// Keeps `record` if it is not older than what is held. `replicate_in` is when it is due to be replicated, if
-    /// nobody stores it here before that.
+    /// nobody stores it here before that. `source` is where it comes from; `None` if from this node itself, which only the
+    /// limits of the whole store bound.
     pub(crate) fn put(
         &mut self,
         now: Time,
         key: Id,
         record: Record,
         expect: Expect,
-        source: u64,
+        source: Option<u64>,
         replicate_in: Duration,
     ) -> Result<Kept, Refusal> {
         let limit = self.params.limits.value_bytes;
@@ -169,9 +170,9 @@ impl Store {
         {
             return Err(Refusal::Full);
         }
-        if source.records - from_source.records >= limits.records_per_source
-            || source.bytes - from_source.bytes + bytes > limits.record_bytes_per_source
-        {
+        let is_beyond = source.records - from_source.records >= limits.records_per_source
+            || source.bytes - from_source.bytes + bytes > limits.record_bytes_per_source;
+        if fresh.source.is_some() && is_beyond {
             return Err(Refusal::Limited);
         }
         Ok(())
@@ -271,7 +272,7 @@ mod tests {
     }
 
     fn put(store: &mut Store, now: Time, record: Record, expect: Expect) -> Result<Kept, Refusal> {
-        store.put(now, key(1), record, expect, 0, HOUR)
+        store.put(now, key(1), record, expect, None, HOUR)
     }
 
     fn plain(value: &'static str, version: u64) -> Record {
@@ -343,7 +344,7 @@ mod tests {
         };
         let mut store = store_with(limits);
         let mut put = |n: u8, value: &'static str, source| {
-            store.put(at(0), key(n), plain(value, u64::from(n)), Expect::Anything, source, HOUR)
+            store.put(at(0), key(n), plain(value, u64::from(n)), Expect::Anything, Some(source), HOUR)
         };
         assert_eq!(put(1, "0123456789", 1), Err(Refusal::TooLarge { limit: 9 }));
         assert_eq!(put(1, "012345678", 1), Err(Refusal::Limited));
@@ -380,7 +381,7 @@ mod tests {
                     if delete { Record::tombstone(Version(version), DAY) } else { plain("value", version) };
                 record.remaining = remaining;
                 let id = key(n);
-                store.put(at(0), id, record.clone(), Expect::Anything, source, HOUR).ok();
+                store.put(at(0), id, record.clone(), Expect::Anything, Some(source), HOUR).ok();
                 let known = newest.entry(id).or_insert_with(|| record.clone());
                 if record.newness(known) == Ordering::Greater {
                     *known = record;

@@ -53,7 +53,7 @@ impl<P: Peer> Table<P> {
     pub(crate) fn closest(&self, target: &Id, count: usize, wanted: impl Fn(&Entry<P>, &Id) -> bool) -> Vec<&P> {
         let mut found: Vec<&P> = Vec::with_capacity(count.min(self.len));
         // The start of a distance decides nearly always, and moves faster than all of it.
-        let mut batch: Vec<(u64, &P)> = Vec::with_capacity(self.k);
+        let mut batch: Vec<(u64, &P)> = Vec::with_capacity(self.k.min(self.len));
         for index in self.outward(target) {
             if found.len() >= count {
                 break;

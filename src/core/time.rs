@@ -33,16 +33,16 @@ impl Time {
     }
 }
 
-/// A moment in sixteenths of a second, for what a node keeps of each of hundreds of contacts. Good for eight years after
-/// the driver's start; later ones count as that.
+/// A moment in quarters of a second, for what a node keeps of each of hundreds of contacts. Good for 34 years after the
+/// node's start; later ones count as that.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Coarse(u32);
 
 impl Coarse {
-    /// The driver's start.
+    /// The start.
     pub(crate) const ZERO: Coarse = Coarse(0);
 
-    const MICROSECONDS: u64 = 1_000_000 / 16;
+    const MICROSECONDS: u64 = 1_000_000 / 4;
 
     /// The last moment that is not after `time`.
     pub(crate) fn not_after(time: Time) -> Self {
@@ -80,7 +80,8 @@ mod tests {
 
     #[test]
     fn coarse_moments_round_to_the_side_that_is_asked_for_and_stay_in_bounds() {
-        for (microseconds, down, up) in [(0, 0, 0), (1, 0, 62_500), (62_500, 62_500, 62_500), (62_501, 62_500, 125_000)]
+        for (microseconds, down, up) in
+            [(0, 0, 0), (1, 0, 250_000), (250_000, 250_000, 250_000), (250_001, 250_000, 500_000)]
         {
             let time = Time::from_micros(microseconds);
             assert_eq!(Coarse::not_after(time).time(), Time::from_micros(down));

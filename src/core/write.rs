@@ -39,6 +39,16 @@ pub(crate) struct Writing<P: Peer> {
     silent: Vec<P>,
 }
 
+impl<P: Peer> Writing<P> {
+    /// The closest nodes that did not answer.
+    fn take_unheard(&mut self) -> Vec<P> {
+        let mut unheard = std::mem::take(&mut self.silent);
+        let refused = self.refused.iter().filter(|(_, reason)| *reason == Rejection::Silent);
+        unheard.extend(refused.map(|(peer, _)| peer.clone()));
+        unheard
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum WritePurpose {
     Save,
@@ -206,23 +216,22 @@ impl<P: Peer> Node<P> {
     fn finish_write(&mut self, id: u64, out: &mut Vec<Output<P>>) {
         let Some(task) = self.tasks.get_mut(&id) else { return };
         let Work::Writing(mut writing) = std::mem::replace(&mut task.work, Work::Between) else { return };
-        let key = writing.key;
-        let mut silent = std::mem::take(&mut writing.silent);
-        let unheard = writing.refused.iter().filter(|(_, reason)| *reason == Rejection::Silent);
-        silent.extend(unheard.map(|(peer, _)| peer.clone()));
-        let result = match writing.purpose {
-            WritePurpose::Save => self.finish_save(id, writing, out),
+        match writing.purpose {
+            WritePurpose::Save => {
+                let (key, record, unheard) = (writing.key, self.lived(&writing), writing.take_unheard());
+                let result = self.finish_save(id, writing, out);
+                let saved = result.is_ok();
+                self.end_task(id, result, out);
+                // Dead, or only not heard: then they would go on serving what they hold.
+                if saved {
+                    self.offer_to_unheard(key, &record, unheard, out);
+                }
+            }
             WritePurpose::Republish => {
                 self.finish_republish(&writing, out);
-                Ok(Outcome::Stored)
+                self.end_task(id, Ok(Outcome::Stored), out);
             }
-            // The next replication, by whoever it is, comes soon enough.
-            WritePurpose::Replicate => return self.end_task(id, Ok(Outcome::Stored), out),
-        };
-        self.end_task(id, result, out);
-        // Those that were only not heard would go on serving what they hold.
-        if self.published.contains_key(&key) {
-            silent.into_iter().for_each(|peer| self.push_job(Job::Handover(peer, key), out));
+            WritePurpose::Replicate => self.end_task(id, Ok(Outcome::Stored), out),
         }
     }
 
@@ -253,10 +262,10 @@ impl<P: Peer> Node<P> {
         // What was published here before is replaced by this record, and not by another's.
         let before = self.unpublish(&key).filter(|_| writing.accepted.is_empty());
         let kept_here = writing.keep_here && {
-            let kept = self.keep_record(key, self.lived(&writing), writing.expect, 0, out);
+            let kept = self.keep_record(key, self.lived(&writing), writing.expect, None, out);
             match kept {
                 Err(Refusal::Conflict { held }) if writing.accepted.is_empty() => {
-                    before.into_iter().for_each(|before| self.publish(key, before.record, before.since));
+                    before.into_iter().for_each(|before| self.publish(key, before.record));
                     return Err(OperationError::Conflict { held });
                 }
                 kept => kept.is_ok(),
@@ -266,7 +275,7 @@ impl<P: Peer> Node<P> {
             return Err(OperationError::NotStored { refused: writing.refused });
         }
         let version = writing.record.version;
-        self.publish(key, writing.record, writing.since);
+        self.publish(key, writing.record);
         let effort = self.effort(id);
         let Writing { accepted, refused, .. } = writing;
         Ok(Outcome::Saved(Receipt { key, version, kept_here, accepted, refused, effort }))
@@ -288,10 +297,10 @@ impl<P: Peer> Node<P> {
         if writing.accepted.is_empty() && self.had_contacts {
             return; // Nobody has it. It is due again soon.
         }
-        self.published_well(&writing.key, writing.since);
+        self.published_well(&writing.key);
         if writing.keep_here {
             // Refused only if a newer one is held, of which `keep_record` tells.
-            self.keep_record(writing.key, self.lived(writing), Expect::Anything, 0, out).ok();
+            self.keep_record(writing.key, self.lived(writing), Expect::Anything, None, out).ok();
         }
     }
 
