@@ -15,6 +15,9 @@ pub struct Clocks {
     pub drift: u32,
 }
 
+/// The most that a clock is wrong: a year, in milliseconds.
+const MAX_SKEW: u64 = 365 * 24 * 3600 * 1000;
+
 /// When the simulation starts, in milliseconds since 1970: any date does, but it must be one.
 const START: u64 = 1_700_000_000_000;
 
@@ -30,7 +33,7 @@ pub(crate) struct Clock {
 impl Clock {
     pub(crate) fn new(clocks: Clocks, random: &mut Random) -> Self {
         let mut between = |most: u64| random.below(2 * most + 1).cast_signed() - most.cast_signed();
-        let skew = u64::try_from(clocks.skew.as_millis()).unwrap_or(0);
+        let skew = u64::try_from(clocks.skew.as_millis()).unwrap_or(u64::MAX).min(MAX_SKEW);
         Clock { skew: between(skew), drift: between(u64::from(clocks.drift.min(500_000))) }
     }
 

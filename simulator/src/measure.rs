@@ -11,6 +11,7 @@ use crate::oracle::Explanation;
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Efforts {
     latencies: Vec<u32>,
+    failed: u64,
     messages: u64,
     requests: u64,
     hops: u64,
@@ -24,7 +25,14 @@ impl Efforts {
         self.hops += effort.hops as u64;
     }
 
+    /// One that failed after so long: its time counts among those of all, its messages are not known.
+    pub(crate) fn add_failed(&mut self, took: Duration) {
+        self.latencies.push(u32::try_from(took.as_micros()).unwrap_or(u32::MAX));
+        self.failed += 1;
+    }
+
     fn merge(&mut self, other: &Efforts) {
+        self.failed += other.failed;
         self.latencies.extend(&other.latencies);
         self.messages += other.messages;
         self.requests += other.requests;
@@ -50,7 +58,8 @@ impl Efforts {
     }
 
     fn mean(&self, sum: u64) -> Option<f64> {
-        (self.count() > 0).then(|| sum as f64 / self.count() as f64)
+        let ended_well = self.count() - self.failed;
+        (ended_well > 0).then(|| sum as f64 / ended_well as f64)
     }
 
     /// For each of `percents`, the smallest time that so many percent of the operations do not exceed.
@@ -82,6 +91,8 @@ pub(crate) struct Measured {
     pub(crate) saves: u64,
     pub(crate) saves_failed: u64,
     pub(crate) save_efforts: Efforts,
+    /// Operations that ended with the node that they were begun at.
+    pub(crate) abandoned: u64,
     pub(crate) joins: u64,
     pub(crate) joins_failed: u64,
     /// Contacts looked at in routing tables, and how many of them were dead.
@@ -105,6 +116,7 @@ impl Measured {
         self.saves += other.saves;
         self.saves_failed += other.saves_failed;
         self.save_efforts.merge(&other.save_efforts);
+        self.abandoned += other.abandoned;
         self.joins += other.joins;
         self.joins_failed += other.joins_failed;
         self.contacts += other.contacts;

@@ -18,26 +18,30 @@ const TOLD: usize = 20;
 /// Why a query did not give the newest acknowledged record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Explanation {
-    /// No living node holds it any more.
+    /// All who acknowledged it have died since, and nobody else holds it.
     HoldersFailed,
     /// Its lifetime is over.
     Expired,
     /// All who hold it are cut off from the node that asked, or it was cut off itself while it asked.
     Unreachable,
-    /// It was written before a partition was healed, and the network has not grown together yet.
+    /// It was written on the other side of a partition, and the network has not grown together yet.
     Healing,
     /// There is none: it should have been found.
     None,
 }
 
-/// The newest acknowledged record of a key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// A save that was acknowledged.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Acknowledged {
     pub(crate) version: Version,
-    /// When it was acknowledged.
+    /// Whether it was a delete: then nothing must be found.
+    pub(crate) deleted: bool,
+    pub(crate) by: Handle,
+    /// When it began and when it was acknowledged.
+    pub(crate) begun: Time,
     pub(crate) since: Time,
-    /// Until then it must be found.
-    pub(crate) expires: Time,
+    /// Those who said that they keep it.
+    pub(crate) holders: Vec<Handle>,
 }
 
 /// All that is known of a key.
@@ -58,6 +62,8 @@ pub(crate) struct Oracle {
     /// What clocks that drift, and lifetimes in whole seconds, add up to.
     slack: Duration,
     keys: BTreeMap<Id, Truth>,
+    /// Since when each node lives.
+    births: BTreeMap<u32, Time>,
     held: BTreeMap<u32, BTreeSet<Id>>,
     /// The key of each payload, by its serial number.
     serials: Vec<Id>,
@@ -73,6 +79,7 @@ impl Oracle {
             refresh: params.refresh_interval,
             slack: Duration::from_secs(30) + drift * 2,
             keys: BTreeMap::new(),
+            births: BTreeMap::new(),
             held: BTreeMap::new(),
             serials: Vec::new(),
             violations: 0,
@@ -116,11 +123,12 @@ impl Oracle {
 
 /// What nodes do.
 impl Oracle {
-    pub(crate) fn born(&mut self, node: Handle) {
-        self.held.remove(&node.number());
+    pub(crate) fn born(&mut self, now: Time, node: Handle) {
+        self.births.insert(node.number(), now);
     }
 
     pub(crate) fn died(&mut self, node: Handle) {
+        self.births.remove(&node.number());
         for key in self.held.remove(&node.number()).unwrap_or_default() {
             if let Some(truth) = self.keys.get_mut(&key) {
                 truth.holders.remove(&node.number());
@@ -191,18 +199,46 @@ impl Oracle {
 
 /// What users are told.
 impl Oracle {
-    /// A save was acknowledged.
-    pub(crate) fn acknowledged(&mut self, now: Time, key: Id, version: Version) {
-        let until = (now + self.lifetime).as_micros().saturating_sub(self.slack.as_micros() as u64);
+    /// A save was acknowledged: those who are said to keep the record must do so.
+    pub(crate) fn acknowledged(&mut self, key: Id, acknowledged: Acknowledged) {
+        self.check_holders(&key, &acknowledged, acknowledged.since);
         let truth = self.keys.entry(key).or_default();
-        if truth.acknowledged.is_none_or(|before| before.version < version) {
-            truth.acknowledged = Some(Acknowledged { version, since: now, expires: Time::from_micros(until) });
+        if truth.acknowledged.as_ref().is_none_or(|before| before.version < acknowledged.version) {
+            truth.acknowledged = Some(acknowledged);
         }
     }
 
+    /// Checks that nobody who said that it keeps a record has let it go before its time.
+    pub(crate) fn check_kept(&mut self, now: Time) {
+        let acknowledged = self.keys.iter().filter_map(|(key, truth)| Some((*key, truth.acknowledged.clone()?)));
+        let living: Vec<_> = acknowledged.filter(|(_, acknowledged)| self.first_deadline(acknowledged) > now).collect();
+        for (key, acknowledged) in living {
+            self.check_holders(&key, &acknowledged, now);
+        }
+    }
+
+    fn check_holders(&mut self, key: &Id, acknowledged: &Acknowledged, now: Time) {
+        let version = acknowledged.version;
+        for node in &acknowledged.holders {
+            let held = self.keys.get(key).and_then(|truth| truth.holders.get(&node.number()));
+            if self.has_lived(*node, acknowledged.begun) && held < Some(&version) {
+                let held = held.map(|held| held.0);
+                self.violation(
+                    now,
+                    format_args!("{node:?} was to keep version {version} of {key}, but holds {held:?}"),
+                );
+            }
+        }
+    }
+
+    /// Whether a node lives and has done so since `begun`.
+    fn has_lived(&self, node: Handle, begun: Time) -> bool {
+        self.births.get(&node.number()).is_some_and(|born| *born <= begun)
+    }
+
     /// What a query that starts now must give.
-    pub(crate) fn expected(&self, key: &Id) -> Option<Acknowledged> {
-        self.keys.get(key)?.acknowledged
+    pub(crate) fn expected(&self, key: &Id) -> Option<&Acknowledged> {
+        self.keys.get(key)?.acknowledged.as_ref()
     }
 
     /// Why a query from `asker`, which began at `since`, did not give what was expected.
@@ -212,20 +248,25 @@ impl Oracle {
         now: Time,
         asker: Handle,
         key: &Id,
-        expected: Acknowledged,
+        expected: &Acknowledged,
         links: &Links,
     ) -> Explanation {
-        let asker = asker.number();
+        let hear_each_other = |a: u32, b: u32| links.is_open(a, b) && links.is_open(b, a);
         let mut holders = self.holders(key, expected.version).peekable();
-        if now >= expected.expires {
+        let truth = self.keys.get(key);
+        if truth.and_then(|truth| self.deadline(truth, expected.version)) <= Some(now) {
             Explanation::Expired
         } else if holders.peek().is_none() {
-            Explanation::HoldersFailed
-        } else if links.failed_between(since, now, asker)
-            || !holders.any(|holder| links.is_open(asker, holder) && links.is_open(holder, asker))
+            let renewed = self.first_deadline(expected) <= now;
+            let failed = !expected.holders.iter().any(|holder| self.has_lived(*holder, expected.begun));
+            if failed || renewed { Explanation::HoldersFailed } else { Explanation::None }
+        } else if links.failed_between(since, now, asker.number())
+            || !holders.any(|holder| hear_each_other(asker.number(), holder))
         {
             Explanation::Unreachable
-        } else if links.healed().is_some_and(|at| expected.since <= at && now < at + self.refresh * 2) {
+        } else if links.split_between(expected.since, asker.number(), expected.by.number())
+            && links.healed().is_some_and(|healed| now < healed + self.refresh * 2)
+        {
             Explanation::Healing
         } else {
             Explanation::None
@@ -233,25 +274,38 @@ impl Oracle {
     }
 
     /// The living nodes that hold at least this version.
-    fn holders(&self, key: &Id, version: Version) -> impl Iterator<Item = u32> {
+    pub(crate) fn holders(&self, key: &Id, version: Version) -> impl Iterator<Item = u32> {
         let holders = self.keys.get(key).map(|truth| &truth.holders).into_iter().flatten();
         holders.filter(move |(_, held)| **held >= version).map(|(node, _)| *node)
     }
 
-    /// For each key whose acknowledged record should live at `now`, how many living nodes hold it.
-    pub(crate) fn copies(&self, now: Time) -> impl Iterator<Item = (Id, usize)> {
-        let living = move |truth: &Truth| truth.acknowledged.filter(|acknowledged| acknowledged.expires > now);
-        self.keys
-            .iter()
-            .filter_map(move |(key, truth)| Some((*key, living(truth)?.version)))
-            .map(|(key, version)| (key, self.holders(&key, version).count()))
+    /// The newest version of each key that should live at `now`.
+    pub(crate) fn living(&self, now: Time) -> impl Iterator<Item = (Id, Version)> {
+        self.keys.iter().filter_map(move |(key, truth)| {
+            let version = truth.acknowledged.as_ref()?.version;
+            (self.deadline(truth, version)? > now).then_some((*key, version))
+        })
     }
 
     /// Whether a node holds an older version than the acknowledged one.
     pub(crate) fn is_outdated(&self, node: Handle, key: &Id) -> bool {
         let Some(truth) = self.keys.get(key) else { return false };
         let held = truth.holders.get(&node.number());
-        truth.acknowledged.zip(held).is_some_and(|(newest, held)| *held < newest.version)
+        truth.acknowledged.as_ref().zip(held).is_some_and(|(newest, held)| *held < newest.version)
+    }
+
+    /// Until when a version lives, as its publisher said last.
+    fn deadline(&self, truth: &Truth, version: Version) -> Option<Time> {
+        truth.deadlines.get(&version).map(|(_, until)| self.surely(*until))
+    }
+
+    /// Until when a record lives at those who acknowledged it, if it is not published again.
+    fn first_deadline(&self, acknowledged: &Acknowledged) -> Time {
+        self.surely(acknowledged.begun + self.lifetime)
+    }
+
+    fn surely(&self, until: Time) -> Time {
+        Time::from_micros(until.as_micros().saturating_sub(self.slack.as_micros() as u64))
     }
 }
 
@@ -261,12 +315,26 @@ mod tests {
     use crate::wire::Wire;
 
     const NODE: Handle = Handle::of(3);
+    const SAVER: Handle = Handle::of(2);
 
+    fn saved(version: u64, seconds: u64) -> Acknowledged {
+        let (version, since) = (Version(version), at(seconds));
+        Acknowledged { version, deleted: false, by: SAVER, begun: since, since, holders: vec![NODE] }
+    }
+
+    fn stored(version: u64) -> Record {
+        Record::plain("value", Version(version), Duration::from_secs(86_400))
+    }
+
+    /// A record that a node keeps.
     fn oracle() -> (Oracle, Id) {
         let mut oracle = Oracle::new(&Params::new(crate::handle::KEY_SPACE), Clocks::default());
         let key = Id::from_prefix(&[9]);
+        oracle.born(Time::ZERO, NODE);
+        oracle.check_lifetime(Time::ZERO, 2, key, &stored(5));
         oracle.kept(Time::ZERO, NODE, key, Version(5));
-        oracle.acknowledged(Time::ZERO, key, Version(5));
+        oracle.acknowledged(key, saved(5, 0));
+        assert_eq!(oracle.violations().0, 0);
         (oracle, key)
     }
 
@@ -278,29 +346,54 @@ mod tests {
     fn a_miss_is_explained_by_the_truth() {
         let (mut oracle, key) = oracle();
         let mut links = Links::new(Wire::default(), 1);
-        let expected = oracle.expected(&key).unwrap();
+        let expected = oracle.expected(&key).unwrap().clone();
         let why = |oracle: &Oracle, links: &Links, now, asker| {
-            oracle.explain(now, now, Handle::of(asker), &key, expected, links)
+            oracle.explain(now, now, Handle::of(asker), &key, &expected, links)
         };
         assert_eq!(why(&oracle, &links, at(1), 4), Explanation::None);
         assert_eq!(why(&oracle, &links, at(86_400), 4), Explanation::Expired);
-        links.split(0.5);
+        oracle.check_lifetime(at(80_000), 2, key, &Record { renewal: 1, ..stored(5) });
+        assert_eq!(why(&oracle, &links, at(86_400), 4), Explanation::None, "it was published again");
+        links.split(Time::ZERO, 0.5);
         let other = (0..100).find(|n| links.side(*n, 0.5) != links.side(3, 0.5)).unwrap();
+        let far = (0..100).find(|n| links.side(*n, 0.5) != links.side(SAVER.number(), 0.5)).unwrap();
         assert_eq!(why(&oracle, &links, at(1), other), Explanation::Unreachable);
         links.heal(at(2));
-        assert_eq!(why(&oracle, &links, at(3), other), Explanation::Healing);
-        assert_eq!(why(&oracle, &links, at(7203), other), Explanation::None);
+        assert_eq!(why(&oracle, &links, at(3), far), Explanation::Healing);
+        assert_eq!(why(&oracle, &links, at(3), SAVER.number()), Explanation::None, "written on its own side");
+        assert_eq!(why(&oracle, &links, at(7203), far), Explanation::None);
         oracle.died(NODE);
         assert_eq!(why(&oracle, &links, at(1), 4), Explanation::HoldersFailed);
     }
 
     #[test]
+    fn a_holder_that_lets_go_of_a_record_explains_nothing() {
+        let (mut oracle, key) = oracle();
+        let links = Links::new(Wire::default(), 1);
+        let expected = oracle.expected(&key).unwrap().clone();
+        oracle.expired(NODE, key);
+        assert_eq!(oracle.explain(at(9), at(9), Handle::of(4), &key, &expected, &links), Explanation::None);
+        oracle.check_kept(at(9));
+        assert_eq!(oracle.violations().0, 1);
+        // Nor does one that said it keeps a record and did not.
+        oracle.acknowledged(key, saved(6, 10));
+        assert_eq!(oracle.violations().0, 2);
+        // One that died and came back without it is another matter.
+        oracle.died(NODE);
+        oracle.born(at(20), NODE);
+        oracle.check_kept(at(30));
+        assert_eq!(oracle.violations().0, 2);
+    }
+
+    #[test]
     fn an_older_copy_does_not_count_as_one() {
         let (mut oracle, key) = oracle();
-        oracle.acknowledged(at(1), key, Version(6));
-        oracle.acknowledged(at(2), key, Version(4));
+        oracle.check_lifetime(at(1), 2, key, &stored(6));
+        oracle.acknowledged(key, Acknowledged { holders: vec![], ..saved(6, 1) });
+        oracle.acknowledged(key, Acknowledged { holders: vec![], ..saved(4, 2) });
         assert_eq!(oracle.expected(&key).unwrap().version, Version(6));
-        assert_eq!(oracle.copies(at(2)).collect::<Vec<_>>(), [(key, 0)]);
+        assert_eq!(oracle.living(at(2)).collect::<Vec<_>>(), [(key, Version(6))]);
+        assert_eq!(oracle.holders(&key, Version(6)).count(), 0);
         assert!(oracle.is_outdated(NODE, &key) && !oracle.is_outdated(Handle::of(4), &key));
     }
 
@@ -314,6 +407,7 @@ mod tests {
         let record = Record::plain(value, Version(5), Duration::from_secs(100));
         oracle.check_served(at(1), 4, key, &record);
         assert_eq!(oracle.violations().0, 2, "served by one that does not hold it");
+        let record = Record { version: Version(7), ..record };
         oracle.check_lifetime(at(0), 3, key, &record);
         oracle.check_lifetime(at(100), 3, key, &Record { renewal: 1, ..record.clone() });
         assert_eq!(oracle.violations().0, 2);

@@ -65,6 +65,7 @@ impl Random {
     /// A time from a Weibull distribution with this shape and median. With the shape 1 it is the exponential one; with
     /// a smaller shape many times are short and a few very long.
     pub fn weibull(&mut self, shape: f64, median: Duration) -> Duration {
+        let shape = if shape > 0.01 { shape } else { 0.01 };
         let scale = median.as_secs_f64() / libm::pow(std::f64::consts::LN_2, 1.0 / shape);
         let time = scale * libm::pow(-libm::log(1.0 - self.unit()), 1.0 / shape);
         // Ten years are for ever.

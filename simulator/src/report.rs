@@ -85,12 +85,16 @@ pub struct Report {
     /// The least copies of a record, when a kill was one replication interval ago.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fewest_copies: Option<u64>,
-    /// The share of records that were then back at k copies or more.
+    /// The share of records that were then at each of the k closest nodes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub full_copies: Option<f64>,
     /// Copies of older versions than the newest acknowledged one that the k closest nodes to each record hold.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub outdated_copies: Option<u64>,
+    /// Operations that ended with the node that they were begun at. They count nowhere else.
+    pub abandoned: u64,
+    /// Nodes that are alive at the end and have not joined yet.
+    pub joining: u64,
     /// Joins that ended well.
     pub joins: u64,
     /// Joins that failed, and were tried again.
@@ -169,6 +173,7 @@ impl Report {
             saves: measured.saves,
             saves_failed: measured.saves_failed,
             messages_per_save: measured.save_efforts.messages().map(round),
+            abandoned: measured.abandoned,
             joins: measured.joins,
             joins_failed: measured.joins_failed,
             stale: share(measured.stale, measured.contacts),

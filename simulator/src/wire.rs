@@ -105,24 +105,38 @@ pub(crate) struct Links {
     random: Random,
     /// The share of nodes on one side of the partition, or of the last one.
     partition: Option<f64>,
-    /// When it was healed.
+    /// When it began and when it was healed.
+    split: Option<Time>,
     healed: Option<Time>,
 }
 
 impl Links {
     pub(crate) fn new(wire: Wire, seed: u64) -> Self {
         let mut random = Random::new(seed, "wire");
-        Links { wire, salt: random.bits(), random, partition: None, healed: None }
+        // A share beyond all or nothing, or a time beyond an hour, counts as that.
+        let mut wire = wire;
+        wire.asymmetry = wire.asymmetry.clamp(0.0, 1.0);
+        wire.jitter = wire.jitter.clamp(0.0, 1000.0);
+        if let Latency::LogNormal { median, .. } = &mut wire.latency {
+            *median = (*median).min(Duration::from_secs(3600));
+        }
+        Links { wire, salt: random.bits(), random, partition: None, split: None, healed: None }
     }
 
     /// Splits the network.
-    pub(crate) fn split(&mut self, share: f64) {
-        (self.partition, self.healed) = (Some(share), None);
+    pub(crate) fn split(&mut self, now: Time, share: f64) {
+        (self.partition, self.split, self.healed) = (Some(share), Some(now), None);
     }
 
     /// Ends the partition.
     pub(crate) fn heal(&mut self, now: Time) {
         self.healed = Some(now);
+    }
+
+    /// Whether a partition was between two nodes at a moment.
+    pub(crate) fn split_between(&self, at: Time, a: u32, b: u32) -> bool {
+        let was_split = self.split.is_some_and(|split| split <= at) && self.healed.is_none_or(|healed| at <= healed);
+        was_split && self.partition.is_some_and(|share| self.side(a, share) != self.side(b, share))
     }
 
     /// When the last partition ended.
@@ -293,7 +307,7 @@ mod tests {
         assert!((18.0..22.0).contains(&percent(broken)), "{broken}");
         assert!((0..MESSAGES).all(|n| open(&links, n) != (false, false)));
         links.wire.one_way = 0.0;
-        links.split(0.5);
+        links.split(Time::ZERO, 0.5);
         let cut = (0..MESSAGES).filter(|n| open(&links, *n) == (false, false)).count();
         assert!((48.0..52.0).contains(&percent(cut)), "{cut}");
         assert!((0..MESSAGES).all(|n| links.is_open(n, n + 1) == (links.side(n, 0.5) == links.side(n + 1, 0.5))));

@@ -44,7 +44,7 @@ pub(crate) type Ended = Result<Outcome<Handle>, OperationError<Handle>>;
 #[derive(Debug)]
 pub(crate) enum Happening<A> {
     /// An operation has ended.
-    Done { node: Handle, operation: OperationId, ended: Ended },
+    Done { node: Handle, operation: OperationId, since: Time, ended: Ended },
     /// The time of an alarm has come.
     Alarm(A),
     /// So many events have been dealt with as were asked for.
@@ -244,7 +244,7 @@ impl<A: Ord> World<A> {
         if let Some(host) = self.hosts.get_mut(index) {
             *host = Some(Box::new(Host { node, clock, wake: Time::NEVER }));
             self.living += 1;
-            self.oracle.born(handle);
+            self.oracle.born(self.now, handle);
         }
     }
 
@@ -261,21 +261,22 @@ impl<A: Ord> World<A> {
         for operation in open {
             self.operations.remove(&(number, operation));
         }
-        self.note(1, u64::from(number), 0, 0);
+        self.note(Noted::Death, u64::from(number), 0, 0);
         records
     }
 
-    /// Has a node do something. How it ends is a happening, unless the node dies before.
-    pub(crate) fn start(&mut self, node: Handle, command: Command<Handle>) -> OperationId {
+    /// Has a living node do something. How it ends is a happening, unless the node dies before.
+    pub(crate) fn start(&mut self, node: Handle, command: Command<Handle>) -> Option<OperationId> {
+        if !self.is_alive(node) {
+            return None;
+        }
         let operation = OperationId(self.next_operation);
         self.next_operation += 1;
-        if self.is_alive(node) {
-            self.operations.insert((node.number(), operation), self.now);
-            self.note(2, u64::from(node.number()), operation.0, 0);
-            self.events += 1;
-            self.input(node.number(), Input::Start { operation, command });
-        }
-        operation
+        self.operations.insert((node.number(), operation), self.now);
+        self.note(Noted::Start, u64::from(node.number()), operation.0, 0);
+        self.events += 1;
+        self.input(node.number(), Input::Start { operation, command });
+        Some(operation)
     }
 
     /// Has the owner told when so much time has passed.
@@ -316,7 +317,7 @@ impl<A: Ord> World<A> {
         self.events += 1;
         self.traffic.delivered += 1;
         self.traffic.received_bytes += size_of(&message) as u64;
-        self.note(3, u64::from(from), u64::from(to), message.tag.0);
+        self.note(Noted::Delivery, u64::from(from), u64::from(to), message.tag.0);
         self.input(to, Input::Message { from, path: ReplyPath::default(), message });
     }
 
@@ -330,7 +331,7 @@ impl<A: Ord> World<A> {
         let due = host.node.next_wake().is_some_and(|wake| wake <= host.clock.local(now));
         if due {
             self.events += 1;
-            self.note(4, u64::from(number), 0, 0);
+            self.note(Noted::Wake, u64::from(number), 0, 0);
             self.input(number, Input::Tick);
         } else {
             self.set_wake(index, number);
@@ -368,6 +369,12 @@ impl<A: Ord> World<A> {
         self.traffic.sent += 1;
         self.traffic.sent_bytes += size_of(&message) as u64;
         let [first, second] = self.links.carry(self.now, from, to);
+        self.note(
+            Noted::Sent,
+            u64::from(from),
+            u64::from(to),
+            kind(&message) ^ micros(first) ^ micros(second).rotate_left(32),
+        );
         let Some(first) = first else {
             self.traffic.lost += 1;
             return;
@@ -380,25 +387,63 @@ impl<A: Ord> World<A> {
 
     fn finish(&mut self, number: u32, operation: OperationId, ended: Ended) {
         let node = Handle::of(number);
-        self.note(5, u64::from(number), operation.0, u64::from(ended.is_ok()));
-        if self.operations.remove(&(number, operation)).is_none() {
+        self.note(Noted::Done, u64::from(number), operation.0, digest(&ended));
+        let Some(since) = self.operations.remove(&(number, operation)) else {
             return self.oracle.violation(self.now, format_args!("{operation:?} of {node:?} ended twice, or was none"));
-        }
-        self.done.push_back(Happening::Done { node, operation, ended });
+        };
+        self.done.push_back(Happening::Done { node, operation, since, ended });
     }
 
     fn observe(&mut self, number: u32, event: &Event<Handle>) {
         let node = Handle::of(number);
         match event {
-            Event::RecordKept { key, version } => self.oracle.kept(self.now, node, *key, *version),
+            Event::RecordKept { key, version } => {
+                self.note(Noted::Kept, u64::from(number), 0, version.0);
+                self.oracle.kept(self.now, node, *key, *version);
+            }
             Event::RecordExpired { key } => self.oracle.expired(node, *key),
             _ => {}
         }
     }
 
-    fn note(&mut self, what: u64, a: u64, b: u64, c: u64) {
-        self.trace.write_u64(self.now.as_micros() << 3 | what);
+    fn note(&mut self, what: Noted, a: u64, b: u64, c: u64) {
+        self.trace.write_u64(self.now.as_micros() << 3 | what as u64);
         self.trace.write_u64(a << 32 | b);
         self.trace.write_u64(c);
+    }
+}
+
+/// What the trace has an entry of.
+#[derive(Clone, Copy)]
+enum Noted {
+    Death,
+    Start,
+    Sent,
+    Delivery,
+    Wake,
+    Done,
+    Kept,
+}
+
+/// When a message arrives, as a number.
+fn micros(time: Option<Duration>) -> u64 {
+    time.map_or(u64::MAX, |time| time.as_micros() as u64)
+}
+
+/// What a message is, and how much it says, as a number.
+fn kind(message: &Message<Handle>) -> u64 {
+    message.name().bytes().fold(size_of(message) as u64, |kind, letter| mix(kind ^ u64::from(letter)))
+}
+
+/// What an operation gave, as a number.
+fn digest(ended: &Ended) -> u64 {
+    match ended {
+        Ok(Outcome::Saved(receipt)) => receipt.version.0 ^ receipt.accepted.len() as u64,
+        Ok(Outcome::Queried(report)) => report.found.as_ref().map_or(1, |found| found.record.version.0),
+        Ok(Outcome::LookedUp(report)) => {
+            report.closest.iter().fold(2, |digest, node| mix(digest ^ u64::from(node.number())))
+        }
+        Ok(_) => 3,
+        Err(_) => 4,
     }
 }

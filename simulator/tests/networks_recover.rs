@@ -29,11 +29,11 @@ fn two_hours(wire: Wire, clocks: Clocks, departure: Departure) -> Report {
     network.churn(Churn { sessions: Sessions::Exponential { median: HOUR }, departure });
     network.save_records(40, 100);
     network.measure();
-    network.work(Workload { gets: 0.2, rewrites: 0.01, value_bytes: 100, ..Workload::default() });
+    network.work(Workload { gets: 0.2, rewrites: 0.01, deletes: 0.002, value_bytes: 100, ..Workload::default() });
     network.run_for(HOUR * 2);
     let report = network.report();
     assert!(report.is_sound(), "{report:#?}");
-    assert!(report.gets > 1000 && report.saves > 50, "{report:#?}");
+    assert!(report.gets > 1000 && report.saves > 50 && report.get_success >= Some(0.99), "{report:#?}");
     report
 }
 

@@ -20,7 +20,7 @@ fn run(seed: u64) -> Report {
     network.churn(Churn { sessions, departure: Departure::Replaced });
     network.save_records(100, 100);
     network.measure();
-    network.work(Workload { gets: 0.1, rewrites: 0.005, value_bytes: 100, ..Workload::default() });
+    network.work(Workload { gets: 0.1, rewrites: 0.005, deletes: 0.001, value_bytes: 100, ..Workload::default() });
     network.run_for(Duration::from_secs(6 * 3600));
     network.report()
 }

@@ -65,8 +65,10 @@ pub(super) fn whole(report: &Report) -> Table {
     row("records that should be there", some(report.records), None);
     row("  that nobody holds", (report.records > 0).then(|| count(report.lost)), None);
     row("  fewest copies of one", report.fewest_copies.map(count), None);
-    row("  with k copies", report.full_copies.map(percent), None);
+    row("  at all of the k closest nodes", report.full_copies.map(percent), None);
     row("  copies of older versions", report.outdated_copies.map(count), None);
+    row("operations that ended with their node", some(report.abandoned), None);
+    row("nodes that have not joined", some(report.joining), None);
     row("joins", some(report.joins), None);
     row("  that failed at first", some(report.joins_failed), None);
     row("contacts that are dead nodes", report.stale.map(percent), report.stale_interval);

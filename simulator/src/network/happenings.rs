@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use kademlia_dht::core::{Command, OperationId, Outcome, Time};
 use kademlia_dht::gateway::{Expect, Id, Peer};
 
@@ -60,6 +61,12 @@ impl Network<'_> {
                     self.save(node, key, self.workload.value_bytes);
                 }
             }
+            Alarm::Delete => {
+                self.plan(self.workload.deletes, alarm);
+                if let (Some(key), Some(node)) = (self.some_key(), self.some_member()) {
+                    self.delete(node, key);
+                }
+            }
             Alarm::Sample => {
                 self.world.alarm(SAMPLE, Alarm::Sample);
                 self.check();
@@ -71,12 +78,14 @@ impl Network<'_> {
     /// Plans the next of a stream of operations.
     pub(super) fn plan(&mut self, rate: f64, alarm: Alarm) {
         if rate > 0.0 {
-            let wait = self.working.exponential(Duration::from_secs_f64(1.0 / rate));
+            // Once in a thousand years is never, and more than a million in a second would not end.
+            let mean = Duration::from_secs_f64(1.0 / rate.clamp(3e-11, 1e6));
+            let wait = self.working.exponential(mean);
             self.world.alarm(wait, alarm);
         }
     }
 
-    fn some_member(&mut self) -> Option<Handle> {
+    pub(super) fn some_member(&mut self) -> Option<Handle> {
         self.working.pick(&self.members).copied()
     }
 
@@ -90,7 +99,7 @@ impl Network<'_> {
     /// A new node comes and joins.
     pub(super) fn arrive(&mut self) {
         let node = self.world.spawn();
-        self.joining += 1;
+        self.joining.insert(node);
         self.join(node);
         if self.churn.is_some() {
             self.begin_session(node);
@@ -106,21 +115,22 @@ impl Network<'_> {
     }
 
     fn join(&mut self, node: Handle) {
-        if !self.world.is_alive(node) {
-            self.joining = self.joining.saturating_sub(1);
-            return;
+        if !self.joining.contains(&node) {
+            return; // It has died, or joined otherwise.
         }
         match self.coming.pick(&self.members).copied() {
             None => self.add_member(node), // The first of all.
             Some(through) => {
-                let operation = self.world.start(node, Command::Join { address: through.number() });
-                self.purposes.insert(operation, Purpose::Join);
+                let command = Command::Join { address: through.number() };
+                self.start(node, command, Purpose::Join);
             }
         }
     }
 
     fn add_member(&mut self, node: Handle) {
-        self.joining = self.joining.saturating_sub(1);
+        if !self.joining.remove(&node) {
+            return;
+        }
         self.places.insert(node, self.members.len());
         self.ids.insert(node.id(), node);
         self.members.push(node);
@@ -136,15 +146,14 @@ impl Network<'_> {
                 }
                 self.ids.remove(&node.id());
             }
-            None => self.joining = self.joining.saturating_sub(1),
+            None => {
+                self.joining.remove(&node);
+            }
         }
         let open: Vec<OperationId> = self.world.operations_of(node).collect();
         for operation in open {
-            match self.purposes.remove(&operation) {
-                Some(Purpose::Save { .. }) => self.saving -= 1,
-                Some(Purpose::Get { .. }) => self.getting -= 1,
-                _ => {}
-            }
+            let purpose = self.purposes.remove(&operation);
+            self.measured.abandoned += u64::from(!matches!(purpose, None | Some(Purpose::Join)));
         }
         self.world.kill(node)
     }
@@ -170,7 +179,7 @@ impl Network<'_> {
         let away = self.world.now().since(since);
         let records = records.into_iter().map(|(key, record)| (key, record.aged(away))).collect();
         self.world.restart(node, records);
-        self.joining += 1;
+        self.joining.insert(node);
         self.join(node);
         self.begin_session(node);
     }
@@ -178,101 +187,132 @@ impl Network<'_> {
 
 /// Operations.
 impl Network<'_> {
+    fn start(&mut self, node: Handle, command: Command<Handle>, purpose: Purpose) {
+        if let Some(operation) = self.world.start(node, command) {
+            self.purposes.insert(operation, purpose);
+        }
+    }
+
     fn look_up(&mut self) {
         let target = self.working.key();
         if let Some(node) = self.some_member() {
-            let operation = self.world.start(node, Command::Lookup { target });
-            self.purposes.insert(operation, Purpose::Lookup { target });
+            self.start(node, Command::Lookup { target }, Purpose::Lookup { target });
         }
     }
 
     pub(super) fn get(&mut self, node: Handle, key: Id) {
-        if let Some(expected) = self.world.oracle.expected(&key) {
-            let operation = self.world.start(node, Command::Query { key });
-            self.purposes.insert(operation, Purpose::Get { key, since: self.world.now(), expected });
-            self.getting += 1;
+        if let Some(expected) = self.world.oracle.expected(&key).cloned() {
+            self.start(node, Command::Query { key }, Purpose::Get { key, expected });
         }
     }
 
     pub(super) fn save(&mut self, node: Handle, key: Id, bytes: usize) {
-        let value = Some(self.world.oracle.payload(key, bytes));
-        let unix_milliseconds = self.world.unix_milliseconds(node);
-        let command = Command::Save { key, value, expect: Expect::Anything, unix_milliseconds };
-        let operation = self.world.start(node, command);
-        self.purposes.insert(operation, Purpose::Save { key });
-        self.saving += 1;
+        let value = self.world.oracle.payload(key, bytes);
+        self.write(node, key, Some(value));
     }
 
-    pub(super) fn ended(&mut self, node: Handle, operation: OperationId, ended: Ended) {
+    fn delete(&mut self, node: Handle, key: Id) {
+        self.write(node, key, None);
+    }
+
+    fn write(&mut self, node: Handle, key: Id, value: Option<Bytes>) {
+        let unix_milliseconds = self.world.unix_milliseconds(node);
+        let deleted = value.is_none();
+        let command = Command::Save { key, value, expect: Expect::Anything, unix_milliseconds };
+        self.start(node, command, Purpose::Save { key, deleted });
+    }
+
+    pub(super) fn ended(&mut self, node: Handle, operation: OperationId, since: Time, ended: &Ended) {
+        let took = self.world.now().since(since);
         match self.purposes.remove(&operation) {
-            Some(Purpose::Join) => match ended {
-                Ok(_) => {
+            Some(Purpose::Join) => {
+                if ended.is_ok() {
                     self.measured.joins += 1;
                     self.add_member(node);
-                }
-                Err(_) => {
+                } else {
                     self.measured.joins_failed += 1;
                     self.world.alarm(JOIN_AGAIN, Alarm::Join(node));
                 }
-            },
-            Some(Purpose::Lookup { target }) => self.lookup_ended(node, &target, &ended),
-            Some(Purpose::Get { key, since, expected }) => {
-                self.getting -= 1;
-                self.get_ended(node, key, since, expected, &ended);
             }
-            Some(Purpose::Save { key }) => {
-                self.saving -= 1;
-                self.measured.saves += 1;
-                match ended {
-                    Ok(Outcome::Saved(receipt)) => {
-                        if self.world.oracle.expected(&key).is_none() {
-                            self.keys.push(key);
-                        }
-                        self.world.oracle.acknowledged(self.world.now(), key, receipt.version);
-                        self.measured.save_efforts.add(&receipt.effort);
-                    }
-                    _ => self.measured.saves_failed += 1,
-                }
-            }
+            Some(Purpose::Lookup { target }) => self.lookup_ended(node, &target, took, ended),
+            Some(Purpose::Get { key, expected }) => self.get_ended(node, key, &expected, since, ended),
+            Some(Purpose::Save { key, deleted }) => self.save_ended(node, key, deleted, since, ended),
             None => {}
         }
     }
 
-    fn lookup_ended(&mut self, node: Handle, target: &Id, ended: &Ended) {
+    fn lookup_ended(&mut self, node: Handle, target: &Id, took: Duration, ended: &Ended) {
         self.measured.lookups += 1;
-        let Ok(Outcome::LookedUp(report)) = ended else { return };
+        let Ok(Outcome::LookedUp(report)) = ended else {
+            return self.measured.lookup_efforts.add_failed(took);
+        };
         let k = self.params().k;
         let truth = self.closest(target, k + 1).into_iter().filter(|other| *other != node).take(k);
         self.measured.exact += u64::from(truth.eq(report.closest.iter().copied()));
         self.measured.lookup_efforts.add(&report.effort);
     }
 
-    fn get_ended(&mut self, node: Handle, key: Id, since: Time, expected: Acknowledged, ended: &Ended) {
+    fn save_ended(&mut self, node: Handle, key: Id, deleted: bool, since: Time, ended: &Ended) {
+        self.measured.saves += 1;
+        let now = self.world.now();
+        let Ok(Outcome::Saved(receipt)) = ended else {
+            self.measured.saves_failed += 1;
+            return self.measured.save_efforts.add_failed(now.since(since));
+        };
+        if self.world.oracle.expected(&key).is_none() {
+            self.keys.push(key);
+        }
+        let mut holders = receipt.accepted.clone();
+        holders.extend(receipt.kept_here.then_some(node));
+        let version = receipt.version;
+        let acknowledged = Acknowledged { version, deleted, by: node, begun: since, since: now, holders };
+        self.world.oracle.acknowledged(key, acknowledged);
+        self.measured.save_efforts.add(&receipt.effort);
+    }
+
+    fn get_ended(&mut self, node: Handle, key: Id, expected: &Acknowledged, since: Time, ended: &Ended) {
         self.measured.gets += 1;
         let now = self.world.now();
-        let mut outdated = false;
-        if let Ok(Outcome::Queried(report)) = ended {
-            self.measured.get_efforts.add(&report.effort);
-            if let Some(found) = &report.found {
-                if self.world.oracle.key_of(&found.record.value) != Some(key) {
-                    let what = format_args!("{node:?} found a value under {key} that nobody saved there");
-                    self.world.oracle.violation(now, what);
-                }
-                if found.record.version >= expected.version {
-                    self.measured.found += 1;
-                    return;
-                }
-                outdated = true;
+        let found = match ended {
+            Ok(Outcome::Queried(report)) => {
+                self.measured.get_efforts.add(&report.effort);
+                report.found.as_ref().map(|found| &found.record)
             }
+            _ => {
+                self.measured.get_efforts.add_failed(now.since(since));
+                None
+            }
+        };
+        if found.is_some_and(|record| self.world.oracle.key_of(&record.value) != Some(key)) {
+            self.world
+                .oracle
+                .violation(now, format_args!("{node:?} found a value under {key} that nobody saved there"));
         }
-        self.measured.outdated += u64::from(outdated);
+        let is_newest = match found {
+            Some(record) => record.version >= expected.version,
+            None => expected.deleted && ended.is_ok(),
+        };
+        if is_newest || (ended.is_ok() && found.is_none() && self.is_gone(&key)) {
+            self.measured.found += 1;
+            return;
+        }
+        self.measured.outdated += u64::from(found.is_some());
         let why = self.world.oracle.explain(since, now, node, &key, expected, &self.world.links);
         *self.measured.misses.entry(why).or_default() += 1;
         if why == Explanation::None {
-            let what = if outdated { "found an older version of" } else { "did not find" };
+            let what = if found.is_some() { "found an older version of" } else { "did not find" };
             let error = ended.as_ref().err().map(|error| format!(" ({error})")).unwrap_or_default();
             self.world.oracle.unexplained(now, format_args!("{node:?} {what} {key}{error}"));
         }
+    }
+
+    /// Whether a key has been deleted since it was asked for, or is just being deleted.
+    fn is_gone(&self, key: &Id) -> bool {
+        let deletes = self
+            .purposes
+            .values()
+            .any(|purpose| matches!(purpose, Purpose::Save { key: saved, deleted: true } if saved == key));
+        deletes || self.world.oracle.expected(key).is_some_and(|newest| newest.deleted)
     }
 
     /// Looks how many contacts of all tables are dead.

@@ -1,4 +1,4 @@
-//! What must hold at every moment, whatever happens.
+//! What must hold at every moment, whatever happens: looked at every ten minutes.
 
 use std::time::Duration;
 
@@ -27,6 +27,7 @@ impl Network<'_> {
             }
         }
         let now = self.world.now();
+        self.world.oracle.check_kept(now);
         for fault in broken {
             self.world.oracle.violation(now, fault);
         }

@@ -1,5 +1,7 @@
 //! What is measured in a network, and what is true of it.
 
+use std::collections::BTreeSet;
+
 use kademlia_dht::gateway::{Id, Peer};
 
 use super::Network;
@@ -42,6 +44,7 @@ impl Network<'_> {
         let copies = self.copies();
         Report {
             nodes: self.members.len(),
+            joining: self.joining.len() as u64,
             seed: self.setup.seed,
             records: copies.len() as u64,
             lost: copies.iter().filter(|copies| **copies == 0).count() as u64,
@@ -58,7 +61,20 @@ impl Network<'_> {
 impl Network<'_> {
     /// How many living nodes hold the newest version of each acknowledged record.
     pub fn copies(&self) -> Vec<usize> {
-        self.world.oracle.copies(self.world.now()).map(|(_, copies)| copies).collect()
+        let living = self.world.oracle.living(self.world.now());
+        living.map(|(key, version)| self.world.oracle.holders(&key, version).count()).collect()
+    }
+
+    /// The share of acknowledged records of which each of the k closest members holds the newest version.
+    pub fn full_copies(&self) -> f64 {
+        let k = self.params().k;
+        let (mut full, mut all) = (0_u64, 0_u64);
+        for (key, version) in self.world.oracle.living(self.world.now()) {
+            let holders: BTreeSet<u32> = self.world.oracle.holders(&key, version).collect();
+            full += u64::from(self.closest(&key, k).iter().all(|node| holders.contains(&node.number())));
+            all += 1;
+        }
+        if all == 0 { 1.0 } else { full as f64 / all as f64 }
     }
 
     /// How many of the k closest members to each acknowledged record hold an older version of it, over all records.

@@ -4,7 +4,7 @@ mod happenings;
 mod invariants;
 mod measuring;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::ops::ControlFlow;
 use std::time::Duration;
@@ -37,16 +37,17 @@ enum Alarm {
     Get,
     Save,
     Rewrite,
+    Delete,
     Sample,
 }
 
 /// What an operation is for.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 enum Purpose {
     Join,
     Lookup { target: Id },
-    Get { key: Id, since: Time, expected: Acknowledged },
-    Save { key: Id },
+    Get { key: Id, expected: Acknowledged },
+    Save { key: Id, deleted: bool },
 }
 
 /// What users do, as a stream of operations at random nodes. Each kind has its own rate for the whole network.
@@ -60,6 +61,8 @@ pub struct Workload {
     pub saves: f64,
     /// Saves of new versions of old records, in a second.
     pub rewrites: f64,
+    /// Deletes of old records, in a second.
+    pub deletes: f64,
     /// Bytes of each value.
     pub value_bytes: usize,
 }
@@ -108,14 +111,12 @@ pub struct Network<'a> {
     places: BTreeMap<Handle, usize>,
     /// Nodes still to come in a growing network, and nodes that are joining.
     arriving: usize,
-    joining: usize,
+    joining: BTreeSet<Handle>,
     sessions: BTreeMap<Handle, u32>,
     churn: Option<Churn>,
     down: BTreeMap<Handle, (Time, Vec<(Id, Record)>)>,
     workload: Workload,
     purposes: BTreeMap<OperationId, Purpose>,
-    saving: usize,
-    getting: usize,
     /// Keys of acknowledged records.
     keys: Vec<Id>,
     coming: Random,
@@ -156,14 +157,12 @@ impl<'a> Network<'a> {
             ids: BTreeMap::new(),
             places: BTreeMap::new(),
             arriving: 0,
-            joining: 0,
+            joining: BTreeSet::new(),
             sessions: BTreeMap::new(),
             churn: None,
             down: BTreeMap::new(),
             workload: Workload::default(),
             purposes: BTreeMap::new(),
-            saving: 0,
-            getting: 0,
             keys: Vec::new(),
             coming: Random::new(setup.seed, "churn"),
             working: Random::new(setup.seed, "workload"),
@@ -241,11 +240,11 @@ impl Network<'_> {
     /// joined.
     pub fn grow(&mut self, count: usize) {
         self.stage("join");
-        self.arriving = count.saturating_sub(self.members.len() + self.joining);
+        self.arriving = count.saturating_sub(self.members.len() + self.joining.len());
         if self.arriving > 0 {
             self.world.alarm(Duration::ZERO, Alarm::Arrive);
         }
-        self.run_until(|network| network.arriving == 0 && network.joining == 0);
+        self.run_until(|network| network.arriving == 0 && network.joining.is_empty());
     }
 
     /// Lets so many nodes come at once.
@@ -271,7 +270,7 @@ impl Network<'_> {
 
     /// Kills a share of the members at one moment. Gives how many.
     pub fn kill(&mut self, share: f64) -> usize {
-        let count = (self.members.len() as f64 * share).round() as usize;
+        let count = (self.members.len() as f64 * share.clamp(0.0, 1.0)).round() as usize;
         for _ in 0..count {
             if let Some(node) = self.coming.pick(&self.members).copied() {
                 self.remove(node);
@@ -282,7 +281,8 @@ impl Network<'_> {
 
     /// Splits the network: this share of the nodes does not hear from the others any more.
     pub fn partition(&mut self, share: f64) {
-        self.world.links.split(share);
+        let now = self.world.now();
+        self.world.links.split(now, share);
     }
 
     /// Heals the partition.
@@ -300,6 +300,7 @@ impl Network<'_> {
             planned(workload.gets, Alarm::Get, before.gets),
             planned(workload.saves, Alarm::Save, before.saves),
             planned(workload.rewrites, Alarm::Rewrite, before.rewrites),
+            planned(workload.deletes, Alarm::Delete, before.deletes),
         ];
         for (rate, alarm) in streams.into_iter().flatten() {
             self.plan(rate, alarm);
@@ -309,39 +310,53 @@ impl Network<'_> {
     /// Saves so many records at random members, ten in a second, and waits until all have ended.
     pub fn save_records(&mut self, count: usize, value_bytes: usize) {
         self.stage("save");
-        for _ in 0..count {
-            let key = self.working.key();
-            if let Some(node) = self.working.pick(&self.members).copied() {
-                self.save(node, key, value_bytes);
+        let keys: Vec<Id> = (0..count).map(|_| self.working.key()).collect();
+        self.for_each(&keys, Duration::from_millis(100), |network, key| {
+            if let Some(node) = network.some_member() {
+                network.save(node, key, value_bytes);
             }
-            self.pass(Duration::from_millis(100));
-        }
-        self.run_until(|network| network.saving == 0);
+        });
     }
 
     /// Asks once for each record, at a random one of the members that `asks` lets through, fifty in a second, and waits
     /// until all have ended.
     pub fn get_records(&mut self, asks: impl Fn(&Network<'_>, Handle) -> bool) {
-        let askers: Vec<Handle> = self.members.iter().copied().filter(|node| asks(self, *node)).collect();
-        for key in self.keys.clone() {
-            if let Some(node) = self.working.pick(&askers).copied() {
-                self.get(node, key);
+        self.for_each(&self.keys.clone(), Duration::from_millis(20), |network, key| {
+            if let Some(node) = network.some_of(&asks) {
+                network.get(node, key);
             }
-            self.pass(Duration::from_millis(20));
-        }
-        self.run_until(|network| network.getting == 0);
+        });
     }
 
-    /// Has the members save a new version of each record, each at a random member that `saves` lets through.
+    /// Saves a new version of each record, each at a random member that `saves` lets through, and waits until all have
+    /// ended.
     pub fn rewrite_records(&mut self, value_bytes: usize, saves: impl Fn(&Network<'_>, Handle) -> bool) {
-        let savers: Vec<Handle> = self.members.iter().copied().filter(|node| saves(self, *node)).collect();
-        for key in self.keys.clone() {
-            if let Some(node) = self.working.pick(&savers).copied() {
-                self.save(node, key, value_bytes);
+        self.for_each(&self.keys.clone(), Duration::from_millis(100), |network, key| {
+            if let Some(node) = network.some_of(&saves) {
+                network.save(node, key, value_bytes);
             }
-            self.pass(Duration::from_millis(100));
+        });
+    }
+
+    /// Does something with each key, one after the other, and waits until all operations have ended.
+    fn for_each(&mut self, keys: &[Id], pause: Duration, act: impl Fn(&mut Self, Id)) {
+        for key in keys {
+            if self.broken_off {
+                return;
+            }
+            act(self, *key);
+            self.pass(pause);
         }
-        self.run_until(|network| network.saving == 0);
+        self.run_until(|network| {
+            !network.purposes.values().any(|purpose| matches!(purpose, Purpose::Get { .. } | Purpose::Save { .. }))
+        });
+    }
+
+    /// A random one of the members that `wanted` lets through.
+    fn some_of(&mut self, wanted: impl Fn(&Network<'_>, Handle) -> bool) -> Option<Handle> {
+        let few: Vec<Handle> = (0..64).filter_map(|_| self.some_member()).collect();
+        let found = few.into_iter().find(|node| wanted(self, *node));
+        found.or_else(|| self.members.iter().copied().find(|node| wanted(self, *node)))
     }
 
     /// Lets so much time pass.
@@ -368,7 +383,11 @@ impl Network<'_> {
     /// Lets time pass until `reached`, at most for a day.
     fn run_until(&mut self, reached: impl Fn(&Network<'_>) -> bool) {
         let end = self.world.now() + Duration::from_secs(24 * 3600);
-        self.run(end, reached);
+        self.run(end, &reached);
+        if !self.broken_off && !reached(self) {
+            let what = format!("the stage `{}` has not ended within a day", self.stage);
+            self.world.oracle.violation(end, what);
+        }
     }
 
     fn run(&mut self, end: Time, reached: impl Fn(&Network<'_>) -> bool) {
@@ -376,7 +395,7 @@ impl Network<'_> {
             match self.world.next(end, self.watched + WATCH) {
                 None => return,
                 Some(Happening::Paused) => self.tell(),
-                Some(Happening::Done { node, operation, ended }) => self.ended(node, operation, ended),
+                Some(Happening::Done { node, operation, since, ended }) => self.ended(node, operation, since, &ended),
                 Some(Happening::Alarm(alarm)) => self.ring(alarm),
             }
         }
