@@ -9,10 +9,10 @@ mod support {
 
 use std::time::Duration;
 
-use kademlia_dht::core::{Command, Input, OperationError, OperationId, Outcome, Params};
+use kademlia_dht::core::{Command, Input, Node, OperationError, OperationId, Outcome, Output, Params, Time};
 use kademlia_dht::gateway::{Body, Expect, Id, Reply, Request};
 use support::script::{Script, found, held, peer, record};
-use support::world::World;
+use support::world::{Handle, World};
 
 const SECONDS: fn(u64) -> Duration = Duration::from_secs;
 
@@ -143,4 +143,78 @@ fn a_record_that_is_restored_is_served_with_what_is_left_of_its_life() {
     assert_eq!(script.node.records(script.now).count(), 0);
     script.input(Input::Restore { key, record: record(3, "value", 0) });
     assert_eq!(script.node.record_count(), 0, "its life is over");
+}
+
+#[test]
+fn a_restored_store_is_bounded_only_as_a_whole() {
+    let limits = kademlia_dht::core::Limits { records: 30, records_per_source: 10, ..Default::default() };
+    let mut script = Script::with(Params { limits, ..World::sha1_params() });
+    for n in 1..=40 {
+        script.input(Input::Restore { key: Id::from_prefix(&[n]), record: record(1, "value", 100) });
+    }
+    assert_eq!(script.node.record_count(), 30);
+    let outside = Id::new([7; 32]);
+    let mut script = Script::new(4, 3);
+    script.input(Input::Restore { key: outside, record: record(1, "value", 100) });
+    assert_eq!(script.node.record_count(), 0, "no key of this key space");
+}
+
+#[test]
+fn a_deleted_record_is_taken_from_who_was_not_heard_as_well() {
+    let mut script = Script::new(2, 2);
+    (1..3).for_each(|n| script.meet(peer(n)));
+    let key = Id::ZERO;
+    script.start(1, Command::Save { key, value: None, expect: Expect::Anything, unix_milliseconds: 1 });
+    script.answer(peer(2), held(5));
+    script.wait(SECONDS(1)); // The nearest was not heard.
+    script.answer(peer(2), Reply::Stored);
+    assert!(script.done[&OperationId(1)].is_ok());
+    script.answer(peer(1), held(5)); // For a token.
+    let Body::Request(Request::Store { record, .. }) = script.request_to(peer(1)).unwrap().body else { panic!() };
+    assert!(record.is_tombstone());
+}
+
+#[test]
+fn many_silent_nodes_do_not_hold_up_what_only_this_node_can_do() {
+    let lifetime = SECONDS(60);
+    let mut script = Script::with(Params { k: 20, record_lifetime: lifetime, ..World::sha1_params() });
+    (1..60).for_each(|n| script.meet(peer(n)));
+    script.input(Input::Restore { key: Id::from_prefix(&[9]), record: record(1, "value", 20) });
+    for operation in 1..30 {
+        let save =
+            Command::Save { key: Id::ZERO, value: Some("new".into()), expect: Expect::Anything, unix_milliseconds: 1 };
+        script.start(operation, save);
+        script.wait(SECONDS(1));
+    }
+    script.wait(SECONDS(2));
+    assert_eq!(script.node.record(&Id::from_prefix(&[9])), None, "it expired in time");
+}
+
+#[test]
+fn time_may_start_anywhere() {
+    let unix = Time::from_micros(1_700_000_000_000_000);
+    let wakes = |start: Time| {
+        let params = Params { k: 20, ..World::sha1_params() };
+        let mut node: Node<Handle> = Node::new(Id::from_prefix(&[0xff; 20]), params, [1; 16], start);
+        let (mut out, mut wakes) = (Vec::new(), Vec::new());
+        for n in 1..=100_u8 {
+            let at = start + Duration::from_millis(n.into());
+            node.handle(
+                at,
+                Input::Start { operation: OperationId(n.into()), command: Command::Ping { address: n.into() } },
+                &mut out,
+            );
+            let Some(Output::Send { message, .. }) = out.pop() else { panic!() };
+            let pong = support::script::message(message.tag, peer(n), Body::Reply(Reply::Pong));
+            node.handle(at, Input::Message { from: n.into(), path: Default::default(), message: pong }, &mut out);
+            out.clear();
+        }
+        while let Some(wake) = node.next_wake().filter(|wake| wake.since(start) < SECONDS(7200)) {
+            node.handle(wake, Input::Tick, &mut out);
+            wakes.push(wake.since(start));
+        }
+        wakes
+    };
+    assert_eq!(wakes(Time::ZERO), wakes(unix));
+    assert!(wakes(unix).len() < 5000, "{}", wakes(unix).len());
 }

@@ -1,0 +1,113 @@
+//! Settings that make no sense make no panic and no endless run.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+
+use std::ops::ControlFlow;
+use std::time::Duration;
+
+use kademlia_dht::core::Params;
+use kademlia_simulator::experiment::{Plan, kill, lookups, sweep};
+use kademlia_simulator::{
+    Churn, Clocks, Departure, KEY_SPACE, Latency, Loss, Network, Progress, Sessions, Setup, Slow, Wire, Workload,
+};
+
+fn go_on(_: Progress) -> ControlFlow<()> {
+    ControlFlow::Continue(())
+}
+
+/// A minute of ten nodes.
+fn minute(setup: &Setup, workload: Workload) {
+    let mut network = Network::new(setup);
+    network.grow(10);
+    network.save_records(2, 0);
+    network.work(workload);
+    network.run_for(Duration::from_secs(60));
+    network.get_records(|_, _| true);
+    network.report();
+}
+
+#[test]
+fn wires() {
+    let wires = [
+        Wire { latency: Latency::Constant(Duration::ZERO), ..Wire::default() },
+        Wire { latency: Latency::Matrix(Vec::new()), ..Wire::default() },
+        Wire { latency: Latency::Matrix(vec![Vec::new()]), ..Wire::default() },
+        Wire { latency: Latency::LogNormal { median: Duration::MAX, sigma: 0.0 }, ..Wire::default() },
+        Wire { latency: Latency::LogNormal { median: Duration::from_millis(80), sigma: f64::NAN }, ..Wire::default() },
+        Wire { asymmetry: 1.5, jitter: -3.0, duplicates: 2.0, one_way: -1.0, ..Wire::default() },
+        Wire { loss: Loss::Bursts { share: 7.0, length: Duration::ZERO }, ..Wire::default() },
+        Wire { slow: Slow { share: 1.0, delay: Duration::from_secs(1_000_000) }, ..Wire::default() },
+    ];
+    for wire in wires {
+        minute(&Setup { wire, ..Setup::default() }, Workload::default());
+    }
+}
+
+#[test]
+fn workloads_clocks_and_parameters() {
+    let rates = [1e-30, f64::NAN, -1.0, f64::MIN_POSITIVE];
+    for rate in rates {
+        let workload =
+            Workload { lookups: rate, gets: rate, saves: rate, rewrites: rate, deletes: rate, value_bytes: 0 };
+        minute(&Setup::default(), workload);
+    }
+    let clocks = Clocks { skew: Duration::MAX, drift: u32::MAX };
+    minute(&Setup { clocks, ..Setup::default() }, Workload::default());
+    for params in [
+        Params { k: usize::MAX, alpha: usize::MAX, ..Params::new(KEY_SPACE) },
+        Params { k: 1, alpha: 1, read_quorum: 1, ..Params::new(KEY_SPACE) },
+    ] {
+        minute(&Setup { params, ..Setup::default() }, Workload::default());
+    }
+}
+
+#[test]
+fn sessions_of_no_length_and_of_no_shape() {
+    for sessions in [
+        Sessions::Weibull { shape: 0.0, median: Duration::from_secs(60) },
+        Sessions::Weibull { shape: f64::NAN, median: Duration::from_secs(60) },
+        Sessions::Weibull { shape: f64::INFINITY, median: Duration::from_secs(60) },
+        Sessions::Exponential { median: Duration::from_millis(500) },
+        Sessions::Exponential { median: Duration::MAX },
+    ] {
+        let mut network = Network::new(&Setup::default());
+        network.grow(5);
+        network.churn(Churn {
+            sessions,
+            departure: Departure::Returns { after: Duration::from_millis(1), with_store: true },
+        });
+        network.run_for(Duration::from_secs(60));
+        network.kill(f64::INFINITY);
+        network.kill(f64::NAN);
+        network.report();
+    }
+}
+
+#[test]
+fn experiments_without_nodes_or_time() {
+    let plan = Plan { nodes: 0, records: 0, lookups: 0, time: Some(Duration::ZERO), ..Plan::default() };
+    lookups(&plan, &mut go_on).unwrap();
+    kill(&plan, &mut go_on).unwrap();
+    sweep(&plan, &mut go_on).unwrap();
+}
+
+#[test]
+fn a_network_that_cannot_grow_says_so() {
+    let wire = Wire { loss: Loss::Independent(1.0), ..Wire::default() };
+    let mut network = Network::new(&Setup { wire, ..Setup::default() });
+    network.grow(3);
+    let report = network.report();
+    assert!(!report.is_sound() && report.joining == 2, "{report:#?}");
+}
+
+#[test]
+fn queries_from_nodes_that_have_died_are_not_waited_for() {
+    let mut network = Network::new(&Setup::default());
+    network.grow(60);
+    network.save_records(100, 100);
+    let sessions = Sessions::Exponential { median: Duration::from_secs(120) };
+    network.churn(Churn { sessions, departure: Departure::Replaced });
+    let start = network.now();
+    network.get_records(|_, _| true);
+    assert!(network.now() - start < Duration::from_secs(120), "{:?}", network.now() - start);
+}
