@@ -218,3 +218,33 @@ fn time_may_start_anywhere() {
     assert_eq!(wakes(Time::ZERO), wakes(unix));
     assert!(wakes(unix).len() < 5000, "{}", wakes(unix).len());
 }
+
+#[test]
+fn a_holder_that_others_have_outrun_offers_its_record_to_the_nearest() {
+    let mut script = Script::new(3, 3);
+    let key = Id::ZERO;
+    script.meet(peer(200));
+    let copy = record(5, "value", 80_000);
+    assert_eq!(script.store(peer(200), key, copy, Expect::Anything), Body::Reply(Reply::Stored));
+    (1..5).for_each(|n| script.meet(peer(n))); // Closer to the key than this node, each of them.
+    requests(&mut script);
+    let replicate = script.node.params().replicate_interval;
+    let mut offered = false;
+    for _ in 0..replicate.as_secs() + 10 {
+        script.wait(SECONDS(1));
+        for (to, message) in std::mem::take(&mut script.sent) {
+            let who = peer(u8::try_from(to).unwrap());
+            let reply = match &message.body {
+                Body::Request(Request::Ping) => Reply::Pong,
+                Body::Request(Request::Store { record, .. }) => {
+                    assert_eq!((to, record.version.0), (1, 5));
+                    offered = true;
+                    Reply::Stored
+                }
+                _ => found(vec![]),
+            };
+            script.receive(who, message.tag, Body::Reply(reply));
+        }
+    }
+    assert!(offered);
+}

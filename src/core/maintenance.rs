@@ -100,10 +100,15 @@ impl<P: Peer> Node<P> {
             }
             Job::Neighbours => self.look(None, self.id, Goal::Refresh, out),
             Job::Replicate(key) => {
-                if let Some(record) = self.store.get(self.now, &key)
-                    && self.is_among_closest(&key)
-                {
-                    self.look(None, key, Goal::Replicate { record }, out);
+                let Some(record) = self.store.get(self.now, &key) else { return };
+                if self.is_among_closest(&key) {
+                    return self.look(None, key, Goal::Replicate { record }, out);
+                }
+                // That others are closer does not mean that they have it: who came while nobody near was heard has not.
+                let nearest =
+                    self.table.closest(&key, 1, |entry, _| self.table.is_fresh(entry)).first().copied().cloned();
+                if let Some(nearest) = nearest {
+                    self.offer(&nearest, key, record, out);
                 }
             }
             Job::Republish(key) => {

@@ -225,6 +225,18 @@ struct Faults {
     #[arg(long, value_name = "PERCENT", default_value_t = 0.0, value_parser = percent(0.0..=50.0))]
     one_way: f64,
 
+    /// The part of a round trip by which one way can be longer than the other.
+    #[arg(long, value_name = "PERCENT", default_value_t = 0.0, value_parser = percent(0.0..=100.0))]
+    asymmetry: f64,
+
+    /// Nodes that are slow to deal with what arrives.
+    #[arg(long, value_name = "PERCENT", default_value_t = 0.0, value_parser = percent(0.0..=100.0))]
+    slow: f64,
+
+    /// How much longer it takes at a slow node, in milliseconds.
+    #[arg(long, value_name = "MS", default_value_t = 1000.0, value_parser = within(0.1..=60_000.0))]
+    slow_by: f64,
+
     /// Clocks are wrong by at most so many seconds, either way.
     #[arg(long, value_name = "SECONDS", default_value_t = 0.0, value_parser = within(0.0..=86_400.0))]
     clock_skew: f64,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use kademlia_simulator::experiment::{self, BrokenOff, Findings, Plan, Watch};
-use kademlia_simulator::{Churn, Clocks, Departure, Latency, Loss, Sessions, Setup, Wire};
+use kademlia_simulator::{Churn, Clocks, Departure, Latency, Loss, Sessions, Setup, Slow, Wire};
 use serde::Serialize;
 
 use super::{Coming, Command, Common, Faults, Kind, SimulateArgs};
@@ -133,7 +133,7 @@ impl Common {
     }
 
     fn wire(&self) -> Wire {
-        let Faults { loss, burst_loss, duplicates, jitter, one_way, .. } = self.faults;
+        let Faults { loss, burst_loss, duplicates, jitter, one_way, asymmetry, slow, slow_by, .. } = self.faults;
         let median = Duration::from_secs_f64(self.wire.latency / 1000.0);
         let sigma = self.wire.sigma;
         Wire {
@@ -144,8 +144,9 @@ impl Common {
             },
             duplicates: duplicates / 100.0,
             jitter: jitter / 100.0,
+            asymmetry: asymmetry / 100.0,
             one_way: one_way / 100.0,
-            ..Wire::default()
+            slow: Slow { share: slow / 100.0, delay: Duration::from_secs_f64(slow_by / 1000.0) },
         }
     }
 }
@@ -201,7 +202,8 @@ mod tests {
         assert_eq!(churn.options, options);
         let sessions = Sessions::Exponential { median: Duration::from_secs(3600) };
         assert_eq!(churn.plan.churn, Some(Churn { sessions, departure: Departure::Replaced }));
-        assert_eq!(churn.plan.setup.wire, Wire::default());
+        let slow = Slow { share: 0.0, delay: Duration::from_secs(1) };
+        assert_eq!(churn.plan.setup.wire, Wire { slow, ..Wire::default() });
         let params = |setup: &Setup| format!("{:?}", setup.params);
         assert_eq!(params(&churn.plan.setup), params(&Setup::default()));
         let sweep = plan(&["sweep"]).unwrap();
@@ -216,10 +218,11 @@ mod tests {
 
     #[test]
     fn what_is_given_reaches_the_plan() {
-        let faults = "--loss 5% --burst-loss 2 --duplicates 1 --jitter 50 --one-way 3 --clock-skew 30 --clock-drift 50";
+        let faults = "--loss 5% --burst-loss 2 --duplicates 1 --jitter 50 --one-way 3 --clock-skew 30 --clock-drift 50 \
+            --asymmetry 40 --slow 10 --slow-by 500";
         let rest = "churn --hours 0.5 --sessions weibull:0.5 --session 30 --returns 10 --keeps-store --k 2 --alpha 5 \
             --replicate 30 --refresh 90 --latency 100 --sigma 0 --records 10 --gets 2 --seed 7 --out here";
-        let words: Vec<&str> = rest.split_whitespace().chain(faults.split(' ')).collect();
+        let words: Vec<&str> = rest.split_whitespace().chain(faults.split_whitespace()).collect();
         let SimulatePlan { plan, options, out, .. } = plan(&words).unwrap();
         let wire = Wire {
             latency: Latency::Constant(Duration::from_millis(100)),
@@ -227,7 +230,8 @@ mod tests {
             duplicates: 0.01,
             jitter: 0.5,
             one_way: 0.03,
-            ..Wire::default()
+            asymmetry: 0.4,
+            slow: Slow { share: 0.1, delay: Duration::from_millis(500) },
         };
         assert_eq!(plan.setup.wire, wire);
         assert_eq!(plan.setup.clocks, Clocks { skew: Duration::from_secs(30), drift: 50 });
