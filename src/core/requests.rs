@@ -260,27 +260,29 @@ impl<P: Peer> Requests<P> {
     }
 }
 
-/// Mean and mean deviation of the round trips, as in TCP (RFC 6298).
+/// Mean and mean deviation of the round trips, as in TCP (RFC 6298), in microseconds.
 #[derive(Debug, Default)]
 struct RoundTrip {
-    estimate: Option<(Duration, Duration)>,
+    estimate: Option<(u32, u32)>,
 }
 
 impl RoundTrip {
     fn sample(&mut self, sample: Duration) {
+        let sample = u32::try_from(sample.as_micros()).unwrap_or(u32::MAX);
+        let weighed = |old: u32, new: u32, part: u64| {
+            u32::try_from((u64::from(old) * (part - 1) + u64::from(new)) / part).unwrap_or(u32::MAX)
+        };
         self.estimate = Some(match self.estimate {
             None => (sample, sample / 2),
-            Some((mean, deviation)) => {
-                let error = mean.abs_diff(sample);
-                ((mean * 7 + sample) / 8, (deviation * 3 + error) / 4)
-            }
+            Some((mean, deviation)) => (weighed(mean, sample, 8), weighed(deviation, mean.abs_diff(sample), 4)),
         });
     }
 
     /// The deviation counts as an eighth of the mean at least: round trips that are all alike must not be expected to the
     /// microsecond.
     fn usual(&self) -> Option<Duration> {
-        self.estimate.map(|(mean, deviation)| mean + (deviation * 4).max(mean / 8))
+        let micros = |micros: u32| Duration::from_micros(micros.into());
+        self.estimate.map(|(mean, deviation)| micros(mean) + (micros(deviation) * 4).max(micros(mean) / 8))
     }
 }
 
@@ -329,7 +331,7 @@ mod tests {
         assert_eq!(requests.len(), 0, "the longest time is over");
 
         requests.insert(at(3000), TAG, 7, Some(PEER), Request::Ping, Purpose::Probe);
-        requests.round_trip.estimate = Some((Duration::from_millis(1), Duration::ZERO));
+        requests.round_trip.estimate = Some((1000, 0));
         let mut requests_at = |ms| requests.pop_overdue(at(ms));
         assert!(matches!(requests_at(3500), Some(Overdue::Repeat(..))));
         assert!(matches!(requests_at(3900), Some(Overdue::Unanswered(..))));
@@ -347,7 +349,7 @@ mod tests {
             requests.sent_again(at(500), TAG, again);
             let open = requests.answered(at(580), answered, &7, &PEER, |_| true).unwrap().unwrap();
             assert_eq!(open.tag, TAG);
-            assert_eq!(requests.round_trip.estimate.unwrap().0, Duration::from_millis(expected));
+            assert_eq!(requests.round_trip.estimate.unwrap().0, expected * 1000);
             assert!(requests.open.is_empty() && requests.again.is_empty() && requests.deadlines.is_empty());
         }
     }
