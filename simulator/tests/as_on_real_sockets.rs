@@ -47,6 +47,6 @@ fn on_messages_of_a_save_and_of_a_query() {
         ("query", median(&mut queries), report.messages_per_get.unwrap()),
     ] {
         let ratio = simulated / real;
-        assert!((0.8..=1.25).contains(&ratio), "messages of a {what}: {real:.1} on sockets, {simulated:.1} simulated");
+        assert!((0.8..=1.2).contains(&ratio), "messages of a {what}: {real:.1} on sockets, {simulated:.1} simulated");
     }
 }
