@@ -64,6 +64,20 @@ fn at_the_target_the_rest_of_the_k_closest_are_asked_at_once() {
 }
 
 #[test]
+fn who_looks_for_the_nodes_themselves_asks_each_three_times() {
+    let asked = |command| {
+        let mut script = Script::new(4, 3);
+        script.meet(peer(5));
+        script.start(1, command);
+        script.wait(SECONDS(2));
+        assert!(script.done.contains_key(&OperationId(1)));
+        requests(&mut script).into_iter().filter(|(_, name)| name.starts_with("FIND")).count()
+    };
+    assert_eq!(asked(Command::Lookup { target: Id::ZERO }), 3);
+    assert_eq!(asked(Command::Query { key: Id::ZERO }), 2);
+}
+
+#[test]
 fn a_query_that_finds_records_does_not_ask_all() {
     let mut script = Script::with(Params { k: 8, alpha: 2, read_quorum: 3, ..World::sha1_params() });
     (1..9).for_each(|n| script.meet(peer(n)));

@@ -255,7 +255,7 @@ impl<P: Peer> Node<P> {
         let Some(open) = open else { return };
         self.request_ended(open.tag, &open.purpose);
         match open.purpose {
-            Purpose::Lookup(task) => self.lookup_answered(task, &open, &peer, reply, out),
+            Purpose::Lookup { task, .. } => self.lookup_answered(task, &open, &peer, reply, out),
             Purpose::Write(task) => {
                 let outcome = match reply {
                     Reply::Refused(refusal) => Err(Rejection::Refused(refusal)),
@@ -270,9 +270,8 @@ impl<P: Peer> Node<P> {
     }
 
     fn handle_restore(&mut self, key: Id, record: Record, out: &mut Vec<Output<P>>) {
-        let is_sound = self.params.key_space.contains(&key) && (!record.is_tombstone() || record.value.is_empty());
-        if is_sound && !self.params.client {
-            // Refused only where it is of no use: its life is over, a newer one is held, or the store is full.
+        if self.params.key_space.contains(&key) && !self.params.client {
+            // Refused only where it is of no use: it is not sound, its life is over, a newer one is held, or the store is full.
             self.keep_record(key, record, Expect::Anything, None, out).ok();
         }
     }
@@ -311,7 +310,7 @@ impl<P: Peer> Node<P> {
     }
 
     fn repeat(&mut self, open: Open<P>, out: &mut Vec<Output<P>>) {
-        if let (Purpose::Lookup(task), Some(id)) = (&open.purpose, &open.expect) {
+        if let (Purpose::Lookup { task, .. }, Some(id)) = (&open.purpose, &open.expect) {
             self.lookup_slow(*task, id, out);
         }
         self.count_effort(&open.purpose, |effort| effort.messages += 1);
@@ -334,7 +333,7 @@ impl<P: Peer> Node<P> {
     /// A request has no answer and will have none.
     fn request_failed(&mut self, open: Box<Open<P>>, reason: Rejection, out: &mut Vec<Output<P>>) {
         match open.purpose {
-            Purpose::Lookup(task) => self.lookup_missed(task, &open, out),
+            Purpose::Lookup { task, .. } => self.lookup_missed(task, &open, out),
             Purpose::Write(task) => {
                 if let Some(id) = open.expect {
                     self.write_ended(task, P::new(id, open.to, Vec::new()), Err(reason), out);

@@ -10,9 +10,11 @@ use super::time::Time;
 
 /// How often a request is sent before it counts as unanswered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Tries {
+pub(crate) enum Tries {
     /// Once, and once more: there are others to ask.
     Two,
+    /// Once more than that: it matters who is there, and not only that somebody is.
+    Three,
     /// Ever more slowly, as long as a request may take: it goes to one node only.
     UntilTheEnd,
 }
@@ -20,7 +22,8 @@ enum Tries {
 impl Tries {
     fn of(purpose: &Purpose) -> Self {
         match purpose {
-            Purpose::Lookup(_) | Purpose::Probe | Purpose::Repair => Tries::Two,
+            Purpose::Lookup { tries, .. } => *tries,
+            Purpose::Probe | Purpose::Repair => Tries::Two,
             Purpose::Write(_) | Purpose::Single(_) => Tries::UntilTheEnd,
         }
     }
@@ -31,6 +34,7 @@ impl Tries {
     fn next_wait(self, sent: u8, usual: Duration) -> Option<Duration> {
         let more = match self {
             Tries::Two => sent < 2,
+            Tries::Three => sent < 3,
             Tries::UntilTheEnd => true,
         };
         more.then(|| usual * (1 << sent.min(8)))
@@ -41,7 +45,7 @@ impl Tries {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Purpose {
     /// The lookup of this task.
-    Lookup(u64),
+    Lookup { task: u64, tries: Tries },
     /// A record of this task, to be stored.
     Write(u64),
     /// The one question of this task.
@@ -56,7 +60,7 @@ impl Purpose {
     /// The task that waits for the answer.
     pub(crate) fn task(&self) -> Option<u64> {
         match self {
-            Purpose::Lookup(task) | Purpose::Write(task) | Purpose::Single(task) => Some(*task),
+            Purpose::Lookup { task, .. } | Purpose::Write(task) | Purpose::Single(task) => Some(*task),
             Purpose::Probe | Purpose::Repair => None,
         }
     }

@@ -73,9 +73,6 @@ impl<P: Peer> Node<P> {
         if !self.tokens.check(self.now, from, &key, token) {
             return Err(Refusal::Token);
         }
-        if record.is_tombstone() && !record.value.is_empty() {
-            return Err(Refusal::TooLarge { limit: 0 });
-        }
         self.keep_record(key, record, expect, Some(P::source(from)), out)
     }
 

@@ -6,7 +6,7 @@ use super::count::Dropped;
 use super::io::{Joined, LookupReport, OperationError, Outcome, Output};
 use super::lookup::{Answer, Lookup};
 use super::node::Node;
-use super::requests::{Open, Purpose};
+use super::requests::{Open, Purpose, Tries};
 use super::task::{Goal, Task, Work};
 use super::write::SaveOrder;
 
@@ -53,7 +53,10 @@ impl<P: Peer> Node<P> {
                 }
                 _ => Request::FindNode { target },
             };
-            if !self.request(peer.address().clone(), Some(peer.id()), request, Purpose::Lookup(id), out) {
+            // Who asks for the nodes themselves wants each of them; all others are content with the next one.
+            let tries = if matches!(goal, Goal::Lookup) { Tries::Three } else { Tries::Two };
+            let purpose = Purpose::Lookup { task: id, tries };
+            if !self.request(peer.address().clone(), Some(peer.id()), request, purpose, out) {
                 self.with_lookup(id, |lookup| lookup.missed(&peer.id(), peer.address()));
             }
         }

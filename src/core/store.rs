@@ -117,7 +117,7 @@ impl Store {
         source: Option<u64>,
         replicate_in: Duration,
     ) -> Result<Kept, Refusal> {
-        let limit = self.params.limits.value_bytes;
+        let limit = if record.is_tombstone() { 0 } else { self.params.limits.value_bytes };
         if record.value.len() > limit {
             return Err(Refusal::TooLarge { limit: u32::try_from(limit).unwrap_or(u32::MAX) });
         }
