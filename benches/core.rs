@@ -107,7 +107,7 @@ fn neighbours(target: &Id, shared: usize, random: usize) -> Vec<Handle> {
 
 fn message(from: Handle, tag: Tag, body: Body<Handle>) -> Input<Handle> {
     let message = Message { network: NetworkId::default(), tag, sender: Some(from.id()), also: Vec::new(), body };
-    Input::Message { from: from.0, path: ReplyPath::default(), message }
+    Input::Message { from: from.0, path: ReplyPath::default(), proved: false, message }
 }
 
 fn fresh_node() -> Node<Handle> {

@@ -220,7 +220,11 @@ fn time_may_start_anywhere() {
             );
             let Some(Output::Send { message, .. }) = out.pop() else { panic!() };
             let pong = support::script::message(message.tag, peer(n), Body::Reply(Reply::Pong));
-            node.handle(at, Input::Message { from: n.into(), path: Default::default(), message: pong }, &mut out);
+            node.handle(
+                at,
+                Input::Message { from: n.into(), path: Default::default(), proved: false, message: pong },
+                &mut out,
+            );
             out.clear();
         }
         while let Some(wake) = node.next_wake().filter(|wake| wake.since(start) < SECONDS(7200)) {

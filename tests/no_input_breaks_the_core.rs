@@ -68,7 +68,7 @@ fn requests() -> impl Strategy<Value = Request> {
     prop_oneof![
         Just(Request::Ping),
         ids().prop_map(|target| Request::FindNode { target }),
-        ids().prop_map(|key| Request::FindValue { key }),
+        ids().prop_map(|key| Request::FindValue { key, proof: None }),
         (ids(), records(), any::<u64>(), expectations()).prop_map(|(key, record, token, expect)| Request::Store {
             key,
             record,
@@ -224,12 +224,12 @@ impl Bench {
         match step {
             Step::Wild { from, network, tag, sender, body } => {
                 let message = Message { network: NetworkId(network), ..self.message(tag, sender, body) };
-                self.input(Input::Message { from, path, message });
+                self.input(Input::Message { from, path, proved: false, message });
             }
             Step::Answer { which, sender, reply } => {
                 let Some((from, request)) = self.take(which) else { return };
                 let message = self.message(request.tag.0, sender, Body::Reply(reply));
-                self.input(Input::Message { from, path, message });
+                self.input(Input::Message { from, path, proved: false, message });
             }
             Step::Fitting { which, contacts, record } => {
                 let Some((from, request)) = self.take(which) else { return };
@@ -245,15 +245,15 @@ impl Bench {
                 };
                 let sender = Some(id_at(from));
                 let message = self.message(request.tag.0, sender, Body::Reply(reply));
-                self.input(Input::Message { from, path, message });
+                self.input(Input::Message { from, path, proved: false, message });
             }
             Step::TokenStore { key, record, expect } => {
                 let find = self.message(1, None, Body::Request(Request::FindNode { target: key }));
-                let token = self.input(Input::Message { from: 3, path, message: find });
+                let token = self.input(Input::Message { from: 3, path, proved: false, message: find });
                 let Some(token) = token else { return };
                 let store = Request::Store { key, record, token, expect };
                 let message = self.message(2, None, Body::Request(store));
-                self.input(Input::Message { from: 3, path, message });
+                self.input(Input::Message { from: 3, path, proved: false, message });
             }
             Step::Unsent { which } => {
                 let Some((_, request)) = self.take(which) else { return };

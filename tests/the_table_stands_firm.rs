@@ -137,7 +137,7 @@ impl Relayed {
         let tag = self.sent.remove(place).1.tag;
         let body = Body::Reply(Reply::Pong);
         let message = Message { network: NetworkId::default(), tag, sender: Some(id(n)), also, body };
-        self.input(Input::Message { from: address.clone(), path: ReplyPath::default(), message });
+        self.input(Input::Message { from: address.clone(), path: ReplyPath::default(), proved: false, message });
     }
 
     fn wait(&mut self, duration: Duration) {
@@ -154,7 +154,7 @@ impl Relayed {
         let body = Body::Request(Request::FindNode { target: Id::ZERO });
         let message = Message { network: NetworkId::default(), tag: Tag(1), sender: None, also: vec![], body };
         let from = "/ip4/9.9.9.9/udp/9".parse().unwrap();
-        self.input(Input::Message { from, path: ReplyPath::default(), message });
+        self.input(Input::Message { from, path: ReplyPath::default(), proved: false, message });
         match self.sent.pop().unwrap().1.body {
             Body::Reply(Reply::Found(Found { contacts, token: Token(_), .. })) => {
                 contacts.iter().map(Contact::id).collect()
@@ -191,7 +191,7 @@ impl Relayed {
         let found = Found { record: None, held: None, contacts: vec![], token: Token(0) };
         let body = Body::Reply(Reply::Found(found));
         let message = Message { network: NetworkId::default(), tag, sender: Some(id(n)), also: vec![], body };
-        self.input(Input::Message { from: address, path: ReplyPath::default(), message });
+        self.input(Input::Message { from: address, path: ReplyPath::default(), proved: false, message });
     }
 }
 

@@ -11,7 +11,7 @@ mod support {
 use std::time::Duration;
 
 use kademlia_dht::core::{Command, Event, Input, OperationError, OperationId, Params};
-use kademlia_dht::gateway::{Body, Expect, Id, Refusal, Reply, Request, Version};
+use kademlia_dht::gateway::{Body, Expect, Id, Refusal, Reply, Request, Token, Version};
 use support::script::{Script, found, held, peer, record, with};
 use support::world::{World, delete};
 
@@ -118,11 +118,20 @@ fn no_older_value_is_given_in_place_of_one_that_is_too_large_for_the_way() {
     script.start(1, Command::Query { key: KEY });
     script.answer(peer(1), held(9));
     script.answer(peer(2), with(record(1, "old", 1000)));
+    let proved = script.request_to(peer(1)).unwrap();
+    let proof = Some(Token(1));
+    assert_eq!(
+        proved.body,
+        Body::Request(Request::FindValue { key: KEY, proof }),
+        "it was not proved that we are here"
+    );
+    script.receive(peer(1), proved.tag, Body::Reply(held(9)));
     assert_eq!(script.done[&OperationId(1)], Err(OperationError::Unreadable { held: Version(9) }));
     // Nor is it taken for absent.
     script.start(2, swap(KEY, Expect::Absent, "x"));
-    script.answer(peer(1), held(9));
-    script.answer(peer(2), held(9));
+    for n in [1, 2, 1, 2] {
+        script.answer(peer(n), held(9)); // The second time as it was asked with the token of the first.
+    }
     assert_eq!(script.done[&OperationId(2)], Err(OperationError::Conflict { held: Some(Version(9)) }));
 }
 

@@ -1,14 +1,23 @@
-//! The native encoding: one version byte, then the [`Envelope`] in bincode. The one place that knows it.
+//! The native encoding: one version byte, then the [`Envelope`] in bincode, and for a request zero bytes up to a least
+//! size. The one place that knows it.
 
 use bincode::config::{self, Configuration, Limit, LittleEndian, Varint};
+use bincode::enc::write::SizeWriter;
 
-use crate::message::{Body, Envelope, Reply};
+use crate::message::{Body, Envelope, Reply, Request};
 
 /// The version of the wire format: the first byte of every message.
 pub const WIRE_VERSION: u8 = 1;
 
 /// The largest message of all: a value of 64 KiB and what goes around it.
 pub const MAX_MESSAGE_BYTES: usize = 72 * 1024;
+
+/// A request is filled up with zeros to this size, so that what it brings about at an address that is not proved, the
+/// answer and two pings, has at most three times its size. A shorter one is not answered there.
+pub const LEAST_REQUEST_BYTES: usize = 80;
+
+/// A request for contacts is filled up to this size, as its answer is longer: 20 contacts on IPv4 have 720 bytes.
+pub const LEAST_FIND_BYTES: usize = 320;
 
 /// Why bytes are not a message.
 #[derive(Debug, thiserror::Error)]
@@ -89,11 +98,12 @@ pub fn encode(envelope: &Envelope, buffer: &mut Vec<u8>) -> Result<(), EncodeErr
 
 /// Appends the encoding of `envelope`, with as many of a reply's contacts, nearest first, as `limits` leaves room for.
 ///
-/// The contacts that have no room are taken out of the envelope.
+/// The contacts that have no room are taken out of the envelope; and if that is not enough, the sender's further
+/// addresses.
 ///
 /// # Errors
 ///
-/// When it is too large even without contacts. The envelope and the buffer are then as they were.
+/// When it is too large even so. The envelope and the buffer are then as they were.
 pub fn encode_fitting(envelope: &mut Envelope, limits: SizeLimits, buffer: &mut Vec<u8>) -> Result<(), EncodeError> {
     let start = buffer.len();
     let preferred = limits.preferred.min(MAX_MESSAGE_BYTES);
@@ -105,17 +115,23 @@ pub fn encode_fitting(envelope: &mut Envelope, limits: SizeLimits, buffer: &mut 
     let mut left_out = Vec::new();
     while size > preferred {
         let Some(contact) = contacts_mut(envelope).and_then(Vec::pop) else { break };
-        size = size.saturating_sub(encoded_size(&contact)?);
+        size = size.saturating_sub(size_of(&contact)?);
         left_out.push(contact);
     }
+    let mut also = Vec::new();
     if size > largest {
+        also = std::mem::take(&mut envelope.message_mut().also);
+        size = encoded_size(envelope)?;
+    }
+    if size > largest {
+        envelope.message_mut().also = also;
         if let Some(contacts) = contacts_mut(envelope) {
             contacts.extend(left_out.into_iter().rev());
         }
         buffer.truncate(start);
         return Err(EncodeError::TooLarge { size, limit: largest });
     }
-    if !left_out.is_empty() {
+    if !left_out.is_empty() || !also.is_empty() {
         buffer.truncate(start);
         append(envelope, buffer)?;
     }
@@ -130,11 +146,33 @@ fn append(envelope: &Envelope, buffer: &mut Vec<u8>) -> Result<usize, EncodeErro
         buffer.truncate(start);
         return Err(error.into());
     }
-    Ok(buffer.len() - start)
+    let size = (buffer.len() - start).max(least_size(envelope));
+    buffer.resize(start + size, 0);
+    Ok(size)
 }
 
-fn encoded_size(contact: &crate::Contact) -> Result<usize, EncodeError> {
-    Ok(bincode::serde::encode_to_vec(contact, format())?.len())
+/// The size that a message is filled up to.
+fn least_size(envelope: &Envelope) -> usize {
+    match &envelope.message().body {
+        Body::Request(Request::FindNode { .. } | Request::FindValue { .. }) => LEAST_FIND_BYTES,
+        Body::Request(_) => LEAST_REQUEST_BYTES,
+        Body::Reply(_) => 0,
+    }
+}
+
+/// How many bytes the encoding of `envelope` has.
+///
+/// # Errors
+///
+/// When the encoder fails.
+pub fn encoded_size(envelope: &Envelope) -> Result<usize, EncodeError> {
+    Ok((1 + size_of(envelope)?).max(least_size(envelope)))
+}
+
+fn size_of(part: &impl serde::Serialize) -> Result<usize, EncodeError> {
+    let mut counter = SizeWriter::default();
+    bincode::serde::encode_into_writer(part, &mut counter, format())?;
+    Ok(counter.bytes_written)
 }
 
 fn contacts_mut(envelope: &mut Envelope) -> Option<&mut Vec<crate::Contact>> {
@@ -158,9 +196,10 @@ pub fn decode(bytes: &[u8]) -> Result<Envelope, DecodeError> {
         return Err(DecodeError::Version(*version));
     }
     let (envelope, read) = bincode::serde::borrow_decode_from_slice(rest, format())?;
-    match rest.len() - read {
-        0 => Ok(envelope),
-        trailing => Err(DecodeError::Trailing(trailing)),
+    match rest.get(read..) {
+        None | Some([]) => Ok(envelope),
+        Some(filling) if bytes.len() == least_size(&envelope) && filling.iter().all(|byte| *byte == 0) => Ok(envelope),
+        Some(trailing) => Err(DecodeError::Trailing(trailing.len())),
     }
 }
 
@@ -228,7 +267,8 @@ mod tests {
         let request = prop_oneof![
             Just(Request::Ping),
             any_id().prop_map(|target| Request::FindNode { target }),
-            any_id().prop_map(|key| Request::FindValue { key }),
+            (any_id(), prop::option::of(any::<u64>()))
+                .prop_map(|(key, proof)| Request::FindValue { key, proof: proof.map(Token) }),
             (any_id(), any_record(), any::<u64>(), expect).prop_map(|(key, record, token, expect)| {
                 Request::Store { key, record, token: Token(token), expect }
             }),
@@ -309,6 +349,9 @@ mod tests {
         Envelope::Direct(Message { network: NetworkId(0), tag: Tag(0), sender: None, also: Vec::new(), body })
     }
 
+    /// The bytes of [`ping`] before it is filled up.
+    const PING: usize = 10;
+
     fn ping() -> Envelope {
         let body = Body::Request(Request::Ping);
         Envelope::Direct(Message { network: NetworkId(7), tag: Tag(300), sender: None, also: Vec::new(), body })
@@ -316,8 +359,34 @@ mod tests {
 
     #[test]
     fn the_bytes_of_a_ping_stay_what_they_are() {
-        // Version; direct; network; tag in three bytes; no sender; no other addresses; request; ping.
-        assert_eq!(encoded(&ping()), [1, 0, 7, 251, 44, 1, 0, 0, 0, 0]);
+        // Version; direct; network; tag in three bytes; no sender; no other addresses; request; ping. Then it is filled up.
+        let bytes = encoded(&ping());
+        assert_eq!(bytes[..PING], [1, 0, 7, 251, 44, 1, 0, 0, 0, 0]);
+        assert_eq!(bytes[PING..], [0; LEAST_REQUEST_BYTES - PING]);
+        assert_eq!(encoded_size(&ping()).unwrap(), LEAST_REQUEST_BYTES);
+    }
+
+    #[test]
+    fn requests_are_filled_up_with_zeros_or_not_at_all() {
+        let find = |body| Envelope::Direct(Message { body: Body::Request(body), ..ping().message().clone() });
+        let (target, key) = (Id::ZERO, Id::ZERO);
+        let least = [
+            (ping(), LEAST_REQUEST_BYTES),
+            (find(Request::FindNode { target }), LEAST_FIND_BYTES),
+            (find(Request::FindValue { key, proof: Some(Token(1)) }), LEAST_FIND_BYTES),
+        ];
+        for (request, least) in least {
+            let bytes = encoded(&request);
+            assert_eq!(bytes.len(), least);
+            let last = bytes.iter().rposition(|byte| *byte != 0).unwrap();
+            let bare = (last + 1..least).find(|end| decode(&bytes[..*end]).is_ok()).unwrap();
+            assert!((bare + 1..least).all(|end| decode(&bytes[..end]).is_err()), "one encoding, with or without");
+            let mut filled = bytes.clone();
+            filled[least - 1] = 1;
+            assert!(matches!(decode(&filled), Err(DecodeError::Trailing(_))));
+        }
+        let pong = Message { body: Body::Reply(Reply::Pong), ..ping().message().clone() };
+        assert_eq!(encoded(&Envelope::Direct(pong)).len(), PING);
     }
 
     #[test]
@@ -329,8 +398,8 @@ mod tests {
         assert!(matches!(decode(&version), Err(DecodeError::Version(2))));
         let mut trailing = good.clone();
         trailing.extend([0, 0]);
-        assert!(matches!(decode(&trailing), Err(DecodeError::Trailing(2))));
-        assert!(matches!(decode(&good[..good.len() - 1]), Err(DecodeError::Malformed(_))));
+        assert!(matches!(decode(&trailing), Err(DecodeError::Trailing(_))));
+        assert!(matches!(decode(&good[..PING - 1]), Err(DecodeError::Malformed(_))));
         assert!(matches!(decode(&vec![1; MAX_MESSAGE_BYTES + 1]), Err(DecodeError::TooLarge(_))));
     }
 
@@ -429,7 +498,9 @@ mod tests {
             cut in any::<prop::sample::Index>(),
         ) {
             let mut bytes = encoded(&envelope);
-            prop_assert!(decode(&bytes[..cut.index(bytes.len())]).is_err(), "a part of a message is none");
+            if let Ok(whole) = decode(&bytes[..cut.index(bytes.len())]) {
+                prop_assert_eq!(whole, envelope, "a part of a message is none, unless it is what was filled up");
+            }
             for (index, value) in damage {
                 let index = index.index(bytes.len());
                 bytes[index] = value;
@@ -453,14 +524,19 @@ mod tests {
                     prop_assert_eq!(&decode(&buffer[3..]).unwrap(), &fitting);
                     let size = buffer.len() - 3;
                     prop_assert!(size <= limits.largest);
+                    let mut bare = envelope.clone();
+                    if fitting.message().also.is_empty() {
+                        bare.message_mut().also.clear();
+                        prop_assert!(bare == envelope || whole > limits.largest, "its addresses had fitted");
+                    }
                     let (Some(kept), Some(all)) = (contacts(&fitting), contacts(&envelope)) else {
-                        prop_assert_eq!(fitting, envelope);
+                        prop_assert_eq!(fitting, bare);
                         return Ok(());
                     };
                     prop_assert_eq!(kept, &all[..kept.len()]);
                     prop_assert!(size <= limits.preferred || kept.is_empty());
                     if let Some(next) = all.get(kept.len()) {
-                        prop_assert!(size + encoded_size(next).unwrap() > limits.preferred, "one more had fitted");
+                        prop_assert!(size + size_of(next).unwrap() > limits.preferred, "one more had fitted");
                     }
                 }
                 Err(EncodeError::TooLarge { size, limit }) => {

@@ -6,7 +6,7 @@ use std::io;
 use crossbeam::channel::{Receiver, Sender, TrySendError, bounded};
 use multiaddr::Multiaddr;
 
-use crate::codec::{EncodeError, MAX_MESSAGE_BYTES, SizeLimits};
+use crate::codec::{self, EncodeError, MAX_MESSAGE_BYTES, SizeLimits};
 use crate::link::Link;
 use crate::message::Envelope;
 
@@ -137,8 +137,25 @@ pub struct Outbound {
     pub to: Multiaddr,
     /// For an answer: how what it answers came in. An answer leaves by that connection if it is still there.
     pub path: Option<ReplyPath>,
+    /// The most bytes that it may have, whatever the transport can carry; `None` if that is all. An answer to an
+    /// address that is not proved is not much larger than the request, so that nobody can have others flooded.
+    pub at_most: Option<usize>,
     /// What to send.
     pub envelope: Envelope,
+}
+
+impl Outbound {
+    /// A message that answers nothing, as large as the transport can carry.
+    pub fn new(to: Multiaddr, envelope: Envelope) -> Self {
+        Outbound { to, path: None, at_most: None, envelope }
+    }
+
+    /// How large it may be on a transport with these limits. A gateway gives this to
+    /// [`encode_fitting`](crate::codec::encode_fitting).
+    pub fn limits(&self, transport: SizeLimits) -> SizeLimits {
+        let least = |limit: usize| self.at_most.map_or(limit, |most| most.min(limit));
+        SizeLimits { preferred: least(transport.preferred), largest: least(transport.largest) }
+    }
 }
 
 /// A message that came in.
@@ -148,14 +165,31 @@ pub struct Inbound {
     pub from: Multiaddr,
     /// How an answer gets back.
     pub path: ReplyPath,
+    /// Whether the sender is known to be at that address: a connection shows it, the source address of a datagram does
+    /// not, as anyone can write it there.
+    pub proved: bool,
+    /// How many bytes it had. An answer to an address that is not proved has at most three times as many.
+    pub bytes: usize,
     /// What came.
     pub envelope: Envelope,
 }
 
 impl Inbound {
-    /// A message that came by datagram: answers go to its address.
+    /// A message that came by datagram: answers go to its address, which is not proved. It counts as many bytes as it
+    /// has in the native encoding.
     pub fn new(from: Multiaddr, envelope: Envelope) -> Self {
-        Inbound { from, path: ReplyPath::default(), envelope }
+        let bytes = codec::encoded_size(&envelope).unwrap_or_default();
+        Inbound::datagram(from, bytes, envelope)
+    }
+
+    /// A message that came by a datagram of so many bytes: answers go to its address, which is not proved.
+    pub fn datagram(from: Multiaddr, bytes: usize, envelope: Envelope) -> Self {
+        Inbound { from, path: ReplyPath::default(), proved: false, bytes, envelope }
+    }
+
+    /// A message of so many bytes that came by a connection, which proves the address.
+    pub fn connected(from: Multiaddr, path: ReplyPath, bytes: usize, envelope: Envelope) -> Self {
+        Inbound { from, path, proved: true, bytes, envelope }
     }
 }
 

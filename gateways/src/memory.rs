@@ -9,7 +9,7 @@ use crossbeam::channel::{Receiver, Sender, TrySendError, bounded, never, select}
 use multiaddr::{Multiaddr, Protocol};
 
 use crate::codec::{self, SizeLimits};
-use crate::gateway::{Gateway, GatewayError, Inbound, Outbound, Outbox, Unsent, UnsentReason};
+use crate::gateway::{Gateway, GatewayError, Inbound, Outbound, Outbox, ReplyPath, Unsent, UnsentReason};
 use crate::link::Link;
 
 /// How many messages can wait for one gateway, beyond those that wait for its node.
@@ -173,7 +173,8 @@ impl MemoryOutbox {
     /// Holds the message to the size that it would have on a stream.
     fn check_size(&mut self, outbound: &mut Outbound) -> Result<(), UnsentReason> {
         self.buffer.clear();
-        Ok(codec::encode_fitting(&mut outbound.envelope, SizeLimits::STREAM, &mut self.buffer)?)
+        let limits = outbound.limits(SizeLimits::STREAM);
+        Ok(codec::encode_fitting(&mut outbound.envelope, limits, &mut self.buffer)?)
     }
 }
 
@@ -197,13 +198,14 @@ impl Outbox for MemoryOutbox {
         let Some(inbox) = inboxes.get(&number) else {
             return Err(Unsent::new(outbound, UnsentReason::Unreachable));
         };
-        let Outbound { to, path, envelope } = outbound;
-        inbox.try_send(Inbound::new(self.own.clone(), envelope)).map_err(|error| {
+        let Outbound { to, path, at_most, envelope } = outbound;
+        let inbound = Inbound::connected(self.own.clone(), ReplyPath::default(), self.buffer.len(), envelope);
+        inbox.try_send(inbound).map_err(|error| {
             let (inbound, reason) = match error {
                 TrySendError::Full(inbound) => (inbound, UnsentReason::QueueFull),
                 TrySendError::Disconnected(inbound) => (inbound, UnsentReason::Unreachable),
             };
-            Unsent::new(Outbound { to, path, envelope: inbound.envelope }, reason)
+            Unsent::new(Outbound { to, path, at_most, envelope: inbound.envelope }, reason)
         })
     }
 }

@@ -17,7 +17,8 @@ pub struct NetworkId(pub u32);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Tag(pub u64);
 
-/// The right to store one key, given by a holder to the address that asked, as in BEP 5. Opaque to all others.
+/// The right to store one key, and to be sent large records under it, given by a holder to the address that asked, as
+/// in BEP 5. Opaque to all others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Token(pub u64);
 
@@ -64,6 +65,9 @@ pub enum Request {
     FindValue {
         /// The key that is looked for.
         key: Id,
+        /// The token that came with a [`Found`] for this key: shows that who asks is at the address it asks from.
+        /// Without it, a large record is told of but not sent to an address that anyone could have written there.
+        proof: Option<Token>,
     },
     /// Keep this record. Answered by [`Reply::Stored`] or [`Reply::Refused`].
     Store {
@@ -107,7 +111,7 @@ pub enum Reply<P: Peer = Contact> {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(bound(serialize = "P: Serialize", deserialize = "P: Deserialize<'de>"))]
 pub struct Found<P: Peer = Contact> {
-    /// To [`Request::FindValue`]: the record, if the answering node holds it.
+    /// To [`Request::FindValue`]: the record, if the answering node holds it and it may be, and can be, sent that way.
     pub record: Option<Record>,
     /// The version held under the key, also where the record itself was not asked for.
     pub held: Option<Version>,
@@ -199,6 +203,11 @@ pub struct Circuit {
 }
 
 impl<P: Peer> Message<P> {
+    /// Whether it asks something.
+    pub fn is_request(&self) -> bool {
+        matches!(self.body, Body::Request(_))
+    }
+
     /// A short name of what the message is, for logs.
     pub fn name(&self) -> &'static str {
         match &self.body {

@@ -162,7 +162,9 @@ impl Receiver<'_> {
             return self.link.count(Count::Oversized);
         };
         match codec::decode(bytes) {
-            Ok(envelope) => self.batch.push(Inbound::new(address::ip_address(from, IpTransport::Udp), envelope)),
+            Ok(envelope) => {
+                self.batch.push(Inbound::datagram(address::ip_address(from, IpTransport::Udp), size, envelope));
+            }
             Err(error) => {
                 log::trace!("from {from}: {error}");
                 self.link.count(Count::Malformed);
@@ -190,7 +192,8 @@ impl UdpOutbox {
         let to = ip::dialled(self.own, IpTransport::Udp, &outbound.to).ok_or(UnsentReason::NotDialable)?;
         let socket = self.socket.upgrade().ok_or(UnsentReason::Closed)?;
         self.buffer.clear();
-        codec::encode_fitting(&mut outbound.envelope, SizeLimits::DATAGRAM, &mut self.buffer)?;
+        let limits = outbound.limits(SizeLimits::DATAGRAM);
+        codec::encode_fitting(&mut outbound.envelope, limits, &mut self.buffer)?;
         loop {
             match socket.send_to(&self.buffer, to) {
                 Ok(_) => return Ok(()),

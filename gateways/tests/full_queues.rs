@@ -10,7 +10,7 @@ use kademlia_gateways::*;
 /// Sends until a message comes back, and gives how many were taken.
 fn fill(outbox: &mut dyn Outbox, to: &Multiaddr) -> u64 {
     for n in 0..100_000 {
-        let outbound = Outbound { to: to.clone(), path: None, envelope: request(n) };
+        let outbound = Outbound::new(to.clone(), request(n));
         if let Err(unsent) = outbox.send(outbound.clone()) {
             assert_eq!(unsent, Unsent::new(outbound, UnsentReason::QueueFull));
             return n;
@@ -26,7 +26,7 @@ fn the_queue_to_a_gateway_over_connections() {
     let mut outbox = gateway.outbox().unwrap();
     assert_eq!(fill(&mut *outbox, &to), 1024, "nobody takes anything out: it does not run");
     drop(gateway);
-    let outbound = Outbound { to, path: None, envelope: request(0) };
+    let outbound = Outbound::new(to, request(0));
     assert_eq!(outbox.send(outbound).unwrap_err().reason, UnsentReason::Closed);
 }
 

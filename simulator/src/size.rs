@@ -1,5 +1,6 @@
 //! How many bytes a message has on a wire.
 
+use kademlia_dht::gateway::codec::{LEAST_FIND_BYTES, LEAST_REQUEST_BYTES};
 use kademlia_dht::gateway::{Body, Expect, Message, Record, Reply, Request, Version};
 
 use crate::handle::{Handle, KEY_SPACE};
@@ -27,17 +28,25 @@ const NETWORK: usize = 5;
 /// It does not encode anything, which would cost more than all else, but adds up what the encoder would write.
 pub fn size_of(message: &Message<Handle>) -> usize {
     let sender = if message.sender.is_some() { 0 } else { ID };
-    let body = match &message.body {
-        Body::Request(request) => 1 + size_of_request(request),
-        Body::Reply(reply) => 1 + size_of_reply(reply),
+    let (body, least) = match &message.body {
+        Body::Request(request) => (1 + size_of_request(request), least_size(request)),
+        Body::Reply(reply) => (1 + size_of_reply(reply), 0),
     };
-    HEADER_BYTES + FRAME - sender + body
+    HEADER_BYTES + (FRAME - sender + body).max(least)
+}
+
+fn least_size(request: &Request) -> usize {
+    match request {
+        Request::FindNode { .. } | Request::FindValue { .. } => LEAST_FIND_BYTES,
+        Request::Ping | Request::Store { .. } => LEAST_REQUEST_BYTES,
+    }
 }
 
 fn size_of_request(request: &Request) -> usize {
     match request {
         Request::Ping => 0,
-        Request::FindNode { .. } | Request::FindValue { .. } => ID,
+        Request::FindNode { .. } => ID,
+        Request::FindValue { proof, .. } => ID + proof.map_or(1, |_| 1 + RANDOM),
         Request::Store { record, expect, .. } => {
             let expect = match expect {
                 Expect::Anything | Expect::Absent => 1,
@@ -126,7 +135,8 @@ mod tests {
         let bodies = [
             Body::Request(Request::Ping),
             Body::Request(Request::FindNode { target: key }),
-            Body::Request(Request::FindValue { key }),
+            Body::Request(Request::FindValue { key, proof: None }),
+            Body::Request(Request::FindValue { key, proof: Some(token) }),
             store(Expect::Anything),
             store(Expect::Version(Version(LARGE))),
             Body::Reply(Reply::Pong),

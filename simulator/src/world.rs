@@ -318,7 +318,7 @@ impl<A: Ord> World<A> {
         self.traffic.delivered += 1;
         self.traffic.received_bytes += size_of(&message) as u64;
         self.note(Noted::Delivery, u64::from(from), u64::from(to), message.tag.0);
-        self.input(to, Input::Message { from, path: ReplyPath::default(), message });
+        self.input(to, Input::Message { from, path: ReplyPath::default(), proved: false, message });
     }
 
     fn wake(&mut self, number: u32) {

@@ -50,7 +50,7 @@ impl<P: Peer> Node<P> {
     pub(super) fn transmit(&mut self, to: P::Addr, tag: Tag, request: Request, out: &mut Vec<Output<P>>) {
         self.counts.sent(&request);
         let message = self.message(tag, Body::Request(request));
-        out.push(Output::Send { to, path: None, message });
+        out.push(Output::Send { to, path: None, proved: true, message });
     }
 
     pub(super) fn message(&self, tag: Tag, body: Body<P>) -> Message<P> {

@@ -19,6 +19,8 @@ pub enum Input<P: Peer> {
         from: P::Addr,
         /// How an answer gets back.
         path: ReplyPath,
+        /// Whether the sender is known to be at that address, as by the handshake of a connection.
+        proved: bool,
         /// What came.
         message: Message<P>,
     },
@@ -122,6 +124,8 @@ pub enum Output<P: Peer> {
         to: P::Addr,
         /// For an answer: how what it answers came in.
         path: Option<ReplyPath>,
+        /// Whether who asked is known to be at that address: else the answer must not be much larger than the request.
+        proved: bool,
         /// What to send.
         message: Message<P>,
     },

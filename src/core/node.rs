@@ -4,9 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use kademlia_gateways::{
-    Body, Expect, Found, Id, Message, Peer, Record, Reply, ReplyPath, Request, Tag, UnsentReason, Version,
-};
+use kademlia_gateways::{Body, Expect, Found, Id, Message, Peer, Record, Reply, Request, Tag, UnsentReason, Version};
 
 use super::count::{Counts, Dropped};
 use super::io::{Counters, Input, OperationError, OperationId, Output, Rejection};
@@ -14,6 +12,7 @@ use super::lost::Lost;
 use super::maintenance::{Job, Publication};
 use super::params::Params;
 use super::requests::{Open, Overdue, Purpose, Requests};
+use super::respond::Way;
 use super::rng::Rng;
 use super::store::Store;
 use super::table::Table;
@@ -206,7 +205,9 @@ impl<P: Peer> Node<P> {
     pub fn handle(&mut self, now: Time, input: Input<P>, out: &mut Vec<Output<P>>) {
         self.now = self.now.max(self.inside(now));
         match input {
-            Input::Message { from, path, message } => self.handle_message(from, path, message, out),
+            Input::Message { from, path, proved, message } => {
+                self.handle_message(from, Way { path, proved }, message, out)
+            }
             Input::Unsent { tag, reason } => self.handle_unsent(tag, reason, out),
             Input::Start { operation, command } => self.handle_command(operation, command, out),
             Input::Cancel { operation } => self.handle_cancel(operation, out),
@@ -215,7 +216,7 @@ impl<P: Peer> Node<P> {
         }
     }
 
-    fn handle_message(&mut self, from: P::Addr, path: ReplyPath, message: Message<P>, out: &mut Vec<Output<P>>) {
+    fn handle_message(&mut self, from: P::Addr, way: Way, message: Message<P>, out: &mut Vec<Output<P>>) {
         if message.network != self.params.network {
             return self.drop_message(Dropped::ForeignNetwork);
         }
@@ -227,7 +228,7 @@ impl<P: Peer> Node<P> {
             return self.drop_message(Dropped::OwnId);
         }
         match message.body {
-            Body::Request(request) => self.handle_request(&from, path, message.tag, message.sender, request, out),
+            Body::Request(request) => self.handle_request(&from, way, message.tag, message.sender, request, out),
             Body::Reply(reply) => match message.sender {
                 Some(sender) => self.handle_reply(from, message.tag, sender, message.also, reply, out),
                 None => self.drop_message(Dropped::NoId),

@@ -18,6 +18,9 @@ impl<P: Peer> Node<P> {
         out: &mut Vec<Output<P>>,
     ) {
         let round_trip = self.now.since(open.sent);
+        if self.ask_with_proof(open, &reply, out) {
+            return;
+        }
         let Some(task) = self.tasks.get_mut(&id) else { return };
         task.effort.count_answer();
         let Work::Asking(question) = &mut task.work else { return };
@@ -48,6 +51,24 @@ impl<P: Peer> Node<P> {
             (_, Reply::Stored) => Ok(Outcome::Stored),
         };
         self.end_task(id, result, out);
+    }
+
+    /// Asks once more where a record is held that was not sent, as this node had not shown yet that it is at its address.
+    /// Whether that was so.
+    pub(super) fn ask_with_proof(&mut self, open: &Open<P>, reply: &Reply<P>, out: &mut Vec<Output<P>>) -> bool {
+        let (Request::FindValue { key, proof: None }, Reply::Found(found)) = (&open.request, reply) else {
+            return false;
+        };
+        if found.record.is_some() || found.held.is_none() {
+            return false;
+        }
+        let again = Request::FindValue { key: *key, proof: Some(found.token) };
+        let asked = self.request(open.to.clone(), open.expect, again, open.purpose.clone(), out);
+        if asked {
+            // It is the same node.
+            self.count_effort(&open.purpose, |effort| effort.asked -= 1);
+        }
+        asked
     }
 
     pub(super) fn single_failed(&mut self, id: u64, reason: Rejection, out: &mut Vec<Output<P>>) {

@@ -7,11 +7,24 @@ use super::io::{Event, Output};
 use super::node::Node;
 use super::store::Kept;
 
+/// The largest value that is sent to an address that is not proved, in bytes. Whoever writes another's address on a
+/// request must not have records sent there.
+const MAX_UNPROVED_VALUE: usize = 512;
+
+/// How a message came in.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Way {
+    /// How an answer gets back.
+    pub(super) path: ReplyPath,
+    /// Whether the sender is known to be at the address that it came from.
+    pub(super) proved: bool,
+}
+
 impl<P: Peer> Node<P> {
     pub(super) fn handle_request(
         &mut self,
         from: &P::Addr,
-        path: ReplyPath,
+        mut way: Way,
         tag: Tag,
         sender: Option<Id>,
         request: Request,
@@ -21,7 +34,8 @@ impl<P: Peer> Node<P> {
             return self.drop_message(Dropped::Client);
         }
         let space = self.params.key_space;
-        if let Request::FindNode { target: key } | Request::FindValue { key } | Request::Store { key, .. } = &request
+        if let Request::FindNode { target: key } | Request::FindValue { key, .. } | Request::Store { key, .. } =
+            &request
             && !space.contains(key)
         {
             return self.drop_message(Dropped::ForeignKey);
@@ -29,8 +43,13 @@ impl<P: Peer> Node<P> {
         self.counts.served(&request);
         let reply = match request {
             Request::Ping => Reply::Pong,
-            Request::FindNode { target } => Reply::Found(self.found(from, sender, target, false)),
-            Request::FindValue { key } => Reply::Found(self.found(from, sender, key, true)),
+            Request::FindNode { target } => Reply::Found(self.found(from, sender, target)),
+            Request::FindValue { key, proof } => {
+                way.proved |= proof.is_some_and(|proof| self.tokens.check(self.now, from, &key, proof));
+                let record = self.store.get(self.now, &key);
+                let record = record.filter(|record| way.proved || record.value.len() <= MAX_UNPROVED_VALUE);
+                Reply::Found(Found { record, ..self.found(from, sender, key) })
+            }
             Request::Store { key, record, token, expect } => match self.keep(from, key, record, token, expect, out) {
                 Ok(()) => Reply::Stored,
                 Err(refusal) => {
@@ -40,13 +59,13 @@ impl<P: Peer> Node<P> {
             },
         };
         let message = self.message(tag, Body::Reply(reply));
-        out.push(Output::Send { to: from.clone(), path: Some(path), message });
+        out.push(Output::Send { to: from.clone(), path: Some(way.path), proved: way.proved, message });
         if let Some(id) = sender {
             self.probe_stranger(id, from, out);
         }
     }
 
-    fn found(&self, from: &P::Addr, sender: Option<Id>, target: Id, with_record: bool) -> Found<P> {
+    fn found(&self, from: &P::Addr, sender: Option<Id>, target: Id) -> Found<P> {
         let contacts = self
             .table
             .closest(&target, self.params.k, |entry, id| self.table.is_fresh(entry) && Some(*id) != sender)
@@ -54,7 +73,7 @@ impl<P: Peer> Node<P> {
             .cloned()
             .collect();
         Found {
-            record: if with_record { self.store.get(self.now, &target) } else { None },
+            record: None,
             held: self.store.version(self.now, &target),
             contacts,
             token: self.tokens.make(self.now, from, &target),

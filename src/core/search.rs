@@ -49,7 +49,7 @@ impl<P: Peer> Node<P> {
             let request = match goal {
                 // Whether a value is absent or deleted is not to be seen from its version.
                 Goal::Query | Goal::Save(SaveOrder { expect: Expect::Absent, .. }) => {
-                    Request::FindValue { key: target }
+                    Request::FindValue { key: target, proof: None }
                 }
                 _ => Request::FindNode { target },
             };
@@ -89,6 +89,9 @@ impl<P: Peer> Node<P> {
         reply: Reply<P>,
         out: &mut Vec<Output<P>>,
     ) {
+        if self.ask_with_proof(open, &reply, out) {
+            return;
+        }
         let Reply::Found(found) = reply else {
             return self.lookup_missed(id, open, out);
         };

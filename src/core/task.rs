@@ -82,7 +82,7 @@ impl<P: Peer> Node<P> {
                 self.ask(operation, address, None, Request::FindNode { target }, Question::FindNode, out);
             }
             Command::FindValue { address, key } => {
-                self.ask(operation, address, None, Request::FindValue { key }, Question::FindValue, out);
+                self.ask(operation, address, None, Request::FindValue { key, proof: None }, Question::FindValue, out);
             }
             Command::Store { address, key, record, expect } => {
                 let question = Question::Store { key, record, expect, unless_newer: false };

@@ -6,12 +6,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use crossbeam::channel::{Receiver, Sender, at, never, select};
-use kademlia_gateways::{Body, Contact, FromGateway, Inbound, Outbox};
+use kademlia_gateways::{Contact, FromGateway, Inbound, Outbox};
 
 use super::events::{Event, Publisher};
 use super::host::{Facts, GatewayId};
 use super::pending::Complete;
-use super::router::Router;
+use super::router::{Received, Router};
 use super::status::Snapshot;
 use super::threads::Crew;
 use super::{Error, threads};
@@ -219,8 +219,8 @@ impl Manager {
 
     fn receive_one(&mut self, gateway: GatewayId, inbound: Inbound) {
         let now = self.now();
-        if let Some((from, path, message)) = self.router.receive(now, gateway, inbound) {
-            self.feed(Input::Message { from, path, message });
+        if let Some(Received { from, path, proved, message }) = self.router.receive(now, gateway, inbound) {
+            self.feed(Input::Message { from, path, proved, message });
         }
     }
 
@@ -233,10 +233,10 @@ impl Manager {
             let mut outputs = std::mem::take(&mut self.outputs);
             for output in outputs.drain(..) {
                 match output {
-                    Output::Send { to, path, message } => {
-                        let (tag, is_request) = (message.tag, matches!(message.body, Body::Request(_)));
+                    Output::Send { to, path, proved, message } => {
+                        let (tag, is_request) = (message.tag, message.is_request());
                         // The tag of an answer is another node's, and none of the core's.
-                        match self.router.send(&to, path, message) {
+                        match self.router.send(&to, path, proved, message) {
                             Err(reason) if is_request => inputs.push_back(Input::Unsent { tag, reason }),
                             _ => {}
                         }
@@ -294,7 +294,7 @@ mod tests {
     use super::*;
     use crate::core::Counters;
     use crossbeam::channel::bounded;
-    use kademlia_gateways::{Envelope, Id, Message, Request, Tag};
+    use kademlia_gateways::{Body, Envelope, Id, Message, Request, Tag};
 
     #[test]
     fn the_state_is_shown_when_somebody_looks_and_not_for_every_message() {

@@ -76,7 +76,7 @@ impl Script {
 
     pub(crate) fn receive(&mut self, from: Handle, tag: Tag, body: Body<Handle>) {
         let message = message(tag, from, body);
-        self.input(Input::Message { from: from.address, path: ReplyPath::default(), message });
+        self.input(Input::Message { from: from.address, path: ReplyPath::default(), proved: false, message });
     }
 
     /// The request that was last sent to `to`, which is then no longer open.

@@ -217,7 +217,7 @@ impl World {
         self.now = self.now.max(time);
         match self.happenings.remove(&index) {
             Some(Happening::Message { from, to, message }) => {
-                self.input(to, Input::Message { from, path: ReplyPath::default(), message });
+                self.input(to, Input::Message { from, path: ReplyPath::default(), proved: false, message });
             }
             Some(Happening::Wake { at }) => {
                 self.woken.remove(&at);

@@ -48,7 +48,7 @@ impl Gateway for LocalGateway {
             if let Ok((size, from)) = socket.recv_from(&mut buffer) {
                 let message = codec::decode(buffer.get(..size).unwrap_or_default());
                 if let (Some(from), Ok(message)) = (from.as_pathname().and_then(address_of), message) {
-                    link.deliver_or_drop(vec![Inbound::new(from, message)]);
+                    link.deliver_or_drop(vec![Inbound::datagram(from, size, message)]);
                 }
             } else if let Err(error) = poll.poll(&mut events, None)
                 && error.kind() != io::ErrorKind::Interrupted
@@ -73,7 +73,8 @@ impl Outbox for LocalOutbox {
     fn send(&mut self, mut outbound: Outbound) -> Result<(), Unsent> {
         let mut send = || {
             let (path, mut bytes) = (path_of(&outbound.to).ok_or(UnsentReason::NotDialable)?, Vec::new());
-            codec::encode_fitting(&mut outbound.envelope, SizeLimits::STREAM, &mut bytes)?;
+            let limits = outbound.limits(SizeLimits::STREAM);
+            codec::encode_fitting(&mut outbound.envelope, limits, &mut bytes)?;
             self.0.send_to(&bytes, path).map_err(|error| UnsentReason::of(&error))
         };
         send().map(drop).map_err(|reason| Unsent::new(outbound, reason))

@@ -10,9 +10,9 @@ use multiaddr::Multiaddr;
 use super::{Transport, hello};
 use crate::codec::{self, MAX_MESSAGE_BYTES, SizeLimits};
 use crate::frame::{self, FrameReader};
-use crate::gateway::{Inbound, ReplyPath, UnsentReason};
+use crate::gateway::{Inbound, Outbound, ReplyPath, UnsentReason};
 use crate::link::{Count, Link};
-use crate::message::{Envelope, Tag};
+use crate::message::Tag;
 
 /// Beyond this many unsent bytes a connection takes no more messages.
 const MAX_UNSENT_BYTES: usize = 1024 * 1024;
@@ -117,7 +117,7 @@ impl<T: Transport> Connection<T> {
             let frame = self.reader.next(&mut input, MAX_MESSAGE_BYTES).map_err(|_| Broken::Oversized)?;
             let Some(frame) = frame else { return Ok(()) };
             match codec::decode(frame) {
-                Ok(envelope) => batch.push(Inbound { from: from.clone(), path: self.path, envelope }),
+                Ok(envelope) => batch.push(Inbound::connected(from.clone(), self.path, frame.len(), envelope)),
                 Err(error) => {
                     log::trace!("from {from}: {error}");
                     link.count(Count::Malformed);
@@ -179,12 +179,13 @@ impl WriteBuffer {
     }
 
     /// Adds a message.
-    pub(super) fn push(&mut self, envelope: &mut Envelope) -> Result<(), UnsentReason> {
+    pub(super) fn push(&mut self, outbound: &mut Outbound) -> Result<(), UnsentReason> {
         if self.len() >= MAX_UNSENT_BYTES {
             return Err(UnsentReason::QueueFull);
         }
-        frame::append(&mut self.bytes, |bytes| codec::encode_fitting(envelope, SizeLimits::STREAM, bytes))?;
-        self.ends.push_back((self.before + self.bytes.len() as u64, envelope.message().tag));
+        let limits = outbound.limits(SizeLimits::STREAM);
+        frame::append(&mut self.bytes, |bytes| codec::encode_fitting(&mut outbound.envelope, limits, bytes))?;
+        self.ends.push_back((self.before + self.bytes.len() as u64, outbound.envelope.message().tag));
         Ok(())
     }
 
@@ -228,7 +229,7 @@ impl WriteBuffer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Body, Message, NetworkId, Request};
+    use crate::{Body, Envelope, Message, NetworkId, Request};
 
     /// Takes a given number of bytes.
     struct Pipe(usize, Vec<u8>);
@@ -248,9 +249,10 @@ mod tests {
         }
     }
 
-    fn ping(tag: u64) -> Envelope {
+    fn ping(tag: u64) -> Outbound {
         let body = Body::Request(Request::Ping);
-        Envelope::Direct(Message { network: NetworkId(1), tag: Tag(tag), sender: None, also: Vec::new(), body })
+        let message = Message { network: NetworkId(1), tag: Tag(tag), sender: None, also: Vec::new(), body };
+        Outbound::new("/memory/2".parse().unwrap(), Envelope::Direct(message))
     }
 
     #[test]

@@ -185,7 +185,7 @@ impl<'a, T: Transport> Engine<'a, T> {
     fn send(&mut self, mut outbound: Outbound) {
         let pushed = self.route(&outbound).and_then(|number| {
             let connection = self.connections.get_mut(&number).ok_or(UnsentReason::Unreachable)?;
-            connection.writer.push(&mut outbound.envelope)?;
+            connection.writer.push(&mut outbound)?;
             self.uses += 1;
             connection.used = self.uses;
             Ok((number, connection.writer.len()))

@@ -115,15 +115,15 @@ impl Node {
     }
 
     pub fn send(&mut self, to: &Multiaddr, envelope: Envelope) -> Result<(), Unsent> {
-        self.outbox.send(Outbound { to: to.clone(), path: None, envelope })
+        self.outbox.send(Outbound::new(to.clone(), envelope))
     }
 
     pub fn answer(&mut self, to: &Inbound, envelope: Envelope) -> Result<(), Unsent> {
-        self.outbox.send(Outbound { to: to.from.clone(), path: Some(to.path), envelope })
+        self.outbox.send(Outbound { path: Some(to.path), ..Outbound::new(to.from.clone(), envelope) })
     }
 
     pub fn answer_by(&mut self, path: ReplyPath, to: &Multiaddr, envelope: Envelope) -> Result<(), Unsent> {
-        self.outbox.send(Outbound { to: to.clone(), path: Some(path), envelope })
+        self.outbox.send(Outbound { path: Some(path), ..Outbound::new(to.clone(), envelope) })
     }
 
     /// The next message, which must come.

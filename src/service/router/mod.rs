@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use kademlia_gateways::codec::LEAST_REQUEST_BYTES;
 use kademlia_gateways::{
     Body, Circuit, Envelope, Found, Inbound, MAX_ADDRESSES, Message, Multiaddr, Outbound, Outbox, Reply, ReplyPath,
     Unsent, UnsentReason, address,
@@ -26,6 +27,13 @@ use crate::core::Time;
 
 /// The most relays on one way.
 const MAX_RELAYS: usize = 3;
+
+/// An address that is not proved is sent at most so many times the bytes that came from there, as in QUIC (RFC 9000,
+/// section 8). Else a node would multiply whatever comes under a forged address.
+const MAX_AMPLIFICATION: usize = 3;
+
+/// The most bytes of a ping without the address that it goes to.
+const PING_BYTES: usize = 64;
 
 /// Knows the gateways, and which of them a message takes.
 pub(super) struct Router {
@@ -55,6 +63,21 @@ struct Arrival {
     number: ReplyPath,
     gateway: GatewayId,
     path: ReplyPath,
+    /// The most bytes of an answer to an address that is not proved.
+    at_most: usize,
+}
+
+/// A message for this node.
+#[derive(Debug, PartialEq)]
+pub(super) struct Received {
+    /// The address that its sender is reached at.
+    pub(super) from: Multiaddr,
+    /// For the answer.
+    pub(super) path: ReplyPath,
+    /// Whether the sender is known to be at that address.
+    pub(super) proved: bool,
+    /// With its addresses as seen from here.
+    pub(super) message: Message,
 }
 
 impl Port {
@@ -139,7 +162,8 @@ impl Router {
         self.own = self.ports.values().flat_map(|port| port.addresses.iter().cloned()).collect();
     }
 
-    /// Sends a message of this node. `path` is what came from [`receive`](Router::receive), for the answer.
+    /// Sends a message of this node. `path` is what came from [`receive`](Router::receive), for the answer, which is kept
+    /// small unless its address is `proved`.
     ///
     /// # Errors
     ///
@@ -148,10 +172,12 @@ impl Router {
         &mut self,
         to: &Multiaddr,
         path: Option<ReplyPath>,
+        proved: bool,
         mut message: Message,
     ) -> Result<(), UnsentReason> {
         let (head, rest) = address::split_first(to);
         let arrival = self.arrival.as_ref().filter(|arrival| path == Some(arrival.number));
+        let at_most = arrival.filter(|_| !proved).map(|arrival| arrival.at_most);
         let back = arrival.map(|arrival| (arrival.gateway, arrival.path));
         let back = back.filter(|(gateway, _)| self.ports.get(gateway).is_some_and(|port| port.outbox.is_some()));
         let (gateway, path) = match back {
@@ -166,7 +192,7 @@ impl Router {
             None => Envelope::Direct(message),
         };
         let port = self.ports.get_mut(&gateway).ok_or(UnsentReason::Closed)?;
-        port.send(Outbound { to: head, path, envelope }, &self.publisher)
+        port.send(Outbound { to: head, path, at_most, envelope }, &self.publisher)
     }
 
     /// The gateway that dials a direct address: of several the one that was registered first.
@@ -188,20 +214,15 @@ impl Router {
         others.flat_map(|(_, port)| port.addresses.iter().cloned()).take(MAX_ADDRESSES - 1).collect()
     }
 
-    /// Takes what came in. What is for this node comes back: the address that its sender is reached at, the path for
-    /// an answer, and the message, with its addresses as seen from here.
-    pub(super) fn receive(
-        &mut self,
-        now: Time,
-        gateway: GatewayId,
-        inbound: Inbound,
-    ) -> Option<(Multiaddr, ReplyPath, Message)> {
-        let Inbound { from, path, envelope } = inbound;
-        let (source, message) = match envelope {
-            Envelope::Direct(message) => (from.clone(), message),
+    /// Takes what came in. What is for this node comes back.
+    pub(super) fn receive(&mut self, now: Time, gateway: GatewayId, inbound: Inbound) -> Option<Received> {
+        let Inbound { from, path, proved, bytes, envelope } = inbound;
+        let (source, proved, message) = match envelope {
+            Envelope::Direct(message) => (from.clone(), proved, message),
             Envelope::Relayed(circuit) => match *circuit {
+                // That the relay is where it is does not say where that came from which it passed on.
                 Circuit { to: None, from: Some(back), message } if sound(&back) => {
-                    (address::through(&from, &back), message)
+                    (address::through(&from, &back), false, message)
                 }
                 Circuit { to: Some(to), from: back, message } if sound(&to) && back.iter().all(sound) => {
                     match self.relay(now, &from, &to, back, message) {
@@ -220,11 +241,19 @@ impl Router {
             self.drop("malformed source");
             return None;
         }
+        if !proved && message.is_request() && bytes < LEAST_REQUEST_BYTES {
+            self.drop("request too short to be answered");
+            return None;
+        }
         let message = self.accept(gateway, &from, &source, message)?;
+        // Who shows an id may be pinged, and pinged again, to learn whether it is there.
+        let pings = if message.sender.is_some() { 2 } else { 0 };
+        let ping = LEAST_REQUEST_BYTES.max(PING_BYTES + source.len());
+        let at_most = bytes.saturating_mul(MAX_AMPLIFICATION).saturating_sub(pings * ping);
         self.arrivals += 1;
         let number = ReplyPath(self.arrivals);
-        self.arrival = Some(Arrival { number, gateway, path });
-        Some((source, number, message))
+        self.arrival = Some(Arrival { number, gateway, path, at_most });
+        Some(Received { from: source, path: number, proved, message })
     }
 
     /// Makes a message from `source`, whose first relay (if any) is `head`, one that the core can use.
@@ -279,7 +308,8 @@ impl Router {
         let (head, rest) = address::split_first(to);
         let port = self.ports.values_mut().find(|port| port.dials(&head)).ok_or("relay cannot dial")?;
         let envelope = Envelope::Relayed(Box::new(Circuit { to: rest, from: Some(back), message }));
-        port.send(Outbound { to: head, path: None, envelope }, &self.publisher).map_err(|_| "relay cannot send")
+        let outbound = Outbound { to: head, path: None, at_most: None, envelope };
+        port.send(outbound, &self.publisher).map_err(|_| "relay cannot send")
     }
 
     /// Whether this node passes messages on.

@@ -91,8 +91,9 @@ impl Node {
     }
 
     fn receive(&mut self, gateway: usize, from: &str, envelope: Envelope) -> Option<(Multiaddr, ReplyPath, Message)> {
-        let inbound = Inbound { from: parse(from), path: ReplyPath(99), envelope };
-        self.router.receive(NOW, self.gateways[gateway].0, inbound)
+        let inbound = Inbound::connected(parse(from), ReplyPath(99), 1000, envelope);
+        let received = self.router.receive(NOW, self.gateways[gateway].0, inbound)?;
+        Some((received.from, received.path, received.message))
     }
 
     fn sent(&self, gateway: usize) -> Vec<Outbound> {
@@ -130,7 +131,8 @@ fn carry(nodes: &mut [Node]) -> Vec<(usize, Multiaddr, ReplyPath, Message)> {
                 continue;
             };
             let inbound = Inbound::new(from, envelope);
-            if let Some((from, path, message)) = nodes[index].router.receive(NOW, gateway, inbound) {
+            let received = nodes[index].router.receive(NOW, gateway, inbound);
+            if let Some(Received { from, path, message, .. }) = received {
                 arrived.push((index, from, path, message));
             }
         }
@@ -140,9 +142,9 @@ fn carry(nodes: &mut [Node]) -> Vec<(usize, Multiaddr, ReplyPath, Message)> {
 #[test]
 fn the_first_gateway_that_dials_an_address_does() {
     let mut node = Node::new(&["/ip4/1.1.1.1/tcp/1", "/ip4/1.1.1.1/udp/1", "/ip4/1.1.1.1/udp/2"]);
-    node.router.send(&parse("/ip4/2.2.2.2/udp/9"), None, ping()).unwrap();
+    node.router.send(&parse("/ip4/2.2.2.2/udp/9"), None, true, ping()).unwrap();
     assert_eq!((node.sent(0).len(), node.sent(1).len(), node.sent(2).len()), (0, 1, 0));
-    assert_eq!(node.router.send(&parse("/memory/1"), None, ping()), Err(UnsentReason::NotDialable));
+    assert_eq!(node.router.send(&parse("/memory/1"), None, true, ping()), Err(UnsentReason::NotDialable));
 }
 
 #[test]
@@ -150,28 +152,28 @@ fn a_gateway_that_is_down_is_not_used_but_known() {
     let mut node = Node::new(&["/ip4/1.1.1.1/udp/1", "/ip4/1.1.1.1/udp/2"]);
     let to = parse("/ip4/2.2.2.2/udp/9");
     node.router.close(GatewayId(1), false);
-    node.router.send(&to, None, ping()).unwrap();
+    node.router.send(&to, None, true, ping()).unwrap();
     assert_eq!(node.sent(1).len(), 1);
     node.router.close(GatewayId(2), true);
-    assert_eq!(node.router.send(&to, None, ping()), Err(UnsentReason::Closed));
+    assert_eq!(node.router.send(&to, None, true, ping()), Err(UnsentReason::Closed));
     node.router.close(GatewayId(1), true);
-    assert_eq!(node.router.send(&to, None, ping()), Err(UnsentReason::NotDialable));
+    assert_eq!(node.router.send(&to, None, true, ping()), Err(UnsentReason::NotDialable));
 }
 
 #[test]
 fn an_answer_leaves_the_way_its_request_came_in() {
     let mut node = Node::new(&["/ip4/1.1.1.1/udp/1", "/ip4/1.1.1.1/udp/2"]);
     let (from, path, _) = node.receive(1, "/ip4/2.2.2.2/udp/9", Envelope::Direct(ping())).unwrap();
-    node.router.send(&from, Some(path), pong()).unwrap();
+    node.router.send(&from, Some(path), true, pong()).unwrap();
     let sent = node.sent(1);
     assert_eq!((sent[0].path, &sent[0].to), (Some(ReplyPath(99)), &from));
     // Another message came in meanwhile, or the gateway has gone: any gateway that dials the address will do.
     node.receive(0, "/ip4/2.2.2.3/udp/9", Envelope::Direct(ping())).unwrap();
-    node.router.send(&from, Some(path), pong()).unwrap();
+    node.router.send(&from, Some(path), true, pong()).unwrap();
     assert_eq!(node.sent(0)[0].path, None);
     let (from, path, _) = node.receive(1, "/ip4/2.2.2.2/udp/9", Envelope::Direct(ping())).unwrap();
     node.router.close(GatewayId(2), true);
-    node.router.send(&from, Some(path), pong()).unwrap();
+    node.router.send(&from, Some(path), true, pong()).unwrap();
     assert_eq!(node.sent(0).len(), 1);
 }
 
@@ -190,11 +192,11 @@ fn a_reply_counts_only_by_the_gateway_of_its_request() {
 fn answers_name_the_other_addresses_of_their_sender() {
     let mut node = Node::new(&["/ip4/1.1.1.1/udp/1", "/ip4/1.1.1.1/tcp/1", "/unix/%2Fa"]);
     let (from, path, _) = node.receive(0, "/ip4/2.2.2.2/udp/9", Envelope::Direct(ping())).unwrap();
-    node.router.send(&from, Some(path), pong()).unwrap();
+    node.router.send(&from, Some(path), true, pong()).unwrap();
     assert_eq!(node.sent(0)[0].envelope.message().also, [parse("/ip4/1.1.1.1/tcp/1"), parse("/unix/%2Fa")]);
     // A client has no addresses for others, and a question names none, whatever its sender says.
-    node.router.send(&from, None, Message { sender: None, ..pong() }).unwrap();
-    node.router.send(&from, None, ping()).unwrap();
+    node.router.send(&from, None, true, Message { sender: None, ..pong() }).unwrap();
+    node.router.send(&from, None, true, ping()).unwrap();
     assert!(node.sent(0).iter().all(|sent| sent.envelope.message().also.is_empty()));
     let request = Message { also: vec![parse("/ip4/3.3.3.3/tcp/1")], ..ping() };
     let (_, _, request) = node.receive(0, "/ip4/2.2.2.2/udp/9", Envelope::Direct(request)).unwrap();
@@ -209,7 +211,7 @@ fn a_record_that_does_not_fit_is_left_out_and_its_version_is_not() {
         Body::Reply(Reply::Found(found)) => found.record.is_none(),
         _ => false,
     };
-    node.router.send(&parse("/ip4/2.2.2.2/udp/9"), None, found(b"large", vec![])).unwrap();
+    node.router.send(&parse("/ip4/2.2.2.2/udp/9"), None, true, found(b"large", vec![])).unwrap();
     assert!(without_record(&node.sent(1)[0]));
     // The same for what it passes on.
     let envelope = relayed(Some("/ip4/2.2.2.2/udp/9"), None, found(b"large", vec![]));
@@ -233,12 +235,12 @@ fn a_question_and_its_answer_pass_up_to_three_relays() {
             Node::new(&["/unix/%2Fc", "/ip4/1.0.0.3/udp/1"]),
             Node::new(&["/ip4/1.0.0.4/udp/1"]),
         ];
-        nodes[0].router.send(&parse(way), None, ping()).unwrap();
+        nodes[0].router.send(&parse(way), None, true, ping()).unwrap();
         let arrived = carry(&mut nodes);
         let [(at, from, path, request)] = arrived.as_slice() else { panic!("{arrived:?}") };
         assert_eq!((*at, request), (index + 2, &ping()));
         assert_eq!(address::relays(from), index + 1);
-        nodes[*at].router.send(from, Some(*path), Message { sender: None, ..pong() }).unwrap();
+        nodes[*at].router.send(from, Some(*path), true, Message { sender: None, ..pong() }).unwrap();
         let arrived = carry(&mut nodes);
         let [(0, from, _, reply)] = arrived.as_slice() else { panic!("{arrived:?}") };
         assert_eq!(from, &parse(way), "the answer comes from where the question went");

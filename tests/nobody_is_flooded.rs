@@ -1,0 +1,228 @@
+//! A node multiplies nothing: an address that is not proved is sent at most three times the bytes that came from there,
+//! whatever is asked and whatever the node holds; and no large record at all.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+
+use std::net::{SocketAddr, UdpSocket};
+use std::time::Duration;
+
+use kademlia_dht::gateway::{
+    Body, Envelope, Expect, Found, Id, Message, NetworkId, Record, Reply, Request, Tag, Token, UdpGateway, Version,
+    address, codec,
+};
+use kademlia_dht::{Config, DHTService};
+
+/// After this long without an answer the node pings no more.
+const REQUEST_TIMEOUT: Duration = Duration::from_millis(400);
+
+/// The largest value that UDP carries.
+const LARGEST: usize = 1000;
+
+fn id(n: u16) -> Id {
+    let [a, b] = n.to_be_bytes();
+    Id::from_prefix(&[&[b, a][..], &[7; 18]].concat())
+}
+
+fn start() -> (DHTService, SocketAddr) {
+    let config = Config { request_timeout: REQUEST_TIMEOUT, ..Config::default() };
+    let service = DHTService::start(config).unwrap();
+    service.register_gateway(UdpGateway::bind("/ip4/127.0.0.1/udp/0".parse().unwrap()).unwrap()).unwrap();
+    let (socket, _) = address::socket_addr(&service.listen_addresses()[0]).unwrap();
+    (service, socket)
+}
+
+/// Someone with a socket, who speaks the protocol by hand.
+struct Stranger {
+    socket: UdpSocket,
+    sent: usize,
+}
+
+impl Stranger {
+    fn new(to: SocketAddr) -> Self {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        socket.connect(to).unwrap();
+        Stranger { socket, sent: 0 }
+    }
+
+    /// Sends a message with so many bytes of what the encoder fills it up with.
+    fn send(&mut self, sender: Option<Id>, tag: u64, body: Body, filling: Filling) {
+        let bytes = encoded(sender, tag, body);
+        let used = bytes.iter().rposition(|byte| *byte != 0).unwrap() + 1;
+        let bytes = match filling {
+            Filling::All => &bytes[..],
+            // The last parts of a message can be zeros as well.
+            Filling::None => (used..).map(|end| &bytes[..end]).find(|part| codec::decode(part).is_ok()).unwrap(),
+        };
+        self.sent += bytes.len();
+        self.socket.send(bytes).unwrap();
+    }
+
+    fn receive(&self, within: Duration) -> Option<(usize, Message)> {
+        self.socket.set_read_timeout(Some(within)).unwrap();
+        let mut buffer = [0; 2000];
+        let size = self.socket.recv(&mut buffer).ok()?;
+        let Envelope::Direct(message) = codec::decode(&buffer[..size]).unwrap() else { panic!("it is not relayed") };
+        Some((size, message))
+    }
+
+    /// All bytes that come until nothing has come for a while.
+    fn received(&self, pause: Duration) -> usize {
+        std::iter::from_fn(|| self.receive(pause)).map(|(size, _)| size).sum()
+    }
+
+    /// Asks, and gives the answer.
+    fn ask(&mut self, tag: u64, request: Request) -> Option<Message> {
+        self.send(None, tag, Body::Request(request), Filling::All);
+        let answers = std::iter::from_fn(|| self.receive(Duration::from_secs(2)));
+        answers.map(|(_, message)| message).find(|message| message.tag == Tag(tag))
+    }
+
+    fn found(&mut self, tag: u64, key: Id, proof: Option<Token>) -> Found {
+        match self.ask(tag, Request::FindValue { key, proof }).map(|message| message.body) {
+            Some(Body::Reply(Reply::Found(found))) => found,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+/// Whether requests are filled up as they should be.
+#[derive(Clone, Copy, PartialEq, Debug)]
+enum Filling {
+    All,
+    None,
+}
+
+fn encoded(sender: Option<Id>, tag: u64, body: Body) -> Vec<u8> {
+    let network = Config::default().network;
+    let message = Message { network, tag: Tag(tag), sender, also: Vec::new(), body };
+    let mut bytes = Vec::new();
+    codec::encode(&Envelope::Direct(message), &mut bytes).unwrap();
+    bytes
+}
+
+/// Contacts that answer every ping until all of them are known.
+fn fill_the_table(service: &DHTService, at: SocketAddr) {
+    let mut peers: Vec<(Id, Stranger)> = (0..60).map(|n| (id(n * 1021), Stranger::new(at))).collect();
+    for (id, peer) in &mut peers {
+        peer.send(Some(*id), 1, Body::Request(Request::Ping), Filling::All);
+        while let Some((_, message)) = peer.receive(Duration::from_secs(2)) {
+            if message.is_request() {
+                peer.send(Some(*id), message.tag.0, Body::Reply(Reply::Pong), Filling::All);
+                break;
+            }
+        }
+    }
+    // What was answered before this is known.
+    assert!(Stranger::new(at).ask(1, Request::Ping).is_some());
+    let known = service.status().known_peers;
+    assert!(known >= 30, "{known}");
+}
+
+#[test]
+fn an_unproved_address_gets_at_most_three_times_what_it_sent() {
+    let (service, at) = start();
+    let mut cases = Vec::new();
+    for state in ["new", "holding", "full"] {
+        match state {
+            "holding" => {
+                for (n, bytes) in [(1, 0), (2, 100), (3, 512), (4, 513), (5, LARGEST)] {
+                    hold(at, id(n), bytes);
+                }
+                assert_eq!(service.status().records, 5);
+            }
+            "full" => fill_the_table(&service, at),
+            _ => {}
+        }
+        cases.extend(every_request(at).into_iter().map(|(what, stranger)| (format!("{state}: {what}"), stranger)));
+        let mut answered = 0;
+        // The last one is pinged last, and pinged again: then nothing more comes for anyone.
+        let mut pause = REQUEST_TIMEOUT * 2;
+        for (what, stranger) in cases.drain(..).rev() {
+            let received = stranger.received(pause);
+            pause = Duration::from_millis(1);
+            assert!(received <= stranger.sent * 3, "{what}: {} bytes sent, {received} received", stranger.sent);
+            answered += usize::from(received > 0);
+        }
+        assert!(answered > 20, "{state}: {answered}");
+    }
+}
+
+/// Has the node keep a record, as anyone may who shows its token.
+fn hold(at: SocketAddr, key: Id, bytes: usize) {
+    let mut publisher = Stranger::new(at);
+    let token = publisher.found(1, key, None).token;
+    let record = Record::plain(vec![1; bytes], Version(1), Duration::from_secs(3600));
+    let store = Request::Store { key, record, token, expect: Expect::Anything };
+    assert!(matches!(publisher.ask(2, store).unwrap().body, Body::Reply(Reply::Stored)));
+}
+
+/// Each request with and without an id, filled up and bare, by someone who never answers.
+fn every_request(at: SocketAddr) -> Vec<(String, Stranger)> {
+    let mut requests = vec![Request::Ping];
+    for n in 0..6 {
+        let key = id(n);
+        requests.push(Request::FindNode { target: key });
+        requests.extend([None, Some(Token(5))].map(|proof| Request::FindValue { key, proof }));
+        for bytes in [0, LARGEST] {
+            let record = Record::plain(vec![2; bytes], Version(u64::MAX), Duration::from_secs(9));
+            let expect = [Expect::Anything, Expect::Absent, Expect::Version(Version(3))][usize::from(n) % 3];
+            requests.push(Request::Store { key, record, token: Token(9), expect });
+        }
+    }
+    let mut asked = Vec::new();
+    for (number, request) in requests.into_iter().enumerate() {
+        for (sender, tag) in
+            [(None, 1), (None, u64::MAX), (Some(id(900 + number as u16)), 1), (Some(Id::new([3; 32])), 7)]
+        {
+            for filling in [Filling::All, Filling::None] {
+                let mut stranger = Stranger::new(at);
+                stranger.send(sender, tag, Body::Request(request.clone()), filling);
+                asked.push((format!("{request:?} from {sender:?}, {filling:?}"), stranger));
+            }
+        }
+    }
+    asked
+}
+
+#[test]
+fn a_large_record_goes_only_to_an_address_that_is_proved() {
+    let (service, at) = start();
+    hold(at, id(1), LARGEST);
+    let mut reader = Stranger::new(at);
+    let unproved = reader.found(1, id(1), None);
+    assert_eq!((unproved.record, unproved.held), (None, Some(Version(1))));
+    let forged = reader.found(2, id(1), Some(Token(unproved.token.0 ^ 1)));
+    assert_eq!(forged.record, None);
+    let elsewhere = Stranger::new(at).found(3, id(1), Some(unproved.token));
+    assert_eq!(elsewhere.record, None, "it is the token of another address");
+    let proved = reader.found(4, id(1), Some(unproved.token));
+    assert_eq!(proved.record.unwrap().value.len(), LARGEST);
+
+    // Who asks as the library does notices nothing of it.
+    let (other, _) = start();
+    other.connect(service.listen_addresses()[0].clone()).wait().unwrap();
+    let value = vec![9; LARGEST];
+    other.store(service.listen_addresses()[0].clone(), "large", &value).wait().unwrap();
+    assert_eq!(other.query("large").wait().unwrap().unwrap().value, value);
+    let reply = other.find_value(service.listen_addresses()[0].clone(), "large").wait().unwrap();
+    assert_eq!(reply.record.unwrap().value, value);
+}
+
+#[test]
+fn a_request_of_another_network_is_not_answered_at_all() {
+    let (service, at) = start();
+    let mut stranger = Stranger::new(at);
+    let message = Message {
+        network: NetworkId(99),
+        tag: Tag(1),
+        sender: Some(id(1)),
+        also: Vec::new(),
+        body: Body::Request(Request::Ping),
+    };
+    let mut bytes = Vec::new();
+    codec::encode(&Envelope::Direct(message), &mut bytes).unwrap();
+    stranger.socket.send(&bytes).unwrap();
+    // What comes after it is answered, so that it has been dealt with.
+    assert!(stranger.ask(2, Request::Ping).is_some());
+    assert_eq!(service.status().counters.dropped.values().sum::<u64>(), 1, "{:?}", service.status());
+}
