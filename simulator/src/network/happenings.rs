@@ -32,7 +32,7 @@ impl Network<'_> {
                 }
             }
             Alarm::Leave(node, session) => {
-                if self.sessions.get(&node) == Some(&session) && self.churn.is_some() {
+                if self.sessions.get(&node) == Some(&session) {
                     self.leave(node);
                 }
             }

@@ -263,11 +263,6 @@ impl Network<'_> {
         }
     }
 
-    /// Nodes stay from now on.
-    pub fn calm(&mut self) {
-        self.churn = None;
-    }
-
     /// Kills a share of the members at one moment. Gives how many.
     pub fn kill(&mut self, share: f64) -> usize {
         let count = (self.members.len() as f64 * share.clamp(0.0, 1.0)).round() as usize;
