@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::measure::{Measured, wilson};
 use crate::oracle::Explanation;
-use crate::world::Traffic;
+use crate::traffic::Traffic;
 
 /// What came of a run. Shares are between 0 and 1, each with the bounds of its 95 % confidence interval (Wilson).
 ///

@@ -18,7 +18,8 @@ use crate::handle::Handle;
 use crate::measure::Measured;
 use crate::oracle::Acknowledged;
 use crate::random::Random;
-use crate::world::{Happening, Setup, Traffic, World};
+use crate::traffic::Traffic;
+use crate::world::{Happening, Setup, World};
 
 /// After so many events, whoever watches is told.
 const WATCH: u64 = 1 << 14;
