@@ -51,6 +51,15 @@ pub(crate) enum Happening<A> {
     Paused,
 }
 
+/// What a node leaves behind when it dies.
+#[derive(Debug, Default)]
+pub(crate) struct Remains {
+    /// What was in its store.
+    pub(crate) records: Vec<(Id, Record)>,
+    /// What it had not ended.
+    pub(crate) operations: Vec<OperationId>,
+}
+
 /// A living node.
 #[derive(Debug)]
 struct Host {
@@ -162,12 +171,6 @@ impl<A: Ord> World<A> {
         self.operations.iter().map(|((number, operation), since)| (Handle::of(*number), *operation, *since))
     }
 
-    /// The operations of one node that have not ended.
-    pub(crate) fn operations_of(&self, node: Handle) -> impl Iterator<Item = OperationId> {
-        let all = (node.number(), OperationId(0))..=(node.number(), OperationId(u64::MAX));
-        self.operations.range(all).map(|((_, operation), _)| *operation)
-    }
-
     fn index(&self, node: Handle) -> usize {
         node.number().wrapping_sub(self.first) as usize
     }
@@ -211,21 +214,22 @@ impl<A: Ord> World<A> {
         }
     }
 
-    /// Ends a node from one moment to the next, as a crash does. Gives what was in its store.
-    pub(crate) fn kill(&mut self, node: Handle) -> Vec<(Id, Record)> {
+    /// Ends a node from one moment to the next, as a crash does.
+    pub(crate) fn kill(&mut self, node: Handle) -> Remains {
         self.count_time();
         let index = self.index(node);
-        let Some(host) = self.hosts.get_mut(index).and_then(Option::take) else { return Vec::new() };
+        let Some(host) = self.hosts.get_mut(index).and_then(Option::take) else { return Remains::default() };
         self.living -= 1;
-        let records: Vec<(Id, Record)> = host.node.records(host.clock.local(self.now)).collect();
+        let records = host.node.records(host.clock.local(self.now)).collect();
         self.oracle.died(node);
         let number = node.number();
-        let open: Vec<OperationId> = self.operations_of(node).collect();
-        for operation in open {
-            self.operations.remove(&(number, operation));
+        let all = (number, OperationId(0))..=(number, OperationId(u64::MAX));
+        let operations: Vec<OperationId> = self.operations.range(all).map(|((_, operation), _)| *operation).collect();
+        for operation in &operations {
+            self.operations.remove(&(number, *operation));
         }
         self.trace.died(self.now, number);
-        records
+        Remains { records, operations }
     }
 
     /// Has a living node do something. How it ends is a happening, unless the node dies before.

@@ -10,7 +10,7 @@ use super::{Alarm, Network, Purpose};
 use crate::churn::Departure;
 use crate::handle::Handle;
 use crate::oracle::{Acknowledged, Explanation};
-use crate::world::Ended;
+use crate::world::{Ended, Remains};
 
 /// How long a node waits before it tries to join through another one.
 const JOIN_AGAIN: Duration = Duration::from_secs(1);
@@ -155,12 +155,12 @@ impl Network<'_> {
                 self.joining.remove(&node);
             }
         }
-        let open: Vec<OperationId> = self.world.operations_of(node).collect();
-        for operation in open {
+        let Remains { records, operations } = self.world.kill(node);
+        for operation in operations {
             let purpose = self.purposes.remove(&operation);
             self.measured.abandoned += u64::from(!matches!(purpose, None | Some(Purpose::Join)));
         }
-        self.world.kill(node)
+        records
     }
 
     fn leave(&mut self, node: Handle) {
