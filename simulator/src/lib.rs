@@ -22,6 +22,7 @@ mod queue;
 mod random;
 mod report;
 mod size;
+mod stopwatch;
 mod trace;
 mod traffic;
 mod wire;
