@@ -67,7 +67,8 @@ pub struct Report {
     pub expired: u64,
     /// Queries that missed because all holders were cut off from the node that asked.
     pub unreachable: u64,
-    /// Queries that missed what was written before a partition was healed, which was less than two refresh intervals ago.
+    /// Queries that missed what was written before a partition was healed, which was less than two refresh intervals
+    /// ago.
     pub healing: u64,
     /// Queries that missed without any reason. A run with one has failed.
     pub unexplained: u64,
