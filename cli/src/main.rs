@@ -8,6 +8,7 @@ mod logger;
 mod records;
 mod report;
 mod simulate;
+mod tables;
 mod testnet;
 
 use std::fmt::Display;

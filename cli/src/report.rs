@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use comfy_table::presets::UTF8_FULL_CONDENSED;
-use comfy_table::{CellAlignment, Table};
+use comfy_table::Table;
 use kademlia_dht::Effort;
 use kademlia_dht::testnet::Transports;
 use serde::Serialize;
+
+use crate::tables::empty_table;
 
 /// The transports of the node that saved and of the one that asked.
 type Pair = (Transports, Transports);
@@ -93,9 +94,8 @@ impl Round {
 
     /// A table with a row for each pair, and one for all.
     pub(crate) fn table(&self) -> Table {
-        let mut table = Table::new();
-        table.load_style(UTF8_FULL_CONDENSED);
-        table.set_header(["saved on", "asked on", "found/asked", "median ms", "99 % ms", "hops", "messages"]);
+        let header = ["saved on", "asked on", "found/asked", "median ms", "99 % ms", "hops", "messages"];
+        let mut table = empty_table(header, 2);
         let mut all = Tally::default();
         self.pairs.values().for_each(|tally| all.add(tally));
         for row in self.rows().into_iter().chain([all.row("all".to_owned(), "all".to_owned())]) {
@@ -103,9 +103,6 @@ impl Round {
             let found = format!("{}/{}", row.found, row.asked);
             let numbers = [row.p50_ms, row.p99_ms, row.hops, row.messages].map(number);
             table.add_row([row.from, row.to, found].into_iter().chain(numbers));
-        }
-        for column in table.column_iter_mut().skip(2) {
-            column.set_cell_alignment(CellAlignment::Right);
         }
         table
     }

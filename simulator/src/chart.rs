@@ -35,15 +35,13 @@ pub fn draw(findings: &Findings, nodes: usize) -> Result<Vec<Picture>, ChartErro
     let mut pictures = Vec::new();
     for series in findings.series.iter().filter(|series| !series.points.is_empty()) {
         let seed = findings.report.seed;
-        for (name, drawing) in drawings(findings.experiment, series) {
-            let drawing = drawing.of(&format!("{} nodes, seed {seed}", grouped(&nodes.to_string())));
+        for (name, mut drawing) in drawings(findings.experiment, series) {
+            drawing.subtitle = format!("{} nodes, seed {seed}", grouped(&nodes.to_string()));
             pictures.extend(drawing.svg()?.map(|svg| Picture { name: name.to_owned(), svg }));
         }
     }
     Ok(pictures)
 }
-
-const FOUND: &str = "queries that gave the newest version";
 
 fn drawings(experiment: &str, series: &Series) -> Vec<(&'static str, Drawing)> {
     match (experiment, series.axis) {
@@ -60,11 +58,8 @@ fn drawings(experiment: &str, series: &Series) -> Vec<(&'static str, Drawing)> {
 
 fn of_lookups(series: &Series) -> Vec<(&'static str, Drawing)> {
     let axis = || Axis::of_points(&places(series), Unit::Number, true);
-    let number = |label, line| Panel { label, unit: Unit::Number, span: Span::FromZero, lines: vec![line] };
-    let cost = vec![
-        number("requests", line(series, "requests in a lookup, on average", |report| report.requests_per_lookup)),
-        number("steps", line(series, "steps from contact to contact, on average", |report| report.hops)),
-    ];
+    let steps = line(series, "steps from contact to contact, on average", |report| report.hops);
+    let cost = vec![requests(series), numbers("steps", [steps])];
     let times = [
         line(series, "half take at most", |report| report.p50_ms),
         line(series, "90 % take at most", |report| report.p90_ms),
@@ -86,8 +81,8 @@ fn of_churn(series: &Series) -> Vec<(&'static str, Drawing)> {
         line(series, "half take at most", |report| report.p50_ms),
         line(series, "99 % take at most", |report| report.p99_ms),
     ];
-    let stale = line(series, "contacts that are dead nodes", |report| report.stale);
-    let stale = Line { bounds: bounds(series, |report| report.stale_interval), ..stale };
+    let stale =
+        line_with_bounds(series, "contacts that are dead nodes", |report| (report.stale, report.stale_interval));
     let stale = Panel { label: "share of contacts", unit: Unit::Share, span: Span::FromZero, lines: vec![stale] };
     vec![
         (
@@ -104,25 +99,22 @@ fn of_churn(series: &Series) -> Vec<(&'static str, Drawing)> {
 
 fn of_maintenance(series: &Series) -> Vec<(&'static str, Drawing)> {
     let bytes = line(series, "sent and received, with headers", |report| report.bytes_per_node_s);
-    let panel =
-        Panel { label: "bytes per node and second", unit: Unit::Number, span: Span::FromZero, lines: vec![bytes] };
+    let panel = numbers("bytes per node and second", [bytes]);
     let title = "What it costs to keep records alive, hour by hour";
     vec![("maintenance-bytes", drawing(title, "virtual time (hours)", hours(series), vec![panel]))]
 }
 
 fn of_partition(series: &Series) -> Vec<(&'static str, Drawing)> {
-    let latest = places(series).into_iter().fold(0.0, f64::max);
-    let axis = Axis::round(0.0, latest, Unit::Minutes);
+    let axis = from_zero(series, Unit::Minutes);
     let copies = line(series, "copies of older versions", |report| report.outdated_copies.map(|copies| copies as f64));
-    let copies = Panel { label: "copies left", unit: Unit::Number, span: Span::FromZero, lines: vec![copies] };
+    let panels = vec![found(series), numbers("copies left", [copies])];
     let title = "After a partition in which both sides wrote";
-    vec![("partition", drawing(title, "minutes after the healing", axis, vec![found(series), copies]))]
+    vec![("partition", drawing(title, "minutes after the healing", axis, panels))]
 }
 
 fn of_kill(series: &Series) -> Vec<(&'static str, Drawing)> {
     let axis = Axis::of_points(&places(series), Unit::Share, false);
-    let at_once = line(series, "queries found it right after", |report| report.get_success);
-    let at_once = Line { bounds: bounds(series, |report| report.get_success_interval), ..at_once };
+    let at_once = line_of_success(series, "queries found it right after");
     let later = line(series, "records have k copies one replication later", |report| report.full_copies);
     let panel = Panel { label: "share", unit: Unit::Share, span: Span::UpToAll, lines: vec![at_once, later] };
     let title = "What is left after many nodes died at one moment";
@@ -135,36 +127,39 @@ fn of_sweep(
     title: &'static str,
     label: &'static str,
 ) -> Vec<(&'static str, Drawing)> {
-    let requests = line(series, "requests in a lookup, on average", |report| report.requests_per_lookup);
-    let requests = Panel { label: "requests", unit: Unit::Number, span: Span::FromZero, lines: vec![requests] };
     let times = milliseconds([line(series, "half of the lookups take at most", |report| report.p50_ms)]);
     let axis = Axis::of_points(&places(series), Unit::Number, false);
-    vec![(name, drawing(title, label, axis, vec![requests, times, found(series)]))]
+    vec![(name, drawing(title, label, axis, vec![requests(series), times, found(series)]))]
 }
 
 fn drawing(title: &'static str, label: &'static str, axis: Axis, panels: Vec<Panel>) -> Drawing {
     Drawing { title, subtitle: String::new(), label, axis, panels }
 }
 
-impl Drawing {
-    /// Says which network it is of.
-    fn of(self, network: &str) -> Self {
-        Drawing { subtitle: network.to_owned(), ..self }
-    }
-}
-
 fn found(series: &Series) -> Panel {
-    let line = line(series, FOUND, |report| report.get_success);
-    let line = Line { bounds: bounds(series, |report| report.get_success_interval), ..line };
+    let line = line_of_success(series, "queries that gave the newest version");
     Panel { label: "share of queries", unit: Unit::Share, span: Span::UpToAll, lines: vec![line] }
 }
 
+fn requests(series: &Series) -> Panel {
+    numbers("requests", [line(series, "requests in a lookup, on average", |report| report.requests_per_lookup)])
+}
+
 fn milliseconds<const N: usize>(lines: [Line; N]) -> Panel {
-    Panel { label: "milliseconds", unit: Unit::Number, span: Span::FromZero, lines: lines.into() }
+    numbers("milliseconds", lines)
+}
+
+fn numbers<const N: usize>(label: &'static str, lines: [Line; N]) -> Panel {
+    Panel { label, unit: Unit::Number, span: Span::FromZero, lines: lines.into() }
 }
 
 fn hours(series: &Series) -> Axis {
-    Axis::round(0.0, places(series).into_iter().fold(0.0, f64::max), Unit::Hours)
+    from_zero(series, Unit::Hours)
+}
+
+/// From zero to the last point.
+fn from_zero(series: &Series, unit: Unit) -> Axis {
+    Axis::round(0.0, places(series).into_iter().fold(0.0, f64::max), unit)
 }
 
 fn places(series: &Series) -> Vec<f64> {
@@ -176,8 +171,18 @@ fn line(series: &Series, name: &'static str, figure: impl Fn(&Report) -> Option<
     Line { name, points, bounds: Vec::new() }
 }
 
-fn bounds(series: &Series, figure: impl Fn(&Report) -> Option<(f64, f64)>) -> Vec<(f64, (f64, f64))> {
-    series.points.iter().filter_map(|point| Some((point.at, figure(&point.report)?))).collect()
+fn line_of_success(series: &Series, name: &'static str) -> Line {
+    line_with_bounds(series, name, |report| (report.get_success, report.get_success_interval))
+}
+
+/// `figure` gives a share and its interval.
+fn line_with_bounds(
+    series: &Series,
+    name: &'static str,
+    figure: impl Fn(&Report) -> (Option<f64>, Option<(f64, f64)>),
+) -> Line {
+    let bounds = series.points.iter().filter_map(|point| Some((point.at, figure(&point.report).1?))).collect();
+    Line { bounds, ..line(series, name, |report| figure(report).0) }
 }
 
 #[cfg(test)]

@@ -4,10 +4,11 @@
 //! whole, and series of further ones for tables and pictures.
 
 use std::ops::ControlFlow;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::stopwatch::Stopwatch;
 use crate::{Churn, Handle, Network, Progress, Report, Setup, Workload};
 
 /// What all experiments are told.
@@ -19,9 +20,9 @@ pub struct Plan {
     pub nodes: usize,
     /// How nodes come and go, once all have joined; if at all.
     pub churn: Option<Churn>,
-    /// For how long is measured in [`churn()`] and [`maintenance`] (24 hours if nothing is said) and [`sweep`] (2 hours);
-    /// how long the network is split in [`partition`] (1 hour); how long it lives before in [`lookups`] and [`kill`] (a
-    /// minute).
+    /// For how long is measured in [`churn()`] and [`maintenance`] (24 hours if nothing is said) and [`sweep`] (2
+    /// hours); how long the network is split in [`partition`] (1 hour); how long it lives before in [`lookups`] and
+    /// [`kill`] (a minute).
     pub time: Option<Duration>,
     /// Records that are saved first.
     pub records: usize,
@@ -93,55 +94,8 @@ pub struct BrokenOff;
 /// Is told how far an experiment is, and may break it off.
 pub type Watch<'a> = &'a mut dyn FnMut(Progress) -> ControlFlow<()>;
 
-/// The real time that something takes.
-struct Stopwatch {
-    start: Instant,
-}
-
-impl Stopwatch {
-    fn start() -> Self {
-        Stopwatch { start: Instant::now() }
-    }
-
-    fn seconds(&self) -> f64 {
-        self.start.elapsed().as_secs_f64()
-    }
-
-    /// Adds to a report what it took.
-    fn stop(&self, report: Report) -> Report {
-        let wall = self.seconds();
-        Report {
-            events_per_s: Some((report.events as f64 / wall).round()),
-            wall_s: Some((wall * 1000.0).round() / 1000.0),
-            peak_rss_mib: peak_memory(),
-            ..report
-        }
-    }
-}
-
-/// The most memory that this process has had, in MiB, where the system tells.
-fn peak_memory() -> Option<f64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    let kibibytes: f64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
-    Some((kibibytes / 1024.0).round())
-}
-
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
-
-/// A network in which all have joined.
-fn network<'a>(plan: &Plan, nodes: usize, watch: &'a mut Watch<'_>) -> Network<'a> {
-    let mut network = Network::new(&plan.setup);
-    network.watch(Box::new(watch));
-    network.grow(nodes);
-    plan.churn.into_iter().for_each(|churn| network.churn(churn));
-    network
-}
-
-fn finished(network: &Network<'_>) -> Result<(), BrokenOff> {
-    if network.is_broken_off() { Err(BrokenOff) } else { Ok(()) }
-}
 
 /// What a lookup costs in a network in which nobody comes or goes, and whether it finds the true k closest.
 ///
@@ -163,9 +117,7 @@ pub fn lookups(plan: &Plan, mut watch: Watch<'_>) -> Result<Findings, BrokenOff>
 
 fn look_up(plan: &Plan, nodes: usize, watch: &mut Watch<'_>) -> Result<Report, BrokenOff> {
     let stopwatch = Stopwatch::start();
-    let mut network = network(plan, nodes, watch);
-    network.stage("settle");
-    network.run_for(plan.time.unwrap_or(MINUTE));
+    let mut network = settled(plan, nodes, watch);
     network.save_records(plan.records.min(nodes), plan.value_bytes);
     network.measure();
     network.stage("look up");
@@ -173,21 +125,19 @@ fn look_up(plan: &Plan, nodes: usize, watch: &mut Watch<'_>) -> Result<Report, B
     let rate = (nodes as f64 / 20.0).max(20.0);
     network.work(Workload { lookups: rate, ..Workload::default() });
     network.run_for(Duration::from_secs_f64(plan.lookups as f64 / rate));
-    network.work(Workload::default());
-    network.run_for(network.params().lookup_timeout);
+    finish_work(&mut network);
     let delivered = network.lap().delivered as f64;
     let seconds = looking.seconds();
     network.stage("query");
     network.get_records(|_, _| true);
-    finished(&network)?;
-    let report = stopwatch.stop(network.report());
+    let report = report(&mut network, &stopwatch)?;
     Ok(Report { delivered_per_s: Some((delivered / seconds).round()), ..report })
 }
 
 /// Whether records are found while nodes come and go, and what it costs.
 ///
-/// In an hour one record in ten is saved anew, and one in a hundred deleted, each by a random node. Series `hours`: each
-/// hour.
+/// In an hour one record in ten is saved anew, and one in a hundred deleted, each by a random node. Series `hours`:
+/// each hour.
 ///
 /// # Errors
 ///
@@ -200,11 +150,16 @@ pub fn churn(plan: &Plan, mut watch: Watch<'_>) -> Result<Findings, BrokenOff> {
         value_bytes: plan.value_bytes,
         ..Workload::default()
     };
-    let (report, points) = live(plan, workload, &mut watch)?;
-    Ok(Findings { experiment: "churn", report, series: vec![Series { axis: "hours", points }] })
+    live("churn", plan, workload, &mut watch)
 }
 
-fn live(plan: &Plan, workload: Workload, watch: &mut Watch<'_>) -> Result<(Report, Vec<Point>), BrokenOff> {
+/// Nodes come and go while users work, and each hour is a point.
+fn live(
+    experiment: &'static str,
+    plan: &Plan,
+    workload: Workload,
+    watch: &mut Watch<'_>,
+) -> Result<Findings, BrokenOff> {
     let stopwatch = Stopwatch::start();
     let time = plan.time.unwrap_or(HOUR * 24);
     let mut network = network(plan, plan.nodes, watch);
@@ -221,10 +176,9 @@ fn live(plan: &Plan, workload: Workload, watch: &mut Watch<'_>) -> Result<(Repor
         left -= lap;
         points.push(Point { at: (time - left).as_secs_f64() / 3600.0, report: network.lap() });
     }
-    network.work(Workload::default());
-    network.run_for(network.params().lookup_timeout);
-    finished(&network)?;
-    Ok((stopwatch.stop(network.report()), points))
+    finish_work(&mut network);
+    let report = report(&mut network, &stopwatch)?;
+    Ok(Findings { experiment, report, series: vec![Series { axis: "hours", points }] })
 }
 
 /// What keeping records alive costs while nodes come and go, when nobody asks for anything.
@@ -235,8 +189,7 @@ fn live(plan: &Plan, workload: Workload, watch: &mut Watch<'_>) -> Result<(Repor
 ///
 /// If it was broken off.
 pub fn maintenance(plan: &Plan, mut watch: Watch<'_>) -> Result<Findings, BrokenOff> {
-    let (report, points) = live(plan, Workload::default(), &mut watch)?;
-    Ok(Findings { experiment: "maintenance", report, series: vec![Series { axis: "hours", points }] })
+    live("maintenance", plan, Workload::default(), &mut watch)
 }
 
 /// What is left after a partition in which both sides wrote, and how soon.
@@ -298,8 +251,8 @@ pub fn kill(plan: &Plan, mut watch: Watch<'_>) -> Result<Findings, BrokenOff> {
     for share in [0.25, 0.5, 0.75, 0.9].into_iter().filter(|_| plan.series) {
         points.push(Point { at: share, report: kill_share(plan, share, &mut watch)? });
     }
-    let report = match points.iter().find(|point| point.at == plan.share) {
-        Some(point) => point.report.clone(),
+    let report = match report_at(&points, plan.share) {
+        Some(report) => report,
         None => kill_share(plan, plan.share, &mut watch)?,
     };
     if points.is_empty() {
@@ -310,9 +263,7 @@ pub fn kill(plan: &Plan, mut watch: Watch<'_>) -> Result<Findings, BrokenOff> {
 
 fn kill_share(plan: &Plan, share: f64, watch: &mut Watch<'_>) -> Result<Report, BrokenOff> {
     let stopwatch = Stopwatch::start();
-    let mut network = network(plan, plan.nodes, watch);
-    network.stage("settle");
-    network.run_for(plan.time.unwrap_or(MINUTE));
+    let mut network = settled(plan, plan.nodes, watch);
     network.save_records(plan.records, plan.value_bytes);
     // Not all at the same age: the first are due for replication soon, the last were saved just now.
     network.kill(share);
@@ -322,12 +273,9 @@ fn kill_share(plan: &Plan, share: f64, watch: &mut Watch<'_>) -> Result<Report, 
     network.get_records(|_, _| true);
     network.stage("replicate");
     network.run_for((killed + network.params().replicate_interval).saturating_sub(network.now()));
-    finished(&network)?;
-    Ok(Report {
-        fewest_copies: network.copies().into_iter().min().map(|copies| copies as u64),
-        full_copies: Some(network.full_copies()),
-        ..stopwatch.stop(network.report())
-    })
+    let report = report(&mut network, &stopwatch)?;
+    let fewest_copies = network.copies().into_iter().min().map(|copies| copies as u64);
+    Ok(Report { fewest_copies, full_copies: Some(network.full_copies()), ..report })
 }
 
 /// What alpha and k are good for: lookups and queries in a network that loses messages and nodes.
@@ -353,8 +301,8 @@ pub fn sweep(plan: &Plan, mut watch: Watch<'_>) -> Result<Findings, BrokenOff> {
     for k in [4, 6, 8, 12, 16, 20, 30] {
         sizes.push(Point { at: k as f64, report: run(k, alpha)? });
     }
-    let report = match sizes.iter().find(|point| point.at == k as f64) {
-        Some(point) => point.report.clone(),
+    let report = match report_at(&sizes, k as f64) {
+        Some(report) => report,
         None => run(k, alpha)?,
     };
     let series = vec![Series { axis: "alpha", points: alphas }, Series { axis: "k", points: sizes }];
@@ -372,8 +320,47 @@ fn sweep_one(plan: &Plan, watch: &mut Watch<'_>) -> Result<Report, BrokenOff> {
     let rate = plan.lookups as f64 / time.as_secs_f64().max(1.0);
     network.work(Workload { lookups: rate, gets: rate, value_bytes: plan.value_bytes, ..Workload::default() });
     network.run_for(time);
+    finish_work(&mut network);
+    report(&mut network, &stopwatch)
+}
+
+/// A network in which all have joined, and from then on come and go as planned.
+fn network<'a>(plan: &Plan, nodes: usize, watch: &'a mut Watch<'_>) -> Network<'a> {
+    let mut network = Network::new(&plan.setup);
+    network.watch(Box::new(watch));
+    network.grow(nodes);
+    if let Some(churn) = plan.churn {
+        network.churn(churn);
+    }
+    network
+}
+
+/// Such a network after it has lived for a while.
+fn settled<'a>(plan: &Plan, nodes: usize, watch: &'a mut Watch<'_>) -> Network<'a> {
+    let mut network = network(plan, nodes, watch);
+    network.stage("settle");
+    network.run_for(plan.time.unwrap_or(MINUTE));
+    network
+}
+
+/// Ends the work of users, and waits until what they began has ended.
+fn finish_work(network: &mut Network<'_>) {
     network.work(Workload::default());
     network.run_for(network.params().lookup_timeout);
-    finished(&network)?;
+}
+
+/// What was measured, and what it took.
+fn report(network: &mut Network<'_>, stopwatch: &Stopwatch) -> Result<Report, BrokenOff> {
+    finished(network)?;
     Ok(stopwatch.stop(network.report()))
+}
+
+/// An error if the run was broken off.
+fn finished(network: &Network<'_>) -> Result<(), BrokenOff> {
+    if network.is_broken_off() { Err(BrokenOff) } else { Ok(()) }
+}
+
+/// What was found at a place of a series, if it is one of its points.
+fn report_at(points: &[Point], at: f64) -> Option<Report> {
+    points.iter().find(|point| point.at == at).map(|point| point.report.clone())
 }

@@ -22,6 +22,9 @@ mod queue;
 mod random;
 mod report;
 mod size;
+mod stopwatch;
+mod trace;
+mod traffic;
 mod wire;
 mod world;
 
@@ -35,5 +38,6 @@ pub use oracle::Explanation;
 pub use random::Random;
 pub use report::Report;
 pub use size::{HEADER_BYTES, size_of};
+pub use traffic::Traffic;
 pub use wire::{Latency, Loss, Slow, Wire};
-pub use world::{Setup, Traffic};
+pub use world::Setup;

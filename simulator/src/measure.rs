@@ -10,6 +10,7 @@ use crate::oracle::Explanation;
 /// Times and efforts of operations of one kind.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Efforts {
+    /// In microseconds.
     latencies: Vec<u32>,
     failed: u64,
     messages: u64,
@@ -19,7 +20,7 @@ pub(crate) struct Efforts {
 
 impl Efforts {
     pub(crate) fn add(&mut self, effort: &Effort) {
-        self.latencies.push(u32::try_from(effort.elapsed.as_micros()).unwrap_or(u32::MAX));
+        self.add_latency(effort.elapsed);
         self.messages += effort.messages as u64;
         self.requests += (effort.messages - effort.answered.min(effort.messages)) as u64;
         self.hops += effort.hops as u64;
@@ -27,8 +28,12 @@ impl Efforts {
 
     /// One that failed after so long: its time counts among those of all, its messages are not known.
     pub(crate) fn add_failed(&mut self, took: Duration) {
-        self.latencies.push(u32::try_from(took.as_micros()).unwrap_or(u32::MAX));
+        self.add_latency(took);
         self.failed += 1;
+    }
+
+    fn add_latency(&mut self, took: Duration) {
+        self.latencies.push(u32::try_from(took.as_micros()).unwrap_or(u32::MAX));
     }
 
     fn merge(&mut self, other: &Efforts) {

@@ -108,6 +108,13 @@ impl Oracle {
         self.unexplained(now, what);
     }
 
+    /// Several such things happened.
+    pub(crate) fn add_violations(&mut self, now: Time, all: Vec<String>) {
+        for what in all {
+            self.violation(now, what);
+        }
+    }
+
     /// A query missed without a reason.
     pub(crate) fn unexplained(&mut self, now: Time, what: impl fmt::Display) {
         if self.told.len() < TOLD {
@@ -201,7 +208,8 @@ impl Oracle {
 impl Oracle {
     /// A save was acknowledged: those who are said to keep the record must do so.
     pub(crate) fn acknowledged(&mut self, key: Id, acknowledged: Acknowledged) {
-        self.check_holders(&key, &acknowledged, acknowledged.since);
+        let lapses: Vec<String> = self.lapses(&key, &acknowledged).collect();
+        self.add_violations(acknowledged.since, lapses);
         let truth = self.keys.entry(key).or_default();
         if truth.acknowledged.as_ref().is_none_or(|before| before.version < acknowledged.version) {
             truth.acknowledged = Some(acknowledged);
@@ -210,25 +218,22 @@ impl Oracle {
 
     /// Checks that nobody who said that it keeps a record has let it go before its time.
     pub(crate) fn check_kept(&mut self, now: Time) {
-        let acknowledged = self.keys.iter().filter_map(|(key, truth)| Some((*key, truth.acknowledged.clone()?)));
-        let living: Vec<_> = acknowledged.filter(|(_, acknowledged)| self.first_deadline(acknowledged) > now).collect();
-        for (key, acknowledged) in living {
-            self.check_holders(&key, &acknowledged, now);
-        }
+        let acknowledged = self.keys.iter().filter_map(|(key, truth)| Some((key, truth.acknowledged.as_ref()?)));
+        let living = acknowledged.filter(|(_, acknowledged)| self.first_deadline(acknowledged) > now);
+        let lapses: Vec<String> = living.flat_map(|(key, acknowledged)| self.lapses(key, acknowledged)).collect();
+        self.add_violations(now, lapses);
     }
 
-    fn check_holders(&mut self, key: &Id, acknowledged: &Acknowledged, now: Time) {
-        let version = acknowledged.version;
-        for node in &acknowledged.holders {
-            let held = self.keys.get(key).and_then(|truth| truth.holders.get(&node.number()));
-            if self.has_lived(*node, acknowledged.begun) && held < Some(&version) {
-                let held = held.map(|held| held.0);
-                self.violation(
-                    now,
-                    format_args!("{node:?} was to keep version {version} of {key}, but holds {held:?}"),
-                );
-            }
-        }
+    /// Who said that it keeps a record and does not, though it has lived since.
+    fn lapses(&self, key: &Id, acknowledged: &Acknowledged) -> impl Iterator<Item = String> {
+        let Acknowledged { version, begun, .. } = *acknowledged;
+        let truth = self.keys.get(key);
+        acknowledged.holders.iter().filter_map(move |node| {
+            let held = truth.and_then(|truth| truth.holders.get(&node.number())).copied();
+            let has_lapsed = self.has_lived(*node, begun) && held < Some(version);
+            let held = held.map(|held| held.0);
+            has_lapsed.then(|| format!("{node:?} was to keep version {version} of {key}, but holds {held:?}"))
+        })
     }
 
     /// Whether a node lives and has done so since `begun`.

@@ -21,7 +21,7 @@ pub(crate) struct Delivery {
 pub(crate) enum Next<A> {
     /// A message arrives.
     Delivery(Delivery),
-    /// A node, by its index, wanted to be woken.
+    /// A node, by its number, wanted to be woken.
     Wake(u32),
     /// What the owner of the queue wanted to be told.
     Alarm(A),
@@ -29,6 +29,9 @@ pub(crate) enum Next<A> {
 
 /// When, and which of those of one moment: they happen in the order in which they were planned.
 type Turn = (Time, u64);
+
+/// The turn of what is not planned.
+const NEVER: Turn = (Time::NEVER, u64::MAX);
 
 /// Messages, wakes and alarms, in the order of time.
 ///
@@ -89,10 +92,9 @@ impl<A: Ord> Queue<A> {
 
     /// The next of all, if it happens until `end`.
     pub(crate) fn pop(&mut self, end: Time) -> Option<(Time, Next<A>)> {
-        const NEVER: Turn = (Time::NEVER, u64::MAX);
-        let delivery = self.deliveries.peek().map_or(NEVER, |Reverse((turn, _))| *turn);
-        let wake = self.wakes.peek().map_or(NEVER, |Reverse((turn, _))| *turn);
-        let alarm = self.alarms.peek().map_or(NEVER, |Reverse((turn, _))| *turn);
+        let delivery = first_turn(&self.deliveries);
+        let wake = first_turn(&self.wakes);
+        let alarm = first_turn(&self.alarms);
         let first = delivery.min(wake).min(alarm);
         if first == NEVER || first.0 > end {
             return None;
@@ -108,6 +110,10 @@ impl<A: Ord> Queue<A> {
         };
         Some((first.0, next))
     }
+}
+
+fn first_turn<T: Ord>(heap: &BinaryHeap<Reverse<(Turn, T)>>) -> Turn {
+    heap.peek().map_or(NEVER, |Reverse((turn, _))| *turn)
 }
 
 #[cfg(test)]

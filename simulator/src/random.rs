@@ -67,16 +67,19 @@ impl Random {
     pub fn weibull(&mut self, shape: f64, median: Duration) -> Duration {
         let shape = if shape > 0.01 { shape } else { 0.01 };
         let scale = median.as_secs_f64() / libm::pow(std::f64::consts::LN_2, 1.0 / shape);
-        let time = scale * libm::pow(-libm::log(1.0 - self.unit()), 1.0 / shape);
-        // Ten years are for ever.
-        Duration::from_secs_f64(time.clamp(0.0, 3.2e8))
+        bounded(scale * libm::pow(-libm::log(1.0 - self.unit()), 1.0 / shape))
     }
 
     /// A time from an exponential distribution with this mean: the wait for the next of events that do not know of each
     /// other.
     pub fn exponential(&mut self, mean: Duration) -> Duration {
-        Duration::from_secs_f64((mean.as_secs_f64() * -libm::log(1.0 - self.unit())).clamp(0.0, 3.2e8))
+        bounded(mean.as_secs_f64() * -libm::log(1.0 - self.unit()))
     }
+}
+
+/// A time of so many seconds. Ten years are for ever.
+fn bounded(seconds: f64) -> Duration {
+    Duration::from_secs_f64(seconds.clamp(0.0, 3.2e8))
 }
 
 /// A number of at least 0 and below 1, made of the upper bits.

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::measure::{Measured, wilson};
 use crate::oracle::Explanation;
-use crate::world::Traffic;
+use crate::traffic::Traffic;
 
 /// What came of a run. Shares are between 0 and 1, each with the bounds of its 95 % confidence interval (Wilson).
 ///
@@ -67,7 +67,8 @@ pub struct Report {
     pub expired: u64,
     /// Queries that missed because all holders were cut off from the node that asked.
     pub unreachable: u64,
-    /// Queries that missed what was written before a partition was healed, which was less than two refresh intervals ago.
+    /// Queries that missed what was written before a partition was healed, which was less than two refresh intervals
+    /// ago.
     pub healing: u64,
     /// Queries that missed without any reason. A run with one has failed.
     pub unexplained: u64,

@@ -111,10 +111,9 @@ pub(crate) struct Links {
 }
 
 impl Links {
-    pub(crate) fn new(wire: Wire, seed: u64) -> Self {
+    pub(crate) fn new(mut wire: Wire, seed: u64) -> Self {
         let mut random = Random::new(seed, "wire");
         // A share beyond all or nothing, or a time beyond an hour, counts as that.
-        let mut wire = wire;
         wire.asymmetry = wire.asymmetry.clamp(0.0, 1.0);
         wire.jitter = wire.jitter.clamp(0.0, 1000.0);
         if let Latency::LogNormal { median, .. } = &mut wire.latency {
@@ -136,7 +135,7 @@ impl Links {
     /// Whether a partition was between two nodes at a moment.
     pub(crate) fn split_between(&self, at: Time, a: u32, b: u32) -> bool {
         let was_split = self.split.is_some_and(|split| split <= at) && self.healed.is_none_or(|healed| at <= healed);
-        was_split && self.partition.is_some_and(|share| self.side(a, share) != self.side(b, share))
+        was_split && self.is_across(a, b)
     }
 
     /// When the last partition ended.
@@ -149,9 +148,14 @@ impl Links {
         self.unit(Draw::Side, node, node) < share
     }
 
+    /// Whether two nodes are on different sides of the partition, or of the last one.
+    fn is_across(&self, a: u32, b: u32) -> bool {
+        self.partition.is_some_and(|share| self.side(a, share) != self.side(b, share))
+    }
+
     /// Whether what `from` sends can reach `to` at all.
     pub(crate) fn is_open(&self, from: u32, to: u32) -> bool {
-        if self.healed.is_none() && self.partition.is_some_and(|share| self.side(from, share) != self.side(to, share)) {
+        if self.healed.is_none() && self.is_across(from, to) {
             return false;
         }
         let (low, high) = (from.min(to), from.max(to));

@@ -1,13 +1,11 @@
 //! The world: nodes, the wire between them, and one virtual time.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::hash::Hasher;
 use std::sync::Arc;
 use std::time::Duration;
 
 use kademlia_dht::core::{Command, Event, Input, Node, OperationError, OperationId, Outcome, Output, Params, Time};
-use kademlia_dht::gateway::{Id, Message, Peer, Record, ReplyPath};
-use siphasher::sip::SipHasher13;
+use kademlia_dht::gateway::{Id, Peer, Record, ReplyPath};
 
 use crate::clock::{Clock, Clocks};
 use crate::handle::{Handle, mix};
@@ -15,6 +13,8 @@ use crate::oracle::Oracle;
 use crate::queue::{Delivery, Next, Queue};
 use crate::random::Random;
 use crate::size::size_of;
+use crate::trace::Trace;
+use crate::traffic::Traffic;
 use crate::wire::{Links, Wire};
 
 /// What a network is made of: with the seed, all that a run follows from.
@@ -51,45 +51,13 @@ pub(crate) enum Happening<A> {
     Paused,
 }
 
-/// What went over the wire.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Traffic {
-    /// Messages sent.
-    pub sent: u64,
-    /// Messages that arrived at a living node.
-    pub delivered: u64,
-    /// Messages lost on the way.
-    pub lost: u64,
-    /// Messages that arrived where no node was any more.
-    pub in_vain: u64,
-    /// Bytes sent, with the headers of IPv4 and UDP.
-    pub sent_bytes: u64,
-    /// Bytes that arrived at a living node, likewise.
-    pub received_bytes: u64,
-    /// The time that all nodes together have lived, in microseconds.
-    pub node_micros: u64,
-}
-
-impl Traffic {
-    /// What was added since `earlier`.
-    #[must_use]
-    pub fn since(&self, earlier: &Traffic) -> Traffic {
-        Traffic {
-            sent: self.sent - earlier.sent,
-            delivered: self.delivered - earlier.delivered,
-            lost: self.lost - earlier.lost,
-            in_vain: self.in_vain - earlier.in_vain,
-            sent_bytes: self.sent_bytes - earlier.sent_bytes,
-            received_bytes: self.received_bytes - earlier.received_bytes,
-            node_micros: self.node_micros - earlier.node_micros,
-        }
-    }
-
-    /// Bytes sent and received, per node and second.
-    pub fn bytes_per_node_second(&self) -> Option<f64> {
-        let seconds = self.node_micros as f64 / 1e6;
-        (seconds > 0.0).then(|| (self.sent_bytes + self.received_bytes) as f64 / seconds)
-    }
+/// What a node leaves behind when it dies.
+#[derive(Debug, Default)]
+pub(crate) struct Remains {
+    /// What was in its store.
+    pub(crate) records: Vec<(Id, Record)>,
+    /// What it had not ended.
+    pub(crate) operations: Vec<OperationId>,
 }
 
 /// A living node.
@@ -119,10 +87,11 @@ pub(crate) struct World<A> {
     next_operation: u64,
     outputs: Vec<Output<Handle>>,
     done: VecDeque<Happening<A>>,
-    trace: SipHasher13,
+    trace: Trace,
     events: u64,
     traffic: Traffic,
     living: u64,
+    /// Until when the time that nodes live is counted.
     counted: Time,
 }
 
@@ -143,7 +112,7 @@ impl<A: Ord> World<A> {
             next_operation: 0,
             outputs: Vec::new(),
             done: VecDeque::new(),
-            trace: SipHasher13::new(),
+            trace: Trace::new(),
             events: 0,
             traffic: Traffic::default(),
             living: 0,
@@ -166,7 +135,7 @@ impl<A: Ord> World<A> {
 
     /// A hash of everything that has happened, in its order.
     pub(crate) fn trace_hash(&self) -> u64 {
-        self.trace.finish()
+        self.trace.hash()
     }
 
     pub(crate) fn traffic(&mut self) -> Traffic {
@@ -179,7 +148,7 @@ impl<A: Ord> World<A> {
     }
 
     pub(crate) fn node(&self, node: Handle) -> Option<&Node<Handle>> {
-        Some(&self.hosts.get(self.index(node))?.as_ref()?.node)
+        self.host(node).map(|host| &host.node)
     }
 
     pub(crate) fn is_alive(&self, node: Handle) -> bool {
@@ -194,8 +163,7 @@ impl<A: Ord> World<A> {
 
     /// What a user's clock at this node shows, in milliseconds since 1970.
     pub(crate) fn unix_milliseconds(&self, node: Handle) -> u64 {
-        let host = self.hosts.get(self.index(node)).and_then(Option::as_ref);
-        host.map(|host| host.clock).unwrap_or_default().unix_milliseconds(self.now)
+        self.host(node).map(|host| host.clock).unwrap_or_default().unix_milliseconds(self.now)
     }
 
     /// Operations that have not ended, and since when.
@@ -203,14 +171,12 @@ impl<A: Ord> World<A> {
         self.operations.iter().map(|((number, operation), since)| (Handle::of(*number), *operation, *since))
     }
 
-    /// The operations of one node that have not ended.
-    pub(crate) fn operations_of(&self, node: Handle) -> impl Iterator<Item = OperationId> {
-        let all = (node.number(), OperationId(0))..=(node.number(), OperationId(u64::MAX));
-        self.operations.range(all).map(|((_, operation), _)| *operation)
-    }
-
     fn index(&self, node: Handle) -> usize {
         node.number().wrapping_sub(self.first) as usize
+    }
+
+    fn host(&self, node: Handle) -> Option<&Host> {
+        self.hosts.get(self.index(node))?.as_deref()
     }
 
     fn count_time(&mut self) {
@@ -248,21 +214,22 @@ impl<A: Ord> World<A> {
         }
     }
 
-    /// Ends a node from one moment to the next, as a crash does. Gives what was in its store.
-    pub(crate) fn kill(&mut self, node: Handle) -> Vec<(Id, Record)> {
+    /// Ends a node from one moment to the next, as a crash does.
+    pub(crate) fn kill(&mut self, node: Handle) -> Remains {
         self.count_time();
         let index = self.index(node);
-        let Some(host) = self.hosts.get_mut(index).and_then(Option::take) else { return Vec::new() };
+        let Some(host) = self.hosts.get_mut(index).and_then(Option::take) else { return Remains::default() };
         self.living -= 1;
-        let records: Vec<(Id, Record)> = host.node.records(host.clock.local(self.now)).collect();
+        let records = host.node.records(host.clock.local(self.now)).collect();
         self.oracle.died(node);
         let number = node.number();
-        let open: Vec<OperationId> = self.operations_of(node).collect();
-        for operation in open {
-            self.operations.remove(&(number, operation));
+        let all = (number, OperationId(0))..=(number, OperationId(u64::MAX));
+        let operations: Vec<OperationId> = self.operations.range(all).map(|((_, operation), _)| *operation).collect();
+        for operation in &operations {
+            self.operations.remove(&(number, *operation));
         }
-        self.note(Noted::Death, u64::from(number), 0, 0);
-        records
+        self.trace.died(self.now, number);
+        Remains { records, operations }
     }
 
     /// Has a living node do something. How it ends is a happening, unless the node dies before.
@@ -273,7 +240,7 @@ impl<A: Ord> World<A> {
         let operation = OperationId(self.next_operation);
         self.next_operation += 1;
         self.operations.insert((node.number(), operation), self.now);
-        self.note(Noted::Start, u64::from(node.number()), operation.0, 0);
+        self.trace.started(self.now, node.number(), operation);
         self.events += 1;
         self.input(node.number(), Input::Start { operation, command });
         Some(operation)
@@ -309,15 +276,16 @@ impl<A: Ord> World<A> {
         }
     }
 
-    fn deliver(&mut self, Delivery { from, to, message }: Delivery) {
-        if !self.is_alive(Handle::of(to)) {
+    fn deliver(&mut self, delivery: Delivery) {
+        if !self.is_alive(Handle::of(delivery.to)) {
             self.traffic.in_vain += 1;
             return;
         }
         self.events += 1;
         self.traffic.delivered += 1;
-        self.traffic.received_bytes += size_of(&message) as u64;
-        self.note(Noted::Delivery, u64::from(from), u64::from(to), message.tag.0);
+        self.traffic.received_bytes += size_of(&delivery.message) as u64;
+        self.trace.delivered(self.now, &delivery);
+        let Delivery { from, to, message } = delivery;
         self.input(to, Input::Message { from, path: ReplyPath::default(), proved: false, message });
     }
 
@@ -331,14 +299,15 @@ impl<A: Ord> World<A> {
         let due = host.node.next_wake().is_some_and(|wake| wake <= host.clock.local(now));
         if due {
             self.events += 1;
-            self.note(Noted::Wake, u64::from(number), 0, 0);
+            self.trace.woken(self.now, number);
             self.input(number, Input::Tick);
         } else {
-            self.set_wake(index, number);
+            self.set_wake(number);
         }
     }
 
-    fn set_wake(&mut self, index: usize, number: u32) {
+    fn set_wake(&mut self, number: u32) {
+        let index = self.index(Handle::of(number));
         let Some(host) = self.hosts.get_mut(index).and_then(Option::as_mut) else { return };
         let Some(next) = host.node.next_wake() else { return };
         let next = host.clock.global(next).max(self.now);
@@ -355,39 +324,36 @@ impl<A: Ord> World<A> {
         host.node.handle(host.clock.local(self.now), input, &mut outputs);
         for output in outputs.drain(..) {
             match output {
-                Output::Send { to, message, .. } => self.send(number, to, message),
+                Output::Send { to, message, .. } => self.send(Delivery { from: number, to, message }),
                 Output::Done { operation, result } => self.finish(number, operation, result),
                 Output::Event(event) => self.observe(number, &event),
             }
         }
         self.outputs = outputs;
-        self.set_wake(index, number);
+        self.set_wake(number);
     }
 
-    fn send(&mut self, from: u32, to: u32, message: Message<Handle>) {
-        self.oracle.sent(self.now, from, &message);
+    fn send(&mut self, delivery: Delivery) {
+        let Delivery { from, to, message } = &delivery;
+        let size = size_of(message);
+        self.oracle.sent(self.now, *from, message);
         self.traffic.sent += 1;
-        self.traffic.sent_bytes += size_of(&message) as u64;
-        let [first, second] = self.links.carry(self.now, from, to);
-        self.note(
-            Noted::Sent,
-            u64::from(from),
-            u64::from(to),
-            kind(&message) ^ micros(first) ^ micros(second).rotate_left(32),
-        );
-        let Some(first) = first else {
+        self.traffic.sent_bytes += size as u64;
+        let arrivals = self.links.carry(self.now, *from, *to);
+        self.trace.sent(self.now, &delivery, size, arrivals);
+        let [Some(first), second] = arrivals else {
             self.traffic.lost += 1;
             return;
         };
         if let Some(second) = second {
-            self.queue.deliver(self.now + second, Delivery { from, to, message: message.clone() });
+            self.queue.deliver(self.now + second, delivery.clone());
         }
-        self.queue.deliver(self.now + first, Delivery { from, to, message });
+        self.queue.deliver(self.now + first, delivery);
     }
 
     fn finish(&mut self, number: u32, operation: OperationId, ended: Ended) {
         let node = Handle::of(number);
-        self.note(Noted::Done, u64::from(number), operation.0, digest(&ended));
+        self.trace.ended(self.now, number, operation, &ended);
         let Some(since) = self.operations.remove(&(number, operation)) else {
             return self.oracle.violation(self.now, format_args!("{operation:?} of {node:?} ended twice, or was none"));
         };
@@ -398,52 +364,11 @@ impl<A: Ord> World<A> {
         let node = Handle::of(number);
         match event {
             Event::RecordKept { key, version } => {
-                self.note(Noted::Kept, u64::from(number), 0, version.0);
+                self.trace.kept(self.now, number, *version);
                 self.oracle.kept(self.now, node, *key, *version);
             }
             Event::RecordExpired { key } => self.oracle.expired(node, *key),
             _ => {}
         }
-    }
-
-    fn note(&mut self, what: Noted, a: u64, b: u64, c: u64) {
-        self.trace.write_u64(self.now.as_micros() << 3 | what as u64);
-        self.trace.write_u64(a << 32 | b);
-        self.trace.write_u64(c);
-    }
-}
-
-/// What the trace has an entry of.
-#[derive(Clone, Copy)]
-enum Noted {
-    Death,
-    Start,
-    Sent,
-    Delivery,
-    Wake,
-    Done,
-    Kept,
-}
-
-/// When a message arrives, as a number.
-fn micros(time: Option<Duration>) -> u64 {
-    time.map_or(u64::MAX, |time| time.as_micros() as u64)
-}
-
-/// What a message is, and how much it says, as a number.
-fn kind(message: &Message<Handle>) -> u64 {
-    message.name().bytes().fold(size_of(message) as u64, |kind, letter| mix(kind ^ u64::from(letter)))
-}
-
-/// What an operation gave, as a number.
-fn digest(ended: &Ended) -> u64 {
-    match ended {
-        Ok(Outcome::Saved(receipt)) => receipt.version.0 ^ receipt.accepted.len() as u64,
-        Ok(Outcome::Queried(report)) => report.found.as_ref().map_or(1, |found| found.record.version.0),
-        Ok(Outcome::LookedUp(report)) => {
-            report.closest.iter().fold(2, |digest, node| mix(digest ^ u64::from(node.number())))
-        }
-        Ok(_) => 3,
-        Err(_) => 4,
     }
 }

@@ -3,9 +3,8 @@
 use std::fs;
 use std::path::Path;
 
-use kademlia_simulator::chart;
-use kademlia_simulator::csv;
 use kademlia_simulator::experiment::Findings;
+use kademlia_simulator::{chart, csv};
 use serde::Serialize;
 
 use super::Failure;

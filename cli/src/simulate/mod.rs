@@ -17,9 +17,6 @@ use crate::args::{Options, SimulatePlan};
 use crate::interrupt::Interrupt;
 use crate::{logger, say};
 
-/// Of what went wrong, so much is listed.
-const LISTED: usize = 20;
-
 /// Why there is no result.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
@@ -116,7 +113,7 @@ fn wrong(findings: &Findings, errors: usize) -> Vec<String> {
         if *violations > 0 {
             wrong.push(format!("{place}things happened that must never happen: {violations}"));
         }
-        wrong.extend(told.iter().take(LISTED).map(|told| format!("  {told}")));
+        wrong.extend(told.iter().map(|told| format!("  {told}")));
     }
     if errors > 0 {
         wrong.push(format!("errors were logged: {errors}"));

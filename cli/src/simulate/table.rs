@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use comfy_table::presets::UTF8_FULL_CONDENSED;
-use comfy_table::{CellAlignment, Table};
+use comfy_table::Table;
 use kademlia_simulator::Report;
 use kademlia_simulator::experiment::{Findings, Series};
 
 use super::progress::brief;
 use crate::args::SimulatePlan;
+use crate::tables::empty_table;
 
 /// What stands above the tables: which experiment in which network.
 pub(super) fn title(plan: &SimulatePlan, findings: &Findings) -> String {
@@ -27,60 +27,99 @@ pub(super) fn title(plan: &SimulatePlan, findings: &Findings) -> String {
 
 /// The figures that apply, with their intervals.
 pub(super) fn whole(report: &Report) -> Table {
-    let mut table = empty(["figure", "value", "95 % interval"].map(str::to_owned).to_vec(), 1);
-    let mut row = |name: &str, value: Option<String>, bounds: Option<(f64, f64)>| {
+    let mut table = empty_table(["figure", "value", "95 % interval"], 1);
+    let nodes = figure("nodes alive at the end", Some(count(report.nodes as u64)));
+    let figures =
+        [vec![nodes], of_lookups(report), of_queries(report), of_records(report), of_the_run(report)].concat();
+    for Figure { name, value, bounds } in figures {
         if let Some(value) = value {
             table.add_row([name.to_owned(), value, bounds.map(interval).unwrap_or_default()]);
         }
-    };
-    let some = |number: u64| (number > 0).then(|| count(number));
-    let Report { lookups, gets, .. } = *report;
-    row("nodes alive at the end", Some(count(report.nodes as u64)), None);
-    row("lookups", some(lookups), None);
-    row("  exactly the k closest", report.exact.map(percent), report.exact_interval);
-    row("  requests", report.requests_per_lookup.map(decimal), None);
-    row("  steps", report.hops.filter(|_| lookups > 0).map(decimal), None);
-    let times = [("median", report.p50_ms), ("90 %", report.p90_ms), ("99 %", report.p99_ms)];
-    for (name, time) in times {
-        row(&format!("  {name} within"), time.filter(|_| lookups > 0).map(milliseconds), None);
     }
-    row("queries", some(gets), None);
-    row("  gave the newest version", report.get_success.map(percent), report.get_success_interval);
-    let misses = [
-        ("  gave an older version", report.outdated),
-        ("  missed, as all holders had left", report.holders_failed),
-        ("  missed, as the record had expired", report.expired),
-        ("  missed, as the holders were cut off", report.unreachable),
-    ];
-    for (name, number) in misses {
-        row(name, some(number), None);
-    }
-    row("  unexplained misses", (gets > 0).then(|| count(report.unexplained)), None);
-    row("  messages", report.messages_per_get.map(decimal), None);
-    row("  median within", report.get_p50_ms.map(milliseconds), None);
-    row("  99 % within", report.get_p99_ms.map(milliseconds), None);
-    row("saves", some(report.saves), None);
-    row("  that nobody acknowledged", some(report.saves_failed), None);
-    row("  messages", report.messages_per_save.map(decimal), None);
-    row("records that should be there", some(report.records), None);
-    row("  that nobody holds", (report.records > 0).then(|| count(report.lost)), None);
-    row("  fewest copies of one", report.fewest_copies.map(count), None);
-    row("  at all of the k closest nodes", report.full_copies.map(percent), None);
-    row("  copies of older versions", report.outdated_copies.map(count), None);
-    row("operations that ended with their node", some(report.abandoned), None);
-    row("nodes that have not joined", some(report.joining), None);
-    row("joins", some(report.joins), None);
-    row("  that failed at first", some(report.joins_failed), None);
-    row("contacts that are dead nodes", report.stale.map(percent), report.stale_interval);
-    row("bytes per node and second", report.bytes_per_node_s.map(decimal), None);
-    row("violations", some(report.violations), None);
-    row("events", Some(count(report.events)), None);
-    row("  in a second", report.events_per_s.map(|events| count(events as u64)), None);
-    row("virtual time", Some(brief(Duration::from_secs_f64(report.virtual_s.max(0.0)))), None);
-    row("real time", report.wall_s.map(|seconds| format!("{seconds:.1} s")), None);
-    row("most memory", report.peak_rss_mib.map(|mebibytes| format!("{mebibytes} MiB")), None);
-    row("hash of all that happened", Some(report.trace_hash.clone()), None);
     table
+}
+
+/// A row of the whole; left out if it has no value.
+#[derive(Clone)]
+struct Figure {
+    name: &'static str,
+    value: Option<String>,
+    bounds: Option<(f64, f64)>,
+}
+
+fn figure(name: &'static str, value: Option<String>) -> Figure {
+    Figure { name, value, bounds: None }
+}
+
+/// A share and its interval.
+fn share(name: &'static str, share: Option<f64>, bounds: Option<(f64, f64)>) -> Figure {
+    Figure { name, value: share.map(percent), bounds }
+}
+
+/// A number that is left out if it is zero.
+fn counted(name: &'static str, number: u64) -> Figure {
+    figure(name, (number > 0).then(|| count(number)))
+}
+
+fn of_lookups(report: &Report) -> Vec<Figure> {
+    // Where there are no lookups, these are figures of queries, which have rows of their own.
+    let of_lookup = |figure: Option<f64>| figure.filter(|_| report.lookups > 0);
+    vec![
+        counted("lookups", report.lookups),
+        share("  exactly the k closest", report.exact, report.exact_interval),
+        figure("  requests", report.requests_per_lookup.map(decimal)),
+        figure("  steps", of_lookup(report.hops).map(decimal)),
+        figure("  median within", of_lookup(report.p50_ms).map(milliseconds)),
+        figure("  90 % within", of_lookup(report.p90_ms).map(milliseconds)),
+        figure("  99 % within", of_lookup(report.p99_ms).map(milliseconds)),
+    ]
+}
+
+fn of_queries(report: &Report) -> Vec<Figure> {
+    vec![
+        counted("queries", report.gets),
+        share("  gave the newest version", report.get_success, report.get_success_interval),
+        counted("  gave an older version", report.outdated),
+        counted("  missed, as all holders had left", report.holders_failed),
+        counted("  missed, as the record had expired", report.expired),
+        counted("  missed, as the holders were cut off", report.unreachable),
+        figure("  unexplained misses", (report.gets > 0).then(|| count(report.unexplained))),
+        figure("  messages", report.messages_per_get.map(decimal)),
+        figure("  median within", report.get_p50_ms.map(milliseconds)),
+        figure("  99 % within", report.get_p99_ms.map(milliseconds)),
+    ]
+}
+
+/// Of saves, and of what became of the records.
+fn of_records(report: &Report) -> Vec<Figure> {
+    vec![
+        counted("saves", report.saves),
+        counted("  that nobody acknowledged", report.saves_failed),
+        figure("  messages", report.messages_per_save.map(decimal)),
+        counted("records that should be there", report.records),
+        figure("  that nobody holds", (report.records > 0).then(|| count(report.lost))),
+        figure("  fewest copies of one", report.fewest_copies.map(count)),
+        figure("  at all of the k closest nodes", report.full_copies.map(percent)),
+        figure("  copies of older versions", report.outdated_copies.map(count)),
+    ]
+}
+
+fn of_the_run(report: &Report) -> Vec<Figure> {
+    vec![
+        counted("operations that ended with their node", report.abandoned),
+        counted("nodes that have not joined", report.joining),
+        counted("joins", report.joins),
+        counted("  that failed at first", report.joins_failed),
+        share("contacts that are dead nodes", report.stale, report.stale_interval),
+        figure("bytes per node and second", report.bytes_per_node_s.map(decimal)),
+        counted("violations", report.violations),
+        figure("events", Some(count(report.events))),
+        figure("  in a second", report.events_per_s.map(|events| count(events as u64))),
+        figure("virtual time", Some(brief(Duration::from_secs_f64(report.virtual_s.max(0.0))))),
+        figure("real time", report.wall_s.map(|seconds| format!("{seconds:.1} s"))),
+        figure("most memory", report.peak_rss_mib.map(|mebibytes| format!("{mebibytes} MiB"))),
+        figure("hash of all that happened", Some(report.trace_hash.clone())),
+    ]
 }
 
 type Column = (&'static str, fn(&Report) -> Option<String>);
@@ -114,7 +153,7 @@ pub(super) fn series(experiment: &str, series: &Series) -> Table {
         _ => &[REQUESTS, MEDIAN, P99, NEWEST, INTERVAL, STALE, BYTES],
     };
     let names = [series.axis].into_iter().chain(columns.iter().map(|(name, _)| *name));
-    let mut table = empty(names.map(str::to_owned).collect(), 0);
+    let mut table = empty_table(names, 0);
     for point in &series.points {
         let place = match series.axis {
             "killed" => format!("{} %", (point.at * 1000.0).round() / 10.0),
@@ -123,17 +162,6 @@ pub(super) fn series(experiment: &str, series: &Series) -> Table {
         };
         let figures = columns.iter().map(|(_, figure)| figure(&point.report).unwrap_or_else(|| "-".to_owned()));
         table.add_row([place].into_iter().chain(figures));
-    }
-    table
-}
-
-/// A table in which the columns from `right` on are aligned to the right.
-fn empty(header: Vec<String>, right: usize) -> Table {
-    let mut table = Table::new();
-    table.load_style(UTF8_FULL_CONDENSED);
-    table.set_header(header);
-    for column in table.column_iter_mut().skip(right) {
-        column.set_cell_alignment(CellAlignment::Right);
     }
     table
 }

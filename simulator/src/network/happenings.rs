@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use kademlia_dht::core::{Command, OperationId, Outcome, Time};
-use kademlia_dht::gateway::{Expect, Id, Peer};
+use kademlia_dht::gateway::{Expect, Id, Peer, Record};
 
 use super::{Alarm, Network, Purpose};
 use crate::churn::Departure;
 use crate::handle::Handle;
 use crate::oracle::{Acknowledged, Explanation};
-use crate::world::Ended;
+use crate::world::{Ended, Remains};
 
 /// How long a node waits before it tries to join through another one.
 const JOIN_AGAIN: Duration = Duration::from_secs(1);
@@ -22,17 +22,9 @@ pub(super) const SAMPLE: Duration = Duration::from_secs(600);
 impl Network<'_> {
     pub(super) fn ring(&mut self, alarm: Alarm) {
         match alarm {
-            Alarm::Arrive => {
-                self.arriving = self.arriving.saturating_sub(1);
-                self.arrive();
-                if self.arriving > 0 {
-                    // One in a hundred seconds for each that is there: each has time to settle among the others.
-                    let there = self.members.len().max(10) as u32;
-                    self.world.alarm(Duration::from_secs(100) / there, Alarm::Arrive);
-                }
-            }
+            Alarm::Arrive => self.next_arrives(),
             Alarm::Leave(node, session) => {
-                if self.sessions.get(&node) == Some(&session) && self.churn.is_some() {
+                if self.sessions.get(&node) == Some(&session) {
                     self.leave(node);
                 }
             }
@@ -44,7 +36,7 @@ impl Network<'_> {
             }
             Alarm::Get => {
                 self.plan(self.workload.gets, alarm);
-                if let (Some(key), Some(node)) = (self.some_key(), self.some_member()) {
+                if let Some((key, node)) = self.some_key_and_member() {
                     self.get(node, key);
                 }
             }
@@ -57,13 +49,13 @@ impl Network<'_> {
             }
             Alarm::Rewrite => {
                 self.plan(self.workload.rewrites, alarm);
-                if let (Some(key), Some(node)) = (self.some_key(), self.some_member()) {
+                if let Some((key, node)) = self.some_key_and_member() {
                     self.save(node, key, self.workload.value_bytes);
                 }
             }
             Alarm::Delete => {
                 self.plan(self.workload.deletes, alarm);
-                if let (Some(key), Some(node)) = (self.some_key(), self.some_member()) {
+                if let Some((key, node)) = self.some_key_and_member() {
                     self.delete(node, key);
                 }
             }
@@ -89,13 +81,26 @@ impl Network<'_> {
         self.working.pick(&self.members).copied()
     }
 
-    fn some_key(&mut self) -> Option<Id> {
-        self.working.pick(&self.keys).copied()
+    /// Draws both, whether or not there is a key, so that what follows in the stream is the same.
+    fn some_key_and_member(&mut self) -> Option<(Id, Handle)> {
+        let key = self.working.pick(&self.keys).copied();
+        key.zip(self.some_member())
     }
 }
 
 /// Coming and going.
 impl Network<'_> {
+    /// The next node of a growing network comes, and the one after it is planned.
+    fn next_arrives(&mut self) {
+        self.arriving = self.arriving.saturating_sub(1);
+        self.arrive();
+        if self.arriving > 0 {
+            // One in a hundred seconds for each that is there: each has time to settle among the others.
+            let there = self.members.len().max(10) as u32;
+            self.world.alarm(Duration::from_secs(100) / there, Alarm::Arrive);
+        }
+    }
+
     /// A new node comes and joins.
     pub(super) fn arrive(&mut self) {
         let node = self.world.spawn();
@@ -137,7 +142,7 @@ impl Network<'_> {
     }
 
     /// Takes a node out of the network. Gives what was in its store.
-    pub(super) fn remove(&mut self, node: Handle) -> Vec<(Id, kademlia_dht::gateway::Record)> {
+    pub(super) fn remove(&mut self, node: Handle) -> Vec<(Id, Record)> {
         match self.places.remove(&node) {
             Some(place) => {
                 self.members.swap_remove(place);
@@ -150,12 +155,12 @@ impl Network<'_> {
                 self.joining.remove(&node);
             }
         }
-        let open: Vec<OperationId> = self.world.operations_of(node).collect();
-        for operation in open {
+        let Remains { records, operations } = self.world.kill(node);
+        for operation in operations {
             let purpose = self.purposes.remove(&operation);
             self.measured.abandoned += u64::from(!matches!(purpose, None | Some(Purpose::Join)));
         }
-        self.world.kill(node)
+        records
     }
 
     fn leave(&mut self, node: Handle) {

@@ -28,9 +28,7 @@ impl Network<'_> {
         }
         let now = self.world.now();
         self.world.oracle.check_kept(now);
-        for fault in broken {
-            self.world.oracle.violation(now, fault);
-        }
+        self.world.oracle.add_violations(now, broken);
     }
 }
 

@@ -8,7 +8,7 @@ use super::Network;
 use crate::handle::Handle;
 use crate::measure::Measured;
 use crate::report::Report;
-use crate::world::Traffic;
+use crate::traffic::Traffic;
 
 /// Measuring.
 impl Network<'_> {

@@ -1,5 +1,6 @@
 //! A network: nodes that join, leave, save and ask, over one virtual time.
 
+mod bulk;
 mod happenings;
 mod invariants;
 mod measuring;
@@ -17,38 +18,11 @@ use crate::handle::Handle;
 use crate::measure::Measured;
 use crate::oracle::Acknowledged;
 use crate::random::Random;
-use crate::world::{Happening, Setup, Traffic, World};
+use crate::traffic::Traffic;
+use crate::world::{Happening, Setup, World};
 
 /// After so many events, whoever watches is told.
 const WATCH: u64 = 1 << 14;
-
-/// What is planned.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Alarm {
-    /// The next node of a growing network comes.
-    Arrive,
-    /// The session of a node is over. The number tells its sessions apart.
-    Leave(Handle, u32),
-    /// A node that left comes back.
-    Return(Handle),
-    /// A node that could not join tries again.
-    Join(Handle),
-    Lookup,
-    Get,
-    Save,
-    Rewrite,
-    Delete,
-    Sample,
-}
-
-/// What an operation is for.
-#[derive(Debug, Clone)]
-enum Purpose {
-    Join,
-    Lookup { target: Id },
-    Get { key: Id, expected: Acknowledged },
-    Save { key: Id, deleted: bool },
-}
 
 /// What users do, as a stream of operations at random nodes. Each kind has its own rate for the whole network.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -108,17 +82,21 @@ pub struct Network<'a> {
     members: Vec<Handle>,
     /// The members by id, to know who is closest.
     ids: BTreeMap<Id, Handle>,
+    /// Where in `members` each is.
     places: BTreeMap<Handle, usize>,
     /// Nodes still to come in a growing network, and nodes that are joining.
     arriving: usize,
     joining: BTreeSet<Handle>,
+    /// Which of its sessions each node is in.
     sessions: BTreeMap<Handle, u32>,
     churn: Option<Churn>,
+    /// Nodes that will come back: since when they are away, and what is on their disks.
     down: BTreeMap<Handle, (Time, Vec<(Id, Record)>)>,
     workload: Workload,
     purposes: BTreeMap<OperationId, Purpose>,
     /// Keys of acknowledged records.
     keys: Vec<Id>,
+    /// From which the churn is drawn, and from which the work of users is.
     coming: Random,
     working: Random,
     /// What was measured in this lap, and in the laps before.
@@ -131,8 +109,37 @@ pub struct Network<'a> {
     /// When the stage ends, if that is known.
     end: Option<Time>,
     watch: Option<Watch<'a>>,
+    /// The events when whoever watches was last told.
     watched: u64,
     broken_off: bool,
+}
+
+/// What is planned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Alarm {
+    /// The next node of a growing network comes.
+    Arrive,
+    /// The session of a node is over. The number tells its sessions apart.
+    Leave(Handle, u32),
+    /// A node that left comes back.
+    Return(Handle),
+    /// A node that could not join tries again.
+    Join(Handle),
+    Lookup,
+    Get,
+    Save,
+    Rewrite,
+    Delete,
+    Sample,
+}
+
+/// What an operation is for.
+#[derive(Debug, Clone)]
+enum Purpose {
+    Join,
+    Lookup { target: Id },
+    Get { key: Id, expected: Acknowledged },
+    Save { key: Id, deleted: bool },
 }
 
 impl fmt::Debug for Network<'_> {
@@ -263,11 +270,6 @@ impl Network<'_> {
         }
     }
 
-    /// Nodes stay from now on.
-    pub fn calm(&mut self) {
-        self.churn = None;
-    }
-
     /// Kills a share of the members at one moment. Gives how many.
     pub fn kill(&mut self, share: f64) -> usize {
         let count = (self.members.len() as f64 * share.clamp(0.0, 1.0)).round() as usize;
@@ -307,64 +309,10 @@ impl Network<'_> {
         }
     }
 
-    /// Saves so many records at random members, ten in a second, and waits until all have ended.
-    pub fn save_records(&mut self, count: usize, value_bytes: usize) {
-        self.stage("save");
-        let keys: Vec<Id> = (0..count).map(|_| self.working.key()).collect();
-        self.for_each(&keys, Duration::from_millis(100), |network, key| {
-            if let Some(node) = network.some_member() {
-                network.save(node, key, value_bytes);
-            }
-        });
-    }
-
-    /// Asks once for each record, at a random one of the members that `asks` lets through, fifty in a second, and waits
-    /// until all have ended.
-    pub fn get_records(&mut self, asks: impl Fn(&Network<'_>, Handle) -> bool) {
-        self.for_each(&self.keys.clone(), Duration::from_millis(20), |network, key| {
-            if let Some(node) = network.some_of(&asks) {
-                network.get(node, key);
-            }
-        });
-    }
-
-    /// Saves a new version of each record, each at a random member that `saves` lets through, and waits until all have
-    /// ended.
-    pub fn rewrite_records(&mut self, value_bytes: usize, saves: impl Fn(&Network<'_>, Handle) -> bool) {
-        self.for_each(&self.keys.clone(), Duration::from_millis(100), |network, key| {
-            if let Some(node) = network.some_of(&saves) {
-                network.save(node, key, value_bytes);
-            }
-        });
-    }
-
-    /// Does something with each key, one after the other, and waits until all operations have ended.
-    fn for_each(&mut self, keys: &[Id], pause: Duration, act: impl Fn(&mut Self, Id)) {
-        for key in keys {
-            if self.broken_off {
-                return;
-            }
-            act(self, *key);
-            self.pass(pause);
-        }
-        self.run_until(|network| {
-            !network.purposes.values().any(|purpose| matches!(purpose, Purpose::Get { .. } | Purpose::Save { .. }))
-        });
-    }
-
-    /// A random one of the members that `wanted` lets through.
-    fn some_of(&mut self, wanted: impl Fn(&Network<'_>, Handle) -> bool) -> Option<Handle> {
-        let few: Vec<Handle> = (0..64).filter_map(|_| self.some_member()).collect();
-        let found = few.into_iter().find(|node| wanted(self, *node));
-        found.or_else(|| self.members.iter().copied().find(|node| wanted(self, *node)))
-    }
-
     /// Lets so much time pass.
     pub fn run_for(&mut self, time: Duration) {
-        let end = self.world.now() + time;
-        self.end = Some(end);
-        self.tell();
-        self.run(end, |_| false);
+        self.stage_ends(time);
+        self.pass(time);
         self.end = None;
     }
 
@@ -404,14 +352,14 @@ impl Network<'_> {
     /// Tells whoever watches.
     fn tell(&mut self) {
         self.watched = self.world.events();
+        let progress = Progress {
+            stage: self.stage,
+            now: self.now(),
+            end: self.end.map(|end| end.since(Time::ZERO)),
+            nodes: self.world.living(),
+            events: self.watched,
+        };
         if let Some(watch) = &mut self.watch {
-            let progress = Progress {
-                stage: self.stage,
-                now: self.world.now().since(Time::ZERO),
-                end: self.end.map(|end| end.since(Time::ZERO)),
-                nodes: self.world.living(),
-                events: self.watched,
-            };
             self.broken_off = watch(progress).is_break();
         }
     }

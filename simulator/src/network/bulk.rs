@@ -1,0 +1,70 @@
+//! What users do with many records, one after the other.
+
+use std::time::Duration;
+
+use kademlia_dht::gateway::Id;
+
+use super::{Network, Purpose};
+use crate::handle::Handle;
+
+/// Between two saves: ten in a second.
+const SAVE_PAUSE: Duration = Duration::from_millis(100);
+
+/// Between two queries: fifty in a second.
+const GET_PAUSE: Duration = Duration::from_millis(20);
+
+/// Many records.
+impl Network<'_> {
+    /// Saves so many records at random members, ten in a second, and waits until all have ended.
+    pub fn save_records(&mut self, count: usize, value_bytes: usize) {
+        self.stage("save");
+        let keys: Vec<Id> = (0..count).map(|_| self.working.key()).collect();
+        self.for_each(&keys, SAVE_PAUSE, |network, key| {
+            if let Some(node) = network.some_member() {
+                network.save(node, key, value_bytes);
+            }
+        });
+    }
+
+    /// Asks once for each record, at a random one of the members that `asks` lets through, fifty in a second, and waits
+    /// until all have ended.
+    pub fn get_records(&mut self, asks: impl Fn(&Network<'_>, Handle) -> bool) {
+        self.for_each(&self.keys.clone(), GET_PAUSE, |network, key| {
+            if let Some(node) = network.some_of(&asks) {
+                network.get(node, key);
+            }
+        });
+    }
+
+    /// Saves a new version of each record, each at a random one of the members that `saves` lets through, ten in a
+    /// second, and waits until all have ended.
+    pub fn rewrite_records(&mut self, value_bytes: usize, saves: impl Fn(&Network<'_>, Handle) -> bool) {
+        self.for_each(&self.keys.clone(), SAVE_PAUSE, |network, key| {
+            if let Some(node) = network.some_of(&saves) {
+                network.save(node, key, value_bytes);
+            }
+        });
+    }
+
+    /// Does something with each key, one after the other, and waits until all operations have ended.
+    fn for_each(&mut self, keys: &[Id], pause: Duration, act: impl Fn(&mut Self, Id)) {
+        for key in keys {
+            if self.broken_off {
+                return;
+            }
+            act(self, *key);
+            self.pass(pause);
+        }
+        self.run_until(|network| {
+            !network.purposes.values().any(|purpose| matches!(purpose, Purpose::Get { .. } | Purpose::Save { .. }))
+        });
+    }
+
+    /// A random one of the members that `wanted` lets through.
+    fn some_of(&mut self, wanted: impl Fn(&Network<'_>, Handle) -> bool) -> Option<Handle> {
+        // Of so many drawn at random one will do, unless there are very few to be found.
+        let few: Vec<Handle> = (0..64).filter_map(|_| self.some_member()).collect();
+        let found = few.into_iter().find(|node| wanted(self, *node));
+        found.or_else(|| self.members.iter().copied().find(|node| wanted(self, *node)))
+    }
+}

@@ -1,0 +1,42 @@
+//! What goes over the wire, counted.
+
+/// What went over the wire.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Messages sent.
+    pub sent: u64,
+    /// Messages that arrived at a living node.
+    pub delivered: u64,
+    /// Messages lost on the way.
+    pub lost: u64,
+    /// Messages that arrived where no node was any more.
+    pub in_vain: u64,
+    /// Bytes sent, with the headers of IPv4 and UDP.
+    pub sent_bytes: u64,
+    /// Bytes that arrived at a living node, likewise.
+    pub received_bytes: u64,
+    /// The time that all nodes together have lived, in microseconds.
+    pub node_micros: u64,
+}
+
+impl Traffic {
+    /// What was added since `earlier`.
+    #[must_use]
+    pub fn since(&self, earlier: &Traffic) -> Traffic {
+        Traffic {
+            sent: self.sent - earlier.sent,
+            delivered: self.delivered - earlier.delivered,
+            lost: self.lost - earlier.lost,
+            in_vain: self.in_vain - earlier.in_vain,
+            sent_bytes: self.sent_bytes - earlier.sent_bytes,
+            received_bytes: self.received_bytes - earlier.received_bytes,
+            node_micros: self.node_micros - earlier.node_micros,
+        }
+    }
+
+    /// Bytes sent and received, per node and second.
+    pub fn bytes_per_node_second(&self) -> Option<f64> {
+        let seconds = self.node_micros as f64 / 1e6;
+        (seconds > 0.0).then(|| (self.sent_bytes + self.received_bytes) as f64 / seconds)
+    }
+}
