@@ -3,8 +3,10 @@
 //! What it finds out goes to standard output; what it has to say on the way goes to standard error.
 
 mod args;
+mod at_once;
 mod interrupt;
 mod logger;
+mod network;
 mod records;
 mod report;
 mod simulate;
