@@ -4,6 +4,7 @@
 
 mod args;
 mod at_once;
+mod bench;
 mod interrupt;
 mod logger;
 mod network;
@@ -36,6 +37,10 @@ fn main() -> ExitCode {
         Task::Simulate(plan) => ended(simulate::run(&plan), |failure| match failure {
             simulate::Failure::Interrupted => INTERRUPTED,
             simulate::Failure::Folder { .. } => USAGE,
+            _ => FAILED,
+        }),
+        Task::Bench(plan) => ended(bench::run(&plan), |failure| match failure {
+            bench::Failure::Interrupted => INTERRUPTED,
             _ => FAILED,
         }),
     }
