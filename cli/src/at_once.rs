@@ -1,6 +1,5 @@
 //! Many operations, several at once.
 
-use std::io;
 use std::sync::mpsc::{self, Sender};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
@@ -8,15 +7,7 @@ use std::thread;
 use kademlia_dht::{Error, Pending};
 
 use crate::interrupt::Interrupt;
-
-/// Why not all was done.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum Unfinished {
-    #[error("cannot start a thread: {0}")]
-    Threads(#[source] io::Error),
-    #[error("interrupted")]
-    Interrupted,
-}
+use crate::network::NetworkFailure;
 
 /// Does all tasks, `at_once` of them at a time, each exactly once. A slow one does not hold up the others.
 pub(crate) fn each<T: Send, R: Send>(
@@ -25,7 +16,7 @@ pub(crate) fn each<T: Send, R: Send>(
     tasks: Vec<T>,
     begin: impl Fn(&T) -> Pending<R> + Sync,
     mut end: impl FnMut(T, Result<R, Error>),
-) -> Result<(), Unfinished> {
+) -> Result<(), NetworkFailure> {
     let tasks = Mutex::new(tasks.into_iter());
     let next = || tasks.lock().unwrap_or_else(PoisonError::into_inner).next();
     let work = |done: Sender<(T, Result<R, Error>)>| {
@@ -42,15 +33,15 @@ pub(crate) fn each<T: Send, R: Send>(
         let (done, results) = mpsc::channel();
         for _ in 0..at_once {
             let (work, done) = (&work, done.clone());
-            thread::Builder::new().spawn_scoped(scope, move || work(done)).map_err(Unfinished::Threads)?;
+            thread::Builder::new().spawn_scoped(scope, move || work(done)).map_err(NetworkFailure::Threads)?;
         }
         drop(done);
         for (task, result) in results {
             if interrupt.is_wanted() {
-                return Err(Unfinished::Interrupted);
+                return Err(NetworkFailure::Interrupted);
             }
             end(task, result);
         }
-        if interrupt.is_wanted() { Err(Unfinished::Interrupted) } else { Ok(()) }
+        if interrupt.is_wanted() { Err(NetworkFailure::Interrupted) } else { Ok(()) }
     })
 }

@@ -18,6 +18,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use args::Task;
+use network::NetworkFailure;
 
 /// Exit statuses besides 0.
 const FAILED: u8 = 1;
@@ -30,7 +31,7 @@ fn main() -> ExitCode {
     }
     match args::parse() {
         Task::Testnet(plan) => ended(testnet::run(&plan), |failure| match failure {
-            testnet::Failure::Interrupted => INTERRUPTED,
+            testnet::Failure::Network(NetworkFailure::Interrupted) => INTERRUPTED,
             testnet::Failure::Records(_) => USAGE,
             _ => FAILED,
         }),
@@ -39,10 +40,9 @@ fn main() -> ExitCode {
             simulate::Failure::Folder { .. } => USAGE,
             _ => FAILED,
         }),
-        Task::Bench(plan) => ended(bench::run(&plan), |failure| match failure {
-            bench::Failure::Interrupted => INTERRUPTED,
-            _ => FAILED,
-        }),
+        Task::Bench(plan) => {
+            ended(bench::run(&plan), |failure| if failure.is_interruption() { INTERRUPTED } else { FAILED })
+        }
     }
 }
 

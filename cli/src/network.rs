@@ -1,5 +1,6 @@
 //! Real networks on this host, as commands start them.
 
+use std::io;
 use std::ops::ControlFlow;
 use std::time::Instant;
 
@@ -9,8 +10,28 @@ use kademlia_dht::testnet::{Mix, Progress, Stage, TestNetwork, TestNetworkError}
 use crate::interrupt::Interrupt;
 use crate::say;
 
+/// Why nothing came of a network, or of what was to be done with it.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NetworkFailure {
+    #[error(transparent)]
+    Network(TestNetworkError),
+    #[error("cannot start a thread: {0}")]
+    Threads(#[source] io::Error),
+    #[error("interrupted")]
+    Interrupted,
+}
+
+impl From<TestNetworkError> for NetworkFailure {
+    fn from(error: TestNetworkError) -> Self {
+        match error {
+            TestNetworkError::Interrupted => NetworkFailure::Interrupted,
+            error => NetworkFailure::Network(error),
+        }
+    }
+}
+
 /// Starts and joins the nodes, and shows how far it is. An interruption stops them.
-pub(crate) fn start(mix: &Mix, seed: u64, interrupt: &Interrupt) -> Result<TestNetwork, TestNetworkError> {
+pub(crate) fn start(mix: &Mix, seed: u64, interrupt: &Interrupt) -> Result<TestNetwork, NetworkFailure> {
     let start = Instant::now();
     let bar = bar("start", mix.nodes());
     let (wanted, shown) = (interrupt.clone(), bar.clone());

@@ -5,13 +5,13 @@ use std::fmt;
 use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
-use kademlia_dht::testnet::{TestNetwork, TestNetworkError, TestNode, Transports};
+use kademlia_dht::testnet::{TestNetwork, TestNode, Transports};
 use kademlia_dht::{Config, DHTService, Error, QueryReport, Receipt};
 
 use crate::args::TestnetPlan;
-use crate::at_once::{Unfinished, each};
+use crate::at_once::each;
 use crate::interrupt::Interrupt;
-use crate::network::{self, bar};
+use crate::network::{self, NetworkFailure, bar};
 use crate::records::{self, Record, RecordsError};
 use crate::report::{Round, Summary, mean, percentile};
 use crate::say;
@@ -28,33 +28,11 @@ pub(crate) enum Failure {
     #[error(transparent)]
     Records(#[from] RecordsError),
     #[error(transparent)]
-    Network(TestNetworkError),
+    Network(#[from] NetworkFailure),
     #[error("cannot listen for Ctrl-C: {0}")]
     Signals(#[from] ctrlc::Error),
-    #[error("cannot start a thread: {0}")]
-    Threads(#[source] io::Error),
     #[error("cannot print the result: {0}")]
     Print(#[from] io::Error),
-    #[error("interrupted")]
-    Interrupted,
-}
-
-impl From<TestNetworkError> for Failure {
-    fn from(error: TestNetworkError) -> Self {
-        match error {
-            TestNetworkError::Interrupted => Failure::Interrupted,
-            error => Failure::Network(error),
-        }
-    }
-}
-
-impl From<Unfinished> for Failure {
-    fn from(unfinished: Unfinished) -> Self {
-        match unfinished {
-            Unfinished::Interrupted => Failure::Interrupted,
-            Unfinished::Threads(error) => Failure::Threads(error),
-        }
-    }
 }
 
 /// Runs it, and prints the result. Whether everything was found unchanged.
@@ -95,7 +73,7 @@ pub(crate) fn run(plan: &TestnetPlan) -> Result<bool, Failure> {
     if run.wrong.len() > LISTED {
         say(format_args!("... and {} more", run.wrong.len() - LISTED));
     }
-    run.network.stop()?;
+    run.network.stop().map_err(NetworkFailure::from)?;
     Ok(run.wrong.is_empty())
 }
 
@@ -216,7 +194,7 @@ impl Run {
         let wanted = (self.network.nodes().len() * usize::from(percent) + 50) / 100;
         let victims = self.network.victims(wanted);
         for victim in &victims {
-            self.network.kill(*victim)?;
+            self.network.kill(*victim).map_err(NetworkFailure::from)?;
         }
         say(format_args!("{} of {} nodes killed", victims.len(), self.network.nodes().len()));
         if victims.len() < wanted {

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
@@ -83,4 +83,24 @@ fn the_help_tells_what_is_measured_and_how_it_ends() {
     for word in ["--nodes", "--runs", "--seed", "--quick", "--json", "Exit status: 0", "docs/benchmarks.md"] {
         assert!(help.contains(word), "{word}: {help}");
     }
+}
+
+#[test]
+#[cfg(unix)]
+fn an_interrupted_one_ends_soon() {
+    use std::io::{BufRead, BufReader};
+
+    let mut child = Command::new(env!("CARGO_BIN_EXE_dht"))
+        .args(["bench", "--nodes", "4", "--runs", "100", "--json"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let words = BufReader::new(child.stderr.take().unwrap());
+    let mut joined = words.lines().map(Result::unwrap).skip_while(|line| !line.contains("4 nodes"));
+    assert!(joined.next().is_some(), "no network");
+    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    assert!(joined.any(|line| line == "error: interrupted"));
+    let output = child.wait_with_output().unwrap();
+    assert_eq!((output.status.code(), output.stdout.len()), (Some(130), 0));
 }

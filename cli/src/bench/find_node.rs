@@ -2,22 +2,18 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::thread;
-use std::time::Duration;
 
 use indicatif::ProgressBar;
-use kademlia_dht::gateway::{
-    Body, Envelope, Gateway, GatewayError, Message, Reply, Request as Question, Tag, TcpGateway, UdpGateway, address,
-    codec,
-};
-use kademlia_dht::{Config, DHTService, Error, Id, Multiaddr, NetworkId, RemoveError, StartError, network_named};
+use kademlia_dht::gateway::{Gateway, GatewayError, TcpGateway, UdpGateway, address, codec};
+use kademlia_dht::{Config, DHTService, Error, GatewayId, Multiaddr, RemoveError, StartError, network_named};
 use kademlia_simulator::Random;
 
 use super::Scale;
 use super::crowd::{Crowd, K, id_in_bucket};
 use super::echo::{self, Echo};
-use super::figures::{self, Figures, median, microseconds};
-use super::load::{self, Datagrams, Frames, LoadError, Replies, Request, Wire};
+use super::figures::{self, Figure, Figures};
+use super::load::{Datagrams, Frames, LoadError, Wire};
+use super::server::{Ask, Server};
 use super::system::Threads;
 use crate::interrupt::Interrupt;
 use crate::network::bar;
@@ -25,8 +21,8 @@ use crate::network::bar;
 /// How the names of all threads of a node begin.
 const NODE_THREADS: &str = "dht-";
 
-/// After a burst the threads need so long to fall asleep, when their processor time has been counted.
-const REST: Duration = Duration::from_millis(5);
+/// So many bursts do not count.
+const WARM_UP: usize = 2;
 
 /// Why a node could not be measured.
 #[derive(Debug, thiserror::Error)]
@@ -59,104 +55,6 @@ pub(crate) enum NodeError {
     Load(#[from] LoadError),
     #[error("interrupted")]
     Interrupted,
-}
-
-/// What serves, its processor time, and the client that asks it.
-struct Server<W> {
-    wire: W,
-    /// How the names of its threads begin.
-    threads: &'static str,
-    ask: Ask,
-    replies: Replies,
-    cpu: Vec<f64>,
-    rates: Vec<f64>,
-}
-
-/// What the requests are.
-#[derive(Debug, Clone, Copy)]
-enum Ask {
-    Echo,
-    FindNode { network: NetworkId, sender: Id },
-}
-
-impl Ask {
-    /// A burst of requests, for random targets.
-    fn requests(&self, amount: usize, random: &mut Random) -> Result<Vec<Request>, NodeError> {
-        (0..amount)
-            .map(|_| {
-                let tag = random.bits();
-                let Ask::FindNode { network, sender } = *self else { return Ok(echo::request(tag)) };
-                let body = Body::Request(Question::FindNode { target: random.key() });
-                let message = Message { network, tag: Tag(tag), sender: Some(sender), also: Vec::new(), body };
-                let mut bytes = Vec::new();
-                codec::encode(&Envelope::Direct(message), &mut bytes)?;
-                Ok(Request { tag, bytes })
-            })
-            .collect()
-    }
-
-    fn tag_of(&self, reply: &[u8]) -> Option<u64> {
-        match self {
-            Ask::Echo => echo::tag_of(reply),
-            Ask::FindNode { .. } => Some(codec::decode(reply).ok()?.message().tag.0),
-        }
-    }
-
-    /// Whether a reply has all that it must have.
-    fn is_whole(&self, reply: &[u8]) -> bool {
-        let Ask::FindNode { .. } = self else { return true };
-        codec::decode(reply).is_ok_and(|envelope| match &envelope.message().body {
-            Body::Reply(Reply::Found(found)) => found.contacts.len() == K,
-            _ => false,
-        })
-    }
-}
-
-impl<W: Wire> Server<W> {
-    fn new(wire: W, threads: &'static str, ask: Ask) -> Self {
-        Server { wire, threads, ask, replies: Replies::default(), cpu: Vec::new(), rates: Vec::new() }
-    }
-
-    /// Two bursts that do not count.
-    fn warm_up(&mut self, scale: &Scale, random: &mut Random) -> Result<(), NodeError> {
-        for _ in 0..2 {
-            self.burst(scale.burst, None, random)?;
-        }
-        (self.cpu, self.rates) = Default::default();
-        Ok(())
-    }
-
-    /// The threads of the server, which has served already; `None` where the system does not tell their time.
-    fn threads(&self) -> Result<Option<Threads>, NodeError> {
-        match Threads::named(self.threads) {
-            Some(threads) if threads.len() == 0 => Err(NodeError::NoThreads(self.threads)),
-            threads => Ok(threads),
-        }
-    }
-
-    /// One burst of requests, and what it took.
-    fn burst(&mut self, amount: usize, threads: Option<&Threads>, random: &mut Random) -> Result<(), NodeError> {
-        let requests = self.ask.requests(amount, random)?;
-        thread::sleep(REST);
-        let before = threads.and_then(Threads::time);
-        let elapsed = load::burst(&mut self.wire, &requests, &mut self.replies, |reply| self.ask.tag_of(reply))?;
-        thread::sleep(REST);
-        let after = threads.and_then(Threads::time);
-        let replies = self.replies.iter().count();
-        let short = self.replies.iter().filter(|reply| !self.ask.is_whole(reply)).count();
-        if short > 0 {
-            return Err(NodeError::Short { short, replies });
-        }
-        let taken = before.zip(after).map(|(before, after)| microseconds(after.saturating_sub(before)));
-        self.cpu.extend(taken.map(|taken| taken / replies.max(1) as f64));
-        self.rates.push(replies as f64 / elapsed.as_secs_f64().max(1e-9));
-        Ok(())
-    }
-
-    /// The median of all bursts: processor time in microseconds a round trip, and round trips a second.
-    fn result(&self) -> (Option<f64>, Option<f64>) {
-        (median(self.cpu.iter().copied()), median(self.rates.iter().copied()))
-    }
 }
 
 /// A real node with a full table.
@@ -204,7 +102,7 @@ fn loopback(transport: &str) -> Result<Multiaddr, NodeError> {
     format!("/ip4/127.0.0.1/{transport}/0").parse().map_err(|error| NodeError::Register(format!("{error}")))
 }
 
-fn register<G: Gateway>(service: &DHTService, gateway: G) -> Result<kademlia_dht::GatewayId, NodeError> {
+fn register<G: Gateway>(service: &DHTService, gateway: G) -> Result<GatewayId, NodeError> {
     service.register_gateway(gateway).map_err(|error| NodeError::Register(error.to_string()))
 }
 
@@ -213,119 +111,119 @@ fn socket_address(address: &Multiaddr) -> Result<SocketAddr, NodeError> {
     address_and_transport.map(|(address, _)| address).ok_or_else(|| NodeError::Address(address.clone()))
 }
 
+/// A node under measurement, and how.
+struct Measured<'a> {
+    node: FullNode,
+    scale: &'a Scale,
+    interrupt: &'a Interrupt,
+    random: &'a mut Random,
+    bar: &'a ProgressBar,
+}
+
 /// Measures the echo and the node, over each transport in turn.
 pub(super) fn measure(scale: &Scale, interrupt: &Interrupt, random: &mut Random) -> Result<Figures, NodeError> {
     let bar = bar("fill table", 3 * scale.turns);
     let result = FullNode::start(interrupt, random).and_then(|node| {
-        let mut figures = over_udp(&node, scale, interrupt, &bar, random)?;
-        figures.append(over_tcp(&node, scale, interrupt, &bar, random)?);
-        figures.append(over_unix(&node, scale, interrupt, &bar, random)?);
-        node.check()?;
+        let mut measured = Measured { node, scale, interrupt, random, bar: &bar };
+        let mut figures = measured.over_udp()?;
+        figures.append(measured.over_tcp()?);
+        figures.append(measured.over_unix()?);
+        measured.node.check()?;
         Ok(figures)
     });
     bar.finish_and_clear();
+    // Whatever failed then, failed because the node was stopped.
     if interrupt.is_wanted() { Err(NodeError::Interrupted) } else { result }
 }
 
-/// The echo and the node by turns, so that what else the machine does strikes both.
-fn over_udp(
-    node: &FullNode,
-    scale: &Scale,
-    interrupt: &Interrupt,
-    bar: &ProgressBar,
-    random: &mut Random,
-) -> Result<Figures, NodeError> {
-    bar.set_message("udp");
-    let server = Echo::start()?;
-    let mut echo = Server::new(Datagrams::connect(server.address())?, echo::THREAD, Ask::Echo);
-    let mut find = Server::new(Datagrams::connect(socket_address(&node.udp)?)?, NODE_THREADS, node.ask);
-    echo.warm_up(scale, random)?;
-    find.warm_up(scale, random)?;
-    let (echo_threads, node_threads) = (echo.threads()?, find.threads()?);
-    for _ in 0..scale.turns {
-        stop_if_wanted(interrupt)?;
-        echo.burst(scale.burst, echo_threads.as_ref(), random)?;
-        find.burst(scale.burst, node_threads.as_ref(), random)?;
-        bar.inc(1);
+impl Measured<'_> {
+    /// The echo and the node by turns, so that what else the machine does strikes both.
+    fn over_udp(&mut self) -> Result<Figures, NodeError> {
+        let server = Echo::start()?;
+        let mut echo = Server::new(Datagrams::connect(server.address())?, echo::THREAD, Ask::Echo);
+        let node = Datagrams::connect(socket_address(&self.node.udp)?)?;
+        let mut node = Server::new(node, NODE_THREADS, self.node.ask);
+        self.warm_up("udp", &mut echo)?;
+        self.warm_up("udp", &mut node)?;
+        let (echo_threads, node_threads) = (echo.threads()?, node.threads()?);
+        for _ in 0..self.scale.turns {
+            self.burst(&mut echo, echo_threads.as_ref())?;
+            self.burst(&mut node, node_threads.as_ref())?;
+            self.bar.inc(1);
+        }
+        let ((echo_cpu, echo_rate), (cpu, rate)) = (echo.result(), node.result());
+        let mut figures = Figures::default();
+        figures.add(&figures::ECHO_CPU, echo_cpu);
+        figures.add(&figures::ECHO_RATE, echo_rate);
+        figures.add(&figures::FIND_NODE_CPU, cpu);
+        figures.add(&figures::FIND_NODE_RATIO, cpu.zip(echo_cpu).map(|(cpu, echo)| cpu / echo));
+        figures.add(&figures::FIND_NODE_RATE, rate);
+        Ok(figures)
     }
-    let ((echo_cpu, echo_rate), (cpu, rate)) = (echo.result(), find.result());
-    let mut figures = Figures::default();
-    figures.add(&figures::ECHO_CPU, echo_cpu);
-    figures.add(&figures::ECHO_RATE, echo_rate);
-    figures.add(&figures::FIND_NODE_CPU, cpu);
-    figures.add(&figures::FIND_NODE_RATIO, cpu.zip(echo_cpu).map(|(cpu, echo)| cpu / echo));
-    figures.add(&figures::FIND_NODE_RATE, rate);
-    Ok(figures)
-}
 
-fn over_tcp(
-    node: &FullNode,
-    scale: &Scale,
-    interrupt: &Interrupt,
-    bar: &ProgressBar,
-    random: &mut Random,
-) -> Result<Figures, NodeError> {
-    bar.set_message("tcp");
-    let gateway = TcpGateway::bind(loopback("tcp")?)?;
-    let to = gateway.address().clone();
-    let registered = register(&node.service, gateway)?;
-    // Where the client would listen if it did; nobody has a reason to call there.
-    let wire = Frames::connect_tcp(socket_address(&to)?, &to)?;
-    let (cpu, rate) = over(Server::new(wire, NODE_THREADS, node.ask), scale, interrupt, bar, random)?;
-    node.service.remove_gateway(registered)?;
-    let mut figures = Figures::default();
-    figures.add(&figures::FIND_NODE_TCP_CPU, cpu);
-    figures.add(&figures::FIND_NODE_TCP_RATE, rate);
-    Ok(figures)
-}
-
-#[cfg(unix)]
-fn over_unix(
-    node: &FullNode,
-    scale: &Scale,
-    interrupt: &Interrupt,
-    bar: &ProgressBar,
-    random: &mut Random,
-) -> Result<Figures, NodeError> {
-    bar.set_message("unix");
-    let folder = tempfile::Builder::new().prefix("dht-").tempdir().map_err(NodeError::Folder)?;
-    let path = folder.path().join("node.sock");
-    let gateway = kademlia_dht::gateway::UnixGateway::bind_path(path.clone())?;
-    let own = gateway.address().clone();
-    let registered = register(&node.service, gateway)?;
-    let wire = Frames::connect_unix(&path, &own)?;
-    let (cpu, rate) = over(Server::new(wire, NODE_THREADS, node.ask), scale, interrupt, bar, random)?;
-    node.service.remove_gateway(registered)?;
-    let mut figures = Figures::default();
-    figures.add(&figures::FIND_NODE_UNIX_CPU, cpu);
-    figures.add(&figures::FIND_NODE_UNIX_RATE, rate);
-    Ok(figures)
-}
-
-/// This system has no such sockets.
-#[cfg(not(unix))]
-fn over_unix(_: &FullNode, _: &Scale, _: &Interrupt, _: &ProgressBar, _: &mut Random) -> Result<Figures, NodeError> {
-    Ok(Figures::default())
-}
-
-/// Processor time in microseconds a round trip, and round trips a second.
-fn over(
-    mut server: Server<impl Wire>,
-    scale: &Scale,
-    interrupt: &Interrupt,
-    bar: &ProgressBar,
-    random: &mut Random,
-) -> Result<(Option<f64>, Option<f64>), NodeError> {
-    server.warm_up(scale, random)?;
-    let threads = server.threads()?;
-    for _ in 0..scale.turns {
-        stop_if_wanted(interrupt)?;
-        server.burst(scale.burst, threads.as_ref(), random)?;
-        bar.inc(1);
+    fn over_tcp(&mut self) -> Result<Figures, NodeError> {
+        let gateway = TcpGateway::bind(loopback("tcp")?)?;
+        let to = gateway.address().clone();
+        // The client says that it listens there too: nobody has a reason to call it.
+        let connect = || Frames::connect_tcp(socket_address(&to)?, &to).map_err(NodeError::Load);
+        self.over("tcp", gateway, connect, &figures::FIND_NODE_TCP_CPU, &figures::FIND_NODE_TCP_RATE)
     }
-    Ok(server.result())
-}
 
-fn stop_if_wanted(interrupt: &Interrupt) -> Result<(), NodeError> {
-    if interrupt.is_wanted() { Err(NodeError::Interrupted) } else { Ok(()) }
+    #[cfg(unix)]
+    fn over_unix(&mut self) -> Result<Figures, NodeError> {
+        let folder = tempfile::Builder::new().prefix("dht-").tempdir().map_err(NodeError::Folder)?;
+        let path = folder.path().join("node.sock");
+        let gateway = kademlia_dht::gateway::UnixGateway::bind_path(path.clone())?;
+        let own = gateway.address().clone();
+        let connect = || Frames::connect_unix(&path, &own).map_err(NodeError::Load);
+        self.over("unix", gateway, connect, &figures::FIND_NODE_UNIX_CPU, &figures::FIND_NODE_UNIX_RATE)
+    }
+
+    /// This system has no such sockets.
+    #[cfg(not(unix))]
+    fn over_unix(&mut self) -> Result<Figures, NodeError> {
+        Ok(Figures::default())
+    }
+
+    /// The same node by a further gateway, which it has only for so long.
+    fn over<W: Wire>(
+        &mut self,
+        name: &'static str,
+        gateway: impl Gateway,
+        connect: impl FnOnce() -> Result<W, NodeError>,
+        cpu_figure: &'static Figure,
+        rate_figure: &'static Figure,
+    ) -> Result<Figures, NodeError> {
+        let registered = register(&self.node.service, gateway)?;
+        let mut node = Server::new(connect()?, NODE_THREADS, self.node.ask);
+        self.warm_up(name, &mut node)?;
+        let threads = node.threads()?;
+        for _ in 0..self.scale.turns {
+            self.burst(&mut node, threads.as_ref())?;
+            self.bar.inc(1);
+        }
+        self.node.service.remove_gateway(registered)?;
+        let (cpu, rate) = node.result();
+        let mut figures = Figures::default();
+        figures.add(cpu_figure, cpu);
+        figures.add(rate_figure, rate);
+        Ok(figures)
+    }
+
+    /// Bursts that do not count.
+    fn warm_up(&mut self, name: &'static str, server: &mut Server<impl Wire>) -> Result<(), NodeError> {
+        self.bar.set_message(name);
+        for _ in 0..WARM_UP {
+            self.burst(server, None)?;
+        }
+        server.forget();
+        Ok(())
+    }
+
+    fn burst(&mut self, server: &mut Server<impl Wire>, threads: Option<&Threads>) -> Result<(), NodeError> {
+        if self.interrupt.is_wanted() {
+            return Err(NodeError::Interrupted);
+        }
+        server.burst(self.scale.burst, threads, self.random)
+    }
 }

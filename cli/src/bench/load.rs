@@ -260,3 +260,40 @@ impl<S: Read + Write> Wire for Frames<S> {
         Ok(Some(came))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::echo;
+
+    /// Loses what comes for the first time with every tenth tag, and answers with every seventh twice.
+    fn unreliable(socket: &UdpSocket) {
+        let (mut buffer, mut lost) = ([0; 200], HashSet::new());
+        while let Ok((size, from)) = socket.recv_from(&mut buffer) {
+            let Some(tag) = echo::tag_of(&buffer[..size]) else { return };
+            if tag % 10 == 0 && lost.insert(tag) {
+                continue;
+            }
+            for _ in 0..if tag % 7 == 0 { 2 } else { 1 } {
+                socket.send_to(&buffer[..size], from).unwrap();
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_lost_is_asked_for_again_and_what_comes_twice_counts_once() {
+        let server = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let address = server.local_addr().unwrap();
+        let thread = std::thread::spawn(move || unreliable(&server));
+        let mut wire = Datagrams::connect(address).unwrap();
+        let mut replies = Replies::default();
+        for first in [0, 1000] {
+            let requests: Vec<Request> = (first..first + 300).map(echo::request).collect();
+            burst(&mut wire, &requests, &mut replies, echo::tag_of).unwrap();
+            let answered: HashSet<u64> = replies.iter().filter_map(echo::tag_of).collect();
+            assert!(requests.iter().all(|request| answered.contains(&request.tag)));
+        }
+        wire.socket.send(&[]).unwrap();
+        thread.join().unwrap();
+    }
+}

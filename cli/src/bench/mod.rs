@@ -6,6 +6,7 @@ mod figures;
 mod find_node;
 mod load;
 mod network;
+mod server;
 mod system;
 mod table;
 
@@ -13,15 +14,14 @@ use std::io::{self, Write};
 use std::thread;
 use std::time::Duration;
 
-use kademlia_dht::testnet::TestNetworkError;
 use kademlia_simulator::Random;
 use serde::Serialize;
 
 use self::figures::Figures;
 use self::find_node::NodeError;
 use crate::args::BenchPlan;
-use crate::at_once::Unfinished;
 use crate::interrupt::Interrupt;
+use crate::network::NetworkFailure;
 use crate::say;
 
 /// Of what went wrong, so much is listed.
@@ -31,43 +31,19 @@ const LISTED: usize = 20;
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
     #[error(transparent)]
-    Node(NodeError),
+    Node(#[from] NodeError),
     #[error(transparent)]
-    Network(TestNetworkError),
+    Network(#[from] NetworkFailure),
     #[error("cannot listen for Ctrl-C: {0}")]
     Signals(#[from] ctrlc::Error),
-    #[error("cannot start a thread: {0}")]
-    Threads(#[source] io::Error),
     #[error("cannot print the result: {0}")]
     Print(#[from] io::Error),
-    #[error("interrupted")]
-    Interrupted,
 }
 
-impl From<NodeError> for Failure {
-    fn from(error: NodeError) -> Self {
-        match error {
-            NodeError::Interrupted => Failure::Interrupted,
-            error => Failure::Node(error),
-        }
-    }
-}
-
-impl From<TestNetworkError> for Failure {
-    fn from(error: TestNetworkError) -> Self {
-        match error {
-            TestNetworkError::Interrupted => Failure::Interrupted,
-            error => Failure::Network(error),
-        }
-    }
-}
-
-impl From<Unfinished> for Failure {
-    fn from(unfinished: Unfinished) -> Self {
-        match unfinished {
-            Unfinished::Interrupted => Failure::Interrupted,
-            Unfinished::Threads(error) => Failure::Threads(error),
-        }
+impl Failure {
+    /// Whether the user wanted no more.
+    pub(crate) fn is_interruption(&self) -> bool {
+        matches!(self, Failure::Node(NodeError::Interrupted) | Failure::Network(NetworkFailure::Interrupted))
     }
 }
 

@@ -8,12 +8,12 @@ use kademlia_dht::testnet::{Mix, TestNetwork, TestNode};
 use kademlia_dht::{DHTService, Pending};
 use kademlia_simulator::Random;
 
+use super::Scale;
 use super::figures::{self, Figures};
 use super::system::{Memory, Threads, process_time};
-use super::{Failure, Scale};
 use crate::at_once::each;
 use crate::interrupt::Interrupt;
-use crate::network::{self, bar};
+use crate::network::{self, NetworkFailure, bar};
 use crate::report::percentile;
 
 /// Bytes of a value.
@@ -60,7 +60,7 @@ pub(super) fn measure(
     with_memory: bool,
     interrupt: &Interrupt,
     random: &mut Random,
-) -> Result<Findings, Failure> {
+) -> Result<Findings, NetworkFailure> {
     let before = Memory::now();
     let network = network::start(mix, seed, interrupt)?;
     let memory = before.zip(Memory::now()).filter(|_| with_memory);
@@ -88,7 +88,7 @@ impl Measured<'_> {
     }
 
     /// Saves so many records, one after the other, each from a random node.
-    fn saves(&mut self, amount: usize) -> Result<Vec<Saved>, Failure> {
+    fn saves(&mut self, amount: usize) -> Result<Vec<Saved>, NetworkFailure> {
         let mut tasks = VecDeque::with_capacity(amount);
         for number in 0..amount {
             let value = (0..VALUE_BYTES).map(|_| self.random.bits() as u8).collect();
@@ -125,7 +125,7 @@ impl Measured<'_> {
     }
 
     /// Queries one after the other.
-    fn queries(&mut self, saved: &[Saved], amount: usize) -> Result<(), Failure> {
+    fn queries(&mut self, saved: &[Saved], amount: usize) -> Result<(), NetworkFailure> {
         let tasks = self.askers(saved, amount);
         let query = |service: &DHTService, record: &Saved| service.query(&record.key);
         let (times, cpu) = self.one_by_one("query", tasks, query, |record, result| fault(&record, &result))?;
@@ -144,7 +144,7 @@ impl Measured<'_> {
         mut tasks: VecDeque<(DHTService, Saved)>,
         begin: impl Fn(&DHTService, &Saved) -> Pending<R>,
         mut end: impl FnMut(Saved, Result<R, kademlia_dht::Error>) -> Option<String>,
-    ) -> Result<(Vec<Duration>, Option<f64>), Failure> {
+    ) -> Result<(Vec<Duration>, Option<f64>), NetworkFailure> {
         let (bar, start, before) = (bar(name, tasks.len()), Instant::now(), process_time());
         let mut times = Vec::with_capacity(tasks.len());
         while let Some((service, record)) = tasks.pop_front().filter(|_| start.elapsed() < self.limit) {
@@ -153,7 +153,7 @@ impl Measured<'_> {
             times.push(begun.elapsed());
             if self.interrupt.is_wanted() {
                 bar.finish_and_clear();
-                return Err(Failure::Interrupted);
+                return Err(NetworkFailure::Interrupted);
             }
             self.findings.wrong.extend(end(record, result));
             bar.inc(1);
@@ -166,7 +166,7 @@ impl Measured<'_> {
     }
 
     /// Queries, so many in flight.
-    fn queries_at_once(&mut self, saved: &[Saved], amount: usize) -> Result<(), Failure> {
+    fn queries_at_once(&mut self, saved: &[Saved], amount: usize) -> Result<(), NetworkFailure> {
         let tasks: Vec<(DHTService, Saved)> = self.askers(saved, amount).into();
         let bar = bar("query many", tasks.len());
         let (start, mut done, mut wrong) = (Instant::now(), 0, Vec::new());
@@ -186,7 +186,7 @@ impl Measured<'_> {
     }
 
     /// What all nodes together take while nobody asks for anything.
-    fn idle(&mut self, scale: &Scale) -> Result<(), Failure> {
+    fn idle(&mut self, scale: &Scale) -> Result<(), NetworkFailure> {
         let bar = bar("idle", 1);
         let result = self.rest(scale.settle).and_then(|()| {
             let (before, start) = (process_time(), Instant::now());
@@ -201,11 +201,11 @@ impl Measured<'_> {
         Ok(())
     }
 
-    fn rest(&self, time: Duration) -> Result<(), Failure> {
+    fn rest(&self, time: Duration) -> Result<(), NetworkFailure> {
         let start = Instant::now();
         while let Some(left) = time.checked_sub(start.elapsed()).filter(|left| !left.is_zero()) {
             if self.interrupt.is_wanted() {
-                return Err(Failure::Interrupted);
+                return Err(NetworkFailure::Interrupted);
             }
             thread::sleep(left.min(PAUSE));
         }
