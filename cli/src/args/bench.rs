@@ -9,8 +9,8 @@ use super::value::within;
 ///
 /// What a whole node with a full routing table takes to serve FIND_NODE over UDP, TCP and a Unix socket, beside a bare
 /// echo of datagrams; what saving and finding 100 bytes takes in a network of real nodes over UDP; what that network
-/// costs while it is idle; and the memory of a node. All of it over loopback, in about a minute. docs/benchmarks.md tells
-/// what each figure means.
+/// costs while it is idle; and the memory of a node. All of it over loopback, in half a minute. What each figure means
+/// is told in docs/benchmarks.md.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Processor time of single threads, which the first figures need, and memory are known on Linux only; elsewhere these \

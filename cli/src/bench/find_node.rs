@@ -8,18 +8,15 @@ use kademlia_dht::gateway::{Gateway, GatewayError, TcpGateway, UdpGateway, addre
 use kademlia_dht::{Config, DHTService, Error, GatewayId, Multiaddr, RemoveError, StartError, network_named};
 use kademlia_simulator::Random;
 
-use super::Scale;
 use super::crowd::{Crowd, K, id_in_bucket};
 use super::echo::{self, Echo};
 use super::figures::{self, Figure, Figures};
 use super::load::{Datagrams, Frames, LoadError, Wire};
 use super::server::{Ask, Server};
 use super::system::Threads;
+use super::{NODE_THREADS, Scale};
 use crate::interrupt::Interrupt;
 use crate::network::bar;
-
-/// How the names of all threads of a node begin.
-const NODE_THREADS: &str = "dht-";
 
 /// So many bursts do not count.
 const WARM_UP: usize = 2;

@@ -24,6 +24,9 @@ use crate::interrupt::Interrupt;
 use crate::network::NetworkFailure;
 use crate::say;
 
+/// How the names of all threads of a node begin.
+const NODE_THREADS: &str = "dht-";
+
 /// Of what went wrong, so much is listed.
 const LISTED: usize = 20;
 

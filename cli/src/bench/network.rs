@@ -1,4 +1,4 @@
-//! A network of real nodes over UDP: what saving and finding takes, what idleness costs, and how much memory a node has.
+//! A network of real nodes over UDP: what saving and finding takes, what idleness costs, and the memory of a node.
 
 use std::collections::VecDeque;
 use std::thread;
@@ -8,9 +8,9 @@ use kademlia_dht::testnet::{Mix, TestNetwork, TestNode};
 use kademlia_dht::{DHTService, Pending};
 use kademlia_simulator::Random;
 
-use super::Scale;
 use super::figures::{self, Figures};
 use super::system::{Memory, Threads, process_time};
+use super::{NODE_THREADS, Scale};
 use crate::at_once::each;
 use crate::interrupt::Interrupt;
 use crate::network::{self, NetworkFailure, bar};
@@ -64,13 +64,14 @@ pub(super) fn measure(
     let before = Memory::now();
     let network = network::start(mix, seed, interrupt)?;
     let memory = before.zip(Memory::now()).filter(|_| with_memory);
+    let stacks = if with_memory { stacks() } else { None };
     let mut measured = Measured { network, interrupt, random, findings: Findings::default(), limit: LONGEST };
     let saved = measured.saves(scale.saves)?;
     measured.queries(&saved, scale.queries)?;
     measured.queries_at_once(&saved, scale.queries_at_once)?;
     measured.idle(scale)?;
     if let Some((before, after)) = memory {
-        measured.memory(before, after);
+        measured.memory(before, after, stacks);
     }
     let Measured { network, findings, .. } = measured;
     network.stop()?;
@@ -213,15 +214,24 @@ impl Measured<'_> {
     }
 
     /// What the nodes have taken by starting and joining.
-    fn memory(&mut self, before: Memory, after: Memory) {
+    fn memory(&mut self, before: Memory, after: Memory, stacks: Option<u64>) {
         let nodes = self.network.nodes().len().max(1) as f64;
         let of_each = |bytes: u64| Some(bytes as f64 / 1024.0 / nodes);
-        let stacks = Threads::named("dht-").and_then(|threads| threads.stacks());
         let figures = &mut self.findings.figures;
         figures.add(&figures::MEMORY, of_each(after.all.saturating_sub(before.all)));
         figures.add(&figures::MEMORY_ANONYMOUS, of_each(after.anonymous.saturating_sub(before.anonymous)));
         figures.add(&figures::MEMORY_STACKS, stacks.and_then(of_each));
     }
+}
+
+/// What is resident of the stacks of all nodes, in bytes. Only those of sleeping threads are seen, so it is tried until
+/// all of them sleep.
+fn stacks() -> Option<u64> {
+    let threads = Threads::named(NODE_THREADS)?;
+    (0..100).find_map(|_| {
+        thread::sleep(Duration::from_millis(5));
+        threads.stacks()
+    })
 }
 
 /// What is wrong with the answer to a query, in words.
