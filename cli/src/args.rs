@@ -1,5 +1,6 @@
 //! What the user wants: raw arguments, parsed into checked ones.
 
+mod bench;
 mod simulate;
 mod value;
 
@@ -9,6 +10,7 @@ use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use kademlia_dht::testnet::Mix;
 
+pub(crate) use bench::BenchPlan;
 pub(crate) use simulate::{Options, SimulatePlan};
 
 /// A Kademlia distributed hash table over any transport.
@@ -24,6 +26,7 @@ struct Cli {
 enum Command {
     Testnet(TestnetArgs),
     Simulate(simulate::SimulateArgs),
+    Bench(bench::BenchArgs),
 }
 
 /// Run a whole network on this host, and see whether every node finds what any other saved.
@@ -81,6 +84,8 @@ pub(crate) enum Task {
     Testnet(TestnetPlan),
     /// `dht simulate`
     Simulate(Box<SimulatePlan>),
+    /// `dht bench`
+    Bench(BenchPlan),
 }
 
 /// `dht testnet`, with all arguments sound.
@@ -102,17 +107,20 @@ pub(crate) fn parse() -> Task {
                 let TestnetArgs { load, kill, seed, json, .. } = args;
                 Task::Testnet(TestnetPlan { mix, load, kill, seed, json })
             }
-            Err(error) => {
-                let mut command = Cli::command();
-                command.build();
-                let testnet = command.find_subcommand_mut("testnet");
-                match testnet {
-                    Some(testnet) => testnet.error(ErrorKind::ValueValidation, error).exit(),
-                    None => command.error(ErrorKind::ValueValidation, error).exit(),
-                }
-            }
+            Err(error) => refuse("testnet", error),
         },
+        Command::Bench(args) => args.plan().map_or_else(|error| refuse("bench", error), Task::Bench),
         Command::Simulate(args) => Task::Simulate(Box::new(args.plan(std::env::args_os().skip(1)))),
+    }
+}
+
+/// Says what is wrong with the arguments of a command, and ends the program with status 2.
+fn refuse(command: &str, error: String) -> ! {
+    let mut all = Cli::command();
+    all.build();
+    match all.find_subcommand_mut(command) {
+        Some(command) => command.error(ErrorKind::ValueValidation, error).exit(),
+        None => all.error(ErrorKind::ValueValidation, error).exit(),
     }
 }
 

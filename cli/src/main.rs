@@ -3,8 +3,11 @@
 //! What it finds out goes to standard output; what it has to say on the way goes to standard error.
 
 mod args;
+mod at_once;
+mod bench;
 mod interrupt;
 mod logger;
+mod network;
 mod records;
 mod report;
 mod simulate;
@@ -16,6 +19,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use args::Task;
+use network::NetworkFailure;
 
 /// Exit statuses besides 0.
 const FAILED: u8 = 1;
@@ -28,7 +32,7 @@ fn main() -> ExitCode {
     }
     match args::parse() {
         Task::Testnet(plan) => ended(testnet::run(&plan), |failure| match failure {
-            testnet::Failure::Interrupted => INTERRUPTED,
+            testnet::Failure::Network(NetworkFailure::Interrupted) => INTERRUPTED,
             testnet::Failure::Records(_) => USAGE,
             _ => FAILED,
         }),
@@ -37,6 +41,9 @@ fn main() -> ExitCode {
             simulate::Failure::Folder { .. } => USAGE,
             _ => FAILED,
         }),
+        Task::Bench(plan) => {
+            ended(bench::run(&plan), |failure| if failure.is_interruption() { INTERRUPTED } else { FAILED })
+        }
     }
 }
 

@@ -154,7 +154,8 @@ pub(crate) fn mean(numbers: impl ExactSizeIterator<Item = usize>) -> Option<f64>
     (amount > 0).then(|| round(numbers.sum::<usize>() as f64 / amount as f64))
 }
 
-fn round(number: f64) -> f64 {
+/// To three digits behind the point.
+pub(crate) fn round(number: f64) -> f64 {
     (number * 1000.0).round() / 1000.0
 }
 

@@ -3,18 +3,15 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::io::{self, Write};
-use std::ops::ControlFlow;
-use std::sync::mpsc::{self, Sender};
-use std::sync::{Mutex, PoisonError};
-use std::thread;
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressStyle};
-use kademlia_dht::testnet::{Progress, Stage, TestNetwork, TestNetworkError, TestNode, Transports};
-use kademlia_dht::{Config, DHTService, Error, Pending, QueryReport, Receipt};
+use kademlia_dht::testnet::{TestNetwork, TestNode, Transports};
+use kademlia_dht::{Config, DHTService, Error, QueryReport, Receipt};
 
 use crate::args::TestnetPlan;
+use crate::at_once::each;
 use crate::interrupt::Interrupt;
+use crate::network::{self, NetworkFailure, bar};
 use crate::records::{self, Record, RecordsError};
 use crate::report::{Round, Summary, mean, percentile};
 use crate::say;
@@ -31,24 +28,11 @@ pub(crate) enum Failure {
     #[error(transparent)]
     Records(#[from] RecordsError),
     #[error(transparent)]
-    Network(TestNetworkError),
+    Network(#[from] NetworkFailure),
     #[error("cannot listen for Ctrl-C: {0}")]
     Signals(#[from] ctrlc::Error),
-    #[error("cannot start a thread: {0}")]
-    Threads(#[source] io::Error),
     #[error("cannot print the result: {0}")]
     Print(#[from] io::Error),
-    #[error("interrupted")]
-    Interrupted,
-}
-
-impl From<TestNetworkError> for Failure {
-    fn from(error: TestNetworkError) -> Self {
-        match error {
-            TestNetworkError::Interrupted => Failure::Interrupted,
-            error => Failure::Network(error),
-        }
-    }
 }
 
 /// Runs it, and prints the result. Whether everything was found unchanged.
@@ -59,7 +43,12 @@ pub(crate) fn run(plan: &TestnetPlan) -> Result<bool, Failure> {
         None => records::of_lock_file()?,
     };
     let interrupt = Interrupt::listen()?;
-    let mut run = Run { network: build(plan, &interrupt)?, interrupt, records: Vec::new(), wrong: Vec::new() };
+    let mut run = Run {
+        network: network::start(&plan.mix, plan.seed, &interrupt)?,
+        interrupt,
+        records: Vec::new(),
+        wrong: Vec::new(),
+    };
     run.save(records)?;
     let first = run.query("query")?;
     let second = match plan.kill {
@@ -84,36 +73,8 @@ pub(crate) fn run(plan: &TestnetPlan) -> Result<bool, Failure> {
     if run.wrong.len() > LISTED {
         say(format_args!("... and {} more", run.wrong.len() - LISTED));
     }
-    run.network.stop()?;
+    run.network.stop().map_err(NetworkFailure::from)?;
     Ok(run.wrong.is_empty())
-}
-
-/// Starts and joins the nodes.
-fn build(plan: &TestnetPlan, interrupt: &Interrupt) -> Result<TestNetwork, Failure> {
-    let start = Instant::now();
-    let bar = bar("start", plan.mix.nodes());
-    let (wanted, shown) = (interrupt.clone(), bar.clone());
-    let network = TestNetwork::builder(plan.mix.clone()).seed(plan.seed).progress(move |progress: Progress| {
-        shown.set_message(match progress.stage {
-            Stage::Start => "start",
-            Stage::Join => "join",
-            Stage::Settle => "settle",
-        });
-        shown.set_position(progress.done as u64);
-        if wanted.is_wanted() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-    });
-    let network = network.start();
-    bar.finish_and_clear();
-    let network = network?;
-    say(format_args!(
-        "{} nodes ({}, seed {}) joined in {:.1} s",
-        network.nodes().len(),
-        plan.mix,
-        plan.seed,
-        start.elapsed().as_secs_f64()
-    ));
-    interrupt.stops(network.nodes().iter().map(|node| node.service().clone()));
-    Ok(network)
 }
 
 /// A node, as the report names it.
@@ -171,7 +132,7 @@ impl Run {
         let bar = bar("save", tasks.len());
         let save = |(saved, service): &(Saved, DHTService)| service.save(&saved.record.key, &saved.record.value);
         let mut done = Vec::with_capacity(tasks.len());
-        let ended = self.each(tasks, save, |(saved, _), result: Result<Receipt, Error>| {
+        let ended = each(&self.interrupt, IN_FLIGHT, tasks, save, |(saved, _), result: Result<Receipt, Error>| {
             bar.inc(1);
             match result {
                 Ok(receipt) => efforts.push(receipt.effort),
@@ -213,7 +174,7 @@ impl Run {
         let (mut round, mut wrong) = (Round::default(), Vec::new());
         let bar = bar(message, tasks.len());
         let query = |(saved, _, service): &(Saved, Place, DHTService)| service.query_report(&saved.record.key);
-        let ended = self.each(tasks, query, |(saved, asker, _), result| {
+        let ended = each(&self.interrupt, IN_FLIGHT, tasks, query, |(saved, asker, _), result| {
             bar.inc(1);
             let effort = result.as_ref().ok().map(|report| report.effort);
             let fault = fault(&saved.record, result);
@@ -233,49 +194,13 @@ impl Run {
         let wanted = (self.network.nodes().len() * usize::from(percent) + 50) / 100;
         let victims = self.network.victims(wanted);
         for victim in &victims {
-            self.network.kill(*victim)?;
+            self.network.kill(*victim).map_err(NetworkFailure::from)?;
         }
         say(format_args!("{} of {} nodes killed", victims.len(), self.network.nodes().len()));
         if victims.len() < wanted {
             say(format_args!("({wanted} were to be killed, but the others would not reach each other any more)"));
         }
         Ok(victims.len())
-    }
-
-    /// Does all tasks, a bounded number at once, each exactly once. A slow one does not hold up the others.
-    fn each<T: Send, R: Send>(
-        &self,
-        tasks: Vec<T>,
-        begin: impl Fn(&T) -> Pending<R> + Sync,
-        mut end: impl FnMut(T, Result<R, Error>),
-    ) -> Result<(), Failure> {
-        let tasks = Mutex::new(tasks.into_iter());
-        let next = || tasks.lock().unwrap_or_else(PoisonError::into_inner).next();
-        let work = |done: Sender<(T, Result<R, Error>)>| {
-            while !self.interrupt.is_wanted()
-                && let Some(task) = next()
-            {
-                let result = begin(&task).wait();
-                if done.send((task, result)).is_err() {
-                    return;
-                }
-            }
-        };
-        thread::scope(|scope| {
-            let (done, results) = mpsc::channel();
-            for _ in 0..IN_FLIGHT {
-                let (work, done) = (&work, done.clone());
-                thread::Builder::new().spawn_scoped(scope, move || work(done)).map_err(Failure::Threads)?;
-            }
-            drop(done);
-            for (task, result) in results {
-                if self.interrupt.is_wanted() {
-                    return Err(Failure::Interrupted);
-                }
-                end(task, result);
-            }
-            if self.interrupt.is_wanted() { Err(Failure::Interrupted) } else { Ok(()) }
-        })
     }
 }
 
@@ -291,14 +216,5 @@ fn fault(record: &Record, result: Result<QueryReport, Error>) -> Option<String> 
         Some(found) if found.record.is_tombstone() => Some("found deleted".to_owned()),
         Some(found) if found.record.value[..] != record.value[..] => Some("found with another value".to_owned()),
         Some(_) => None,
-    }
-}
-
-/// A bar on standard error; none if that is no terminal.
-fn bar(message: &'static str, length: usize) -> ProgressBar {
-    let bar = ProgressBar::new(length as u64).with_message(message);
-    match ProgressStyle::with_template("{msg:11} {bar:40} {pos}/{len} {elapsed}") {
-        Ok(style) => bar.with_style(style),
-        Err(_) => bar,
     }
 }
