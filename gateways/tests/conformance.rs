@@ -303,8 +303,7 @@ fn an_outbox_outlives_its_gateway_and_says_so() {
         one.host.stop();
         drop(one.join());
         let reason = one.send(&two.address(), request(1)).err().map(|unsent| unsent.reason);
-        // What lives in memory has nothing of its own to send with.
-        assert!(reason == Some(UnsentReason::Closed) || kind.name.contains("memory"), "{reason:?}");
+        assert_eq!(reason, Some(UnsentReason::Closed));
     });
 }
 
