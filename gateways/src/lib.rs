@@ -10,10 +10,13 @@
 //!   systems), `MemoryGateway`, and `FaultGateway` around any other one.
 //! * The native [`codec`], which a gateway may use or replace by one of its own.
 //! * [`mod@frame`]: messages on a stream.
+//! * The module `conformance` (feature `conformance`): checks that every gateway must pass, to run on your own.
 //! * [`address`]: Unix paths, socket addresses and relay circuits as multiaddrs.
 
 pub mod address;
 pub mod codec;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 mod contact;
 #[cfg(feature = "fault")]
 mod fault;

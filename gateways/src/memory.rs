@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};
 
 use crossbeam::channel::{Receiver, Sender, TrySendError, bounded, never, select};
 use multiaddr::{Multiaddr, Protocol};
@@ -55,6 +55,8 @@ pub struct MemoryGateway {
 struct Binding {
     number: u64,
     inbox: Receiver<Inbound>,
+    /// Outboxes see by it whether this is still there.
+    alive: Arc<()>,
 }
 
 impl Binding {
@@ -75,7 +77,7 @@ impl Binding {
         }
         let (sender, inbox) = bounded(CAPACITY);
         inboxes.insert(number, sender);
-        Ok(Binding { number, inbox })
+        Ok(Binding { number, inbox, alive: Arc::default() })
     }
 }
 
@@ -125,10 +127,9 @@ impl Gateway for MemoryGateway {
     }
 
     fn outbox(&mut self) -> Result<Box<dyn Outbox>, GatewayError> {
-        if self.open.is_none() {
-            return Err(GatewayError::Ended);
-        }
-        Ok(Box::new(MemoryOutbox { own: self.address.clone(), buffer: Vec::new() }))
+        let binding = self.open.as_ref().ok_or(GatewayError::Ended)?;
+        let alive = Arc::downgrade(&binding.alive);
+        Ok(Box::new(MemoryOutbox { own: self.address.clone(), alive, buffer: Vec::new() }))
     }
 
     fn run(&mut self, link: &Link) -> Result<(), GatewayError> {
@@ -166,6 +167,8 @@ impl Gateway for MemoryGateway {
 /// Puts messages into the inboxes of others.
 struct MemoryOutbox {
     own: Multiaddr,
+    /// Dangles when the gateway has ended: nothing must come from an address that another can have taken.
+    alive: Weak<()>,
     buffer: Vec<u8>,
 }
 
@@ -191,6 +194,9 @@ impl Outbox for MemoryOutbox {
         let Some(number) = number(&outbound.to) else {
             return Err(Unsent::new(outbound, UnsentReason::NotDialable));
         };
+        if self.alive.strong_count() == 0 {
+            return Err(Unsent::new(outbound, UnsentReason::Closed));
+        }
         if let Err(reason) = self.check_size(&mut outbound) {
             return Err(Unsent::new(outbound, reason));
         }

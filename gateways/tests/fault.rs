@@ -7,6 +7,7 @@ mod common;
 use std::time::{Duration, Instant};
 
 use common::*;
+use kademlia_gateways::conformance::{Failure, Stopped};
 use kademlia_gateways::*;
 
 fn memory() -> MemoryGateway {
@@ -177,14 +178,14 @@ fn the_end_of_the_inner_gateway_comes_out_as_its_own() {
         [((|| Ok(())) as fn() -> _, None), (|| Err(GatewayError::Failed("no more".to_owned())), Some("no more"))]
     {
         let mut node = start(end);
-        let (gateway, result) = node.join();
+        let Stopped { gateway, result } = node.join();
         assert_eq!(result.err().map(|error| error.to_string()).as_deref(), expected);
         assert_eq!(node.next().envelope, request(1), "what came before is not lost");
         assert_eq!(node.host.counts(), LinkCounts { received: 1, oversized: 1, ..LinkCounts::default() });
         assert_eq!(gateway.name(), "faulty ending");
     }
-    let panic = start(|| panic!("on purpose")).try_join().err().unwrap();
-    assert_eq!(panic.downcast_ref::<&str>(), Some(&"on purpose"));
+    let panic = start(|| panic!("on purpose")).try_join().unwrap_err();
+    assert!(matches!(panic, Failure::Panicked(words) if words == "on purpose"));
 }
 
 #[test]

@@ -55,6 +55,24 @@ fn no_datagram_ends_the_receiver() {
 }
 
 #[test]
+fn each_datagram_is_delivered_or_counted() {
+    let (mut one, mut two) = (start("/ip4/127.0.0.1/udp/0"), start("/ip4/127.0.0.1/udp/0"));
+    let amount = MAX_PENDING as u64 + 500;
+    for n in 0..amount {
+        one.send_patiently(&two.address(), &request(n));
+        if n % 32 == 0 {
+            // Datagrams pass only as fast as they are received: the kernel would drop them, and not count them.
+            two.wait_for_counts("keeps up", |counts| counts.received + counts.queue_full > n);
+        }
+    }
+    two.wait_for_counts("all are counted", |counts| counts.received + counts.queue_full == amount);
+    assert!(two.host.counts().queue_full >= 400, "{:?}", two.host.counts());
+    while two.arrived_so_far().is_some() {}
+    one.send(&two.address(), request(amount)).unwrap();
+    assert_eq!(tag(&two.next().envelope), amount, "there is room again");
+}
+
+#[test]
 fn a_datagram_on_the_wire_is_the_codecs_bytes() {
     let mut node = start("/ip4/127.0.0.1/udp/0");
     let (socket, _) = stranger(&node);

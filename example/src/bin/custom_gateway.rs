@@ -3,28 +3,38 @@
 
 #![allow(clippy::print_stdout, reason = "it talks to its user")]
 
-use std::{error::Error, fs, io, path::PathBuf, sync::Arc};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Weak};
+use std::{error::Error, fs, io};
 
-use kademlia_dht::gateway::{Gateway, GatewayError, Inbound, Link, Outbound, Outbox, SizeLimits, UdpGateway};
+use kademlia_dht::gateway::{Count, Gateway, GatewayError, Inbound, Link, Outbound, Outbox, SizeLimits, UdpGateway};
 use kademlia_dht::gateway::{Unsent, UnsentReason, address, codec};
 use kademlia_dht::{Config, DHTService, Multiaddr};
 use mio::{Events, Interest, Poll, Token, Waker, net::UnixDatagram};
 
-fn address_of(path: &std::path::Path) -> Option<Multiaddr> {
+pub(crate) fn address_of(path: &Path) -> Option<Multiaddr> {
     format!("{}/udp/0", address::unix_address(path).ok()?).parse().ok()
 }
-fn path_of(address: &Multiaddr) -> Option<PathBuf> {
+pub(crate) fn path_of(address: &Multiaddr) -> Option<PathBuf> {
     address::unix_path(&address.to_string().strip_suffix("/udp/0")?.parse().ok()?)
 }
 
-/// The receiving half, which has a thread of its own.
-struct LocalGateway(PathBuf, Arc<UnixDatagram>, Poll);
+/// A bound socket. Its file goes with it.
+struct Socket(UnixDatagram, PathBuf);
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        fs::remove_file(&self.1).unwrap_or_default();
+    }
+}
+
+/// The receiving half, which has a thread of its own. Its socket is there until a run ends.
+pub(crate) struct LocalGateway(Multiaddr, Option<(Poll, Arc<Socket>)>);
 
 impl LocalGateway {
-    fn bind(path: PathBuf) -> io::Result<Self> {
-        let (mut socket, poll) = (UnixDatagram::bind(&path)?, Poll::new()?);
-        poll.registry().register(&mut socket, Token(0), Interest::READABLE)?;
-        Ok(LocalGateway(path, Arc::new(socket), poll))
+    pub(crate) fn bind(address: Multiaddr) -> Result<Self, GatewayError> {
+        let mut gateway = LocalGateway(address, None);
+        gateway.reopen().map(|()| gateway)
     }
 }
 
@@ -33,22 +43,25 @@ impl Gateway for LocalGateway {
         "local datagrams".to_owned()
     }
     fn addresses(&self) -> Vec<Multiaddr> {
-        address_of(&self.0).into_iter().collect()
+        vec![self.0.clone()]
     }
     fn outbox(&mut self) -> Result<Box<dyn Outbox>, GatewayError> {
-        Ok(Box::new(LocalOutbox(Arc::clone(&self.1))))
+        let (_, socket) = self.1.as_ref().ok_or(GatewayError::Ended)?;
+        Ok(Box::new(LocalOutbox(Arc::downgrade(socket))))
     }
     /// Sleeps until a datagram comes or the link wakes it, which it does when the gateway must stop.
     fn run(&mut self, link: &Link) -> Result<(), GatewayError> {
-        let LocalGateway(path, socket, poll) = self;
+        let (mut poll, socket) = self.1.take().ok_or(GatewayError::Ended)?;
         let waker = Waker::new(poll.registry(), Token(1))?;
         link.on_wake(move || waker.wake().unwrap_or_default());
-        let (mut events, mut buffer) = (Events::with_capacity(2), vec![0; codec::MAX_MESSAGE_BYTES]);
+        // Room for one byte too many, which tells a datagram that is too large from one that just fits.
+        let (mut events, mut buffer) = (Events::with_capacity(2), vec![0; codec::MAX_MESSAGE_BYTES + 1]);
         while !link.stopping() {
-            if let Ok((size, from)) = socket.recv_from(&mut buffer) {
-                let message = codec::decode(buffer.get(..size).unwrap_or_default());
-                if let (Some(from), Ok(message)) = (from.as_pathname().and_then(address_of), message) {
-                    link.deliver_or_drop(vec![Inbound::datagram(from, size, message)]);
+            if let Ok((size, from)) = socket.0.recv_from(&mut buffer) {
+                match (from.as_pathname().and_then(address_of), codec::decode(buffer.get(..size).unwrap_or_default())) {
+                    (Some(from), Ok(message)) => link.deliver_or_drop(vec![Inbound::datagram(from, size, message)]),
+                    (_, Err(codec::DecodeError::TooLarge(_))) => link.count(Count::Oversized),
+                    _ => link.count(Count::Malformed),
                 }
             } else if let Err(error) = poll.poll(&mut events, None)
                 && error.kind() != io::ErrorKind::Interrupted
@@ -56,12 +69,22 @@ impl Gateway for LocalGateway {
                 return Err(error.into());
             }
         }
-        Ok(fs::remove_file(path)?)
+        Ok(())
+    }
+    fn reopen(&mut self) -> Result<(), GatewayError> {
+        let (gateway, expected) = ("LocalGateway", "/unix/%2Ftmp%2Fblue/udp/0");
+        let address = || self.0.clone();
+        let path = path_of(&self.0).ok_or_else(|| GatewayError::Address { gateway, address: address(), expected })?;
+        let bound = UnixDatagram::bind(&path).map_err(|source| GatewayError::Bind { address: address(), source })?;
+        let (mut socket, poll) = (Socket(bound, path), Poll::new()?);
+        poll.registry().register(&mut socket.0, Token(0), Interest::READABLE)?;
+        self.1 = Some((poll, Arc::new(socket)));
+        Ok(())
     }
 }
 
 /// The sending half. The node calls it on its own thread, so it must not block; a socket of mio does not.
-struct LocalOutbox(Arc<UnixDatagram>);
+struct LocalOutbox(Weak<Socket>);
 
 impl Outbox for LocalOutbox {
     fn dials(&self, address: &Multiaddr) -> bool {
@@ -73,9 +96,10 @@ impl Outbox for LocalOutbox {
     fn send(&mut self, mut outbound: Outbound) -> Result<(), Unsent> {
         let mut send = || {
             let (path, mut bytes) = (path_of(&outbound.to).ok_or(UnsentReason::NotDialable)?, Vec::new());
+            let socket = self.0.upgrade().ok_or(UnsentReason::Closed)?;
             let limits = outbound.limits(SizeLimits::STREAM);
             codec::encode_fitting(&mut outbound.envelope, limits, &mut bytes)?;
-            self.0.send_to(&bytes, path).map_err(|error| UnsentReason::of(&error))
+            socket.0.send_to(&bytes, path).map_err(|error| UnsentReason::of(&error))
         };
         send().map(drop).map_err(|reason| Unsent::new(outbound, reason))
     }
@@ -87,8 +111,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     for node in [&bridge, &red] {
         node.register_gateway(UdpGateway::bind("/ip4/127.0.0.1/udp/0".parse()?)?)?;
     }
-    bridge.register_gateway(LocalGateway::bind(folder.path().join("bridge"))?)?;
-    blue.register_gateway(LocalGateway::bind(folder.path().join("blue"))?)?;
+    for (node, name) in [(&bridge, "bridge"), (&blue, "blue")] {
+        let address = address_of(&folder.path().join(name)).ok_or("a folder whose name is no text")?;
+        node.register_gateway(LocalGateway::bind(address)?)?;
+    }
     for (node, address) in [&red, &blue].into_iter().zip(bridge.listen_addresses()) {
         println!("joined over {address}: {} peers", node.connect(address.clone()).wait()?.contacts);
     }

@@ -1,4 +1,5 @@
-//! What gateways over connections do with peers of every kind: slow, broken, lying, and gone.
+//! What gateways over connections do with peers of every kind, beyond what the suite for all gateways checks: those
+//! that lie, that are no peers, that are too many, and that do not read.
 #![cfg(all(unix, feature = "tcp", feature = "unix"))]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "it is a test")]
 #![allow(clippy::print_stdout, reason = "it is a test")]
@@ -14,57 +15,6 @@ use common::*;
 use kademlia_gateways::address::{IpTransport, ip_address};
 use kademlia_gateways::*;
 use peer::{Peer, Wire, encoded, every_wire, framed};
-
-#[test]
-fn frames_come_apart_however_they_are_cut() {
-    every_wire(|wire| {
-        let mut node = wire.start();
-        let own = wire.somewhere();
-        let mut peer = wire.greet(&node.address(), &own);
-        let together: Vec<u8> = (0..100).flat_map(|n| framed(&encoded(&request(n)))).collect();
-        peer.stream.write_all(&together).unwrap();
-        for n in 0..100 {
-            let inbound = node.next();
-            assert_eq!((inbound.from, inbound.envelope), (own.clone(), request(n)));
-        }
-        for byte in framed(&encoded(&request(100))) {
-            peer.stream.write_all(&[byte]).unwrap();
-        }
-        assert_eq!(node.next().envelope, request(100));
-        peer.send(&store(101, 65_536));
-        assert_eq!(node.next().envelope, store(101, 65_536));
-    });
-}
-
-#[test]
-fn a_frame_that_is_no_message_is_counted_and_the_next_one_is_read() {
-    every_wire(|wire| {
-        let mut node = wire.start();
-        let mut peer = wire.greet(&node.address(), &wire.somewhere());
-        let good = encoded(&request(1));
-        let mut trailing = good.clone();
-        trailing.push(0);
-        for wrong in [&[][..], &[0xff; 500], &good[..good.len() - 1], &trailing] {
-            peer.stream.write_all(&framed(wrong)).unwrap();
-        }
-        peer.send(&request(2));
-        assert_eq!(node.next().envelope, request(2));
-        assert_eq!(node.host.counts(), LinkCounts { received: 1, malformed: 4, ..LinkCounts::default() });
-    });
-}
-
-#[test]
-fn a_length_beyond_the_limit_closes_the_connection() {
-    every_wire(|wire| {
-        let mut node = wire.start();
-        let mut peer = wire.greet(&node.address(), &wire.somewhere());
-        peer.send(&request(1));
-        peer.stream.write_all(&(codec::MAX_MESSAGE_BYTES as u32 + 1).to_be_bytes()).unwrap();
-        peer.assert_closed();
-        assert_eq!(node.next().envelope, request(1));
-        assert_eq!(node.host.counts(), LinkCounts { received: 1, oversized: 1, ..LinkCounts::default() });
-    });
-}
 
 #[test]
 fn what_is_no_hello_closes_the_connection() {
@@ -151,21 +101,6 @@ fn a_service_that_says_no_hello_gets_no_message() {
                 assert_eq!(node.next_unsent(), (n, UnsentReason::Unreachable));
             }
         }
-    });
-}
-
-#[test]
-fn a_peer_that_goes_in_the_middle_of_a_frame_disturbs_nobody() {
-    every_wire(|wire| {
-        let mut node = wire.start();
-        let mut stays = wire.greet(&node.address(), &wire.somewhere());
-        let mut goes = wire.greet(&node.address(), &wire.somewhere());
-        let frame = framed(&encoded(&store(1, 10_000)));
-        goes.stream.write_all(&frame[..5000]).unwrap();
-        drop(goes);
-        node.wait_for_counts("the piece is counted", |counts| counts.malformed == 1);
-        stays.send(&request(2));
-        assert_eq!(node.next().envelope, request(2));
     });
 }
 
