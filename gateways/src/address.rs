@@ -174,6 +174,10 @@ pub fn join(segments: &[Multiaddr]) -> Option<Multiaddr> {
 
 /// The first segment of an address and, if it is a circuit, the rest.
 pub fn split_first(address: &Multiaddr) -> (Multiaddr, Option<Multiaddr>) {
+    // Nearly all are direct, and a node asks this of each of its contacts when one of them falls silent.
+    if relays(address) == 0 {
+        return (address.clone(), None);
+    }
     let segments = segments(address);
     match segments.split_first() {
         Some((first, rest)) => (first.clone(), join(rest)),

@@ -54,6 +54,10 @@ pub use multiaddr::Multiaddr;
 pub use record::{Record, RecordKind, Version};
 #[cfg(any(feature = "tcp", all(unix, feature = "unix")))]
 pub use stream::StreamConfig;
+/// How the stream gateways read: public for fuzzing alone, and no part of what this crate promises.
+#[cfg(any(feature = "tcp", all(unix, feature = "unix")))]
+#[doc(hidden)]
+pub use stream::{Arrived, Incoming, Nonsense};
 #[cfg(feature = "tcp")]
 pub use tcp::TcpGateway;
 #[cfg(feature = "udp")]

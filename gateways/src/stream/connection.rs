@@ -7,9 +7,10 @@ use std::time::Instant;
 
 use multiaddr::Multiaddr;
 
+use super::incoming::{Arrived, Incoming, Nonsense};
 use super::{Transport, hello};
-use crate::codec::{self, MAX_MESSAGE_BYTES, SizeLimits};
-use crate::frame::{self, FrameReader};
+use crate::codec::{self, SizeLimits};
+use crate::frame;
 use crate::gateway::{Inbound, Outbound, ReplyPath, UnsentReason};
 use crate::link::{Count, Link};
 use crate::message::Tag;
@@ -35,15 +36,19 @@ pub(super) enum Origin {
 pub(super) enum Broken {
     /// The other side closed it, or it failed.
     Ended,
-    /// What should have been a hello is none.
-    Hello,
-    /// A frame that is larger than any message.
-    Oversized,
+    /// What it sent makes no sense.
+    Nonsense(Nonsense),
 }
 
 impl From<io::Error> for Broken {
     fn from(_: io::Error) -> Self {
         Broken::Ended
+    }
+}
+
+impl From<Nonsense> for Broken {
+    fn from(nonsense: Nonsense) -> Self {
+        Broken::Nonsense(nonsense)
     }
 }
 
@@ -55,7 +60,7 @@ pub(super) struct Connection<T: Transport> {
     /// Where its messages come from; known once the hello has come.
     from: Option<Multiaddr>,
     path: ReplyPath,
-    reader: FrameReader,
+    incoming: Incoming,
     pub(super) writer: WriteBuffer,
     /// When it must have come further.
     pub(super) deadline: Option<Instant>,
@@ -69,9 +74,9 @@ impl<T: Transport> Connection<T> {
     /// A connection that starts with the hello of a node that listens on `own`.
     pub(super) fn new(stream: T::Stream, origin: Origin, path: ReplyPath, own: &Multiaddr) -> Self {
         let connecting = matches!(origin, Origin::Dialled(_));
-        let (from, reader, deadline) = Default::default();
+        let (from, incoming, deadline) = Default::default();
         let writer = WriteBuffer::starting_with_hello(own);
-        Connection { stream, origin, connecting, from, path, reader, writer, deadline, used: 0, in_ready: false }
+        Connection { stream, origin, connecting, from, path, incoming, writer, deadline, used: 0, in_ready: false }
     }
 
     /// Whether its hello has come.
@@ -89,7 +94,7 @@ impl<T: Transport> Connection<T> {
         for _ in 0..READS_IN_A_TURN {
             match self.stream.read(scratch) {
                 Ok(0) => {
-                    if self.reader.is_inside_frame() {
+                    if self.incoming.is_inside_frame() {
                         link.count(Count::Malformed);
                     }
                     return Err(Broken::Ended);
@@ -104,26 +109,23 @@ impl<T: Transport> Connection<T> {
     }
 
     fn take(&mut self, mut input: &[u8], link: &Link, batch: &mut Vec<Inbound>) -> Result<(), Broken> {
-        loop {
-            let Some(from) = &self.from else {
-                let hello = self.reader.next(&mut input, hello::MAX_BYTES).map_err(|_| Broken::Hello)?;
-                let Some(claimed) = hello.map(|hello| hello::read(hello).ok_or(Broken::Hello)).transpose()? else {
-                    return Ok(());
-                };
-                self.from = Some(sender::<T>(&self.origin, &claimed).ok_or(Broken::Hello)?);
-                self.writer.release();
-                continue;
-            };
-            let frame = self.reader.next(&mut input, MAX_MESSAGE_BYTES).map_err(|_| Broken::Oversized)?;
-            let Some(frame) = frame else { return Ok(()) };
-            match codec::decode(frame) {
-                Ok(envelope) => batch.push(Inbound::connected(from.clone(), self.path, frame.len(), envelope)),
-                Err(error) => {
-                    log::trace!("from {from}: {error}");
+        while let Some(arrived) = self.incoming.next(&mut input)? {
+            match (arrived, &self.from) {
+                (Arrived::Hello(claimed), _) => {
+                    self.from = Some(sender::<T>(&self.origin, &claimed).ok_or(Nonsense::Hello)?);
+                    self.writer.release();
+                }
+                (Arrived::Message { bytes, read: Ok(envelope) }, Some(from)) => {
+                    batch.push(Inbound::connected(from.clone(), self.path, bytes, envelope));
+                }
+                (Arrived::Message { read: Ok(_), .. }, None) => return Err(Nonsense::Hello.into()),
+                (Arrived::Message { read: Err(error), .. }, from) => {
+                    log::trace!("from {from:?}: {error}");
                     link.count(Count::Malformed);
                 }
             }
         }
+        Ok(())
     }
 }
 

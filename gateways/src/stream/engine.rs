@@ -11,6 +11,7 @@ use mio::{Events, Interest, Token};
 use multiaddr::Multiaddr;
 
 use super::connection::{Broken, Connection, Origin};
+use super::incoming::Nonsense;
 use super::{LISTENER, Open, QUEUE, StreamConfig, Transport, WAKER};
 use crate::gateway::{Inbound, Outbound, ReplyPath, UnsentReason};
 use crate::link::{Count, Link};
@@ -322,8 +323,8 @@ impl<'a, T: Transport> Engine<'a, T> {
             Err(broken) => {
                 match broken {
                     Broken::Ended => {}
-                    Broken::Hello => self.link.count(Count::ConnectionsClosed),
-                    Broken::Oversized => self.link.count(Count::Oversized),
+                    Broken::Nonsense(Nonsense::Hello) => self.link.count(Count::ConnectionsClosed),
+                    Broken::Nonsense(Nonsense::Oversized) => self.link.count(Count::Oversized),
                 }
                 self.close(number, UnsentReason::Unreachable);
             }

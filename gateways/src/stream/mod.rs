@@ -9,6 +9,7 @@
 mod connection;
 mod engine;
 mod hello;
+mod incoming;
 
 use std::io::{self, Read, Write};
 use std::net::IpAddr;
@@ -25,6 +26,7 @@ use crate::codec::SizeLimits;
 use crate::gateway::{GatewayError, Outbound, Outbox, Queue};
 use crate::link::Link;
 use engine::Engine;
+pub use incoming::{Arrived, Incoming, Nonsense};
 
 /// How many messages wait for the gateway's thread.
 const QUEUE: usize = 1024;
