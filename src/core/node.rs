@@ -206,7 +206,7 @@ impl<P: Peer> Node<P> {
         self.now = self.now.max(self.inside(now));
         match input {
             Input::Message { from, path, proved, message } => {
-                self.handle_message(from, Way { path, proved }, message, out)
+                self.handle_message(from, Way { path, proved }, message, out);
             }
             Input::Unsent { tag, reason } => self.handle_unsent(tag, reason, out),
             Input::Start { operation, command } => self.handle_command(operation, command, out),
