@@ -48,6 +48,8 @@ pub(crate) struct Acknowledged {
 #[derive(Debug, Default)]
 struct Truth {
     acknowledged: Option<Acknowledged>,
+    /// The newest version that deletes, of which anybody was told: it counts even if its writer died over it.
+    deleted: Option<Version>,
     /// The living nodes that hold a record, and the newest version of each.
     holders: BTreeMap<u32, Version>,
     /// For each version its last renewal and until when that one lives.
@@ -165,7 +167,12 @@ impl Oracle {
     /// said.
     pub(crate) fn sent(&mut self, now: Time, from: u32, message: &Message<Handle>) {
         match &message.body {
-            Body::Request(Request::Store { key, record, .. }) => self.check_lifetime(now, from, *key, record),
+            Body::Request(Request::Store { key, record, .. }) => {
+                self.check_lifetime(now, from, *key, record);
+                if record.is_tombstone() {
+                    self.deleted(*key, record.version);
+                }
+            }
             Body::Reply(Reply::Found(found)) => {
                 if let Some(record) = &found.record
                     && let Some(key) = self.key_of(&record.value)
@@ -176,6 +183,11 @@ impl Oracle {
             }
             _ => {}
         }
+    }
+
+    fn deleted(&mut self, key: Id, version: Version) {
+        let truth = self.keys.entry(key).or_default();
+        truth.deleted = truth.deleted.max(Some(version));
     }
 
     fn check_lifetime(&mut self, now: Time, from: u32, key: Id, record: &Record) {
@@ -210,6 +222,9 @@ impl Oracle {
     pub(crate) fn acknowledged(&mut self, key: Id, acknowledged: Acknowledged) {
         let lapses: Vec<String> = self.lapses(&key, &acknowledged).collect();
         self.add_violations(acknowledged.since, lapses);
+        if acknowledged.deleted {
+            self.deleted(key, acknowledged.version);
+        }
         let truth = self.keys.entry(key).or_default();
         if truth.acknowledged.as_ref().is_none_or(|before| before.version < acknowledged.version) {
             truth.acknowledged = Some(acknowledged);
@@ -244,6 +259,11 @@ impl Oracle {
     /// What a query that starts now must give.
     pub(crate) fn expected(&self, key: &Id) -> Option<&Acknowledged> {
         self.keys.get(key)?.acknowledged.as_ref()
+    }
+
+    /// Whether nothing may be found where `expected` was: it deletes, or a newer delete went out.
+    pub(crate) fn may_be_gone(&self, key: &Id, expected: &Acknowledged) -> bool {
+        self.keys.get(key).is_some_and(|truth| truth.deleted >= Some(expected.version))
     }
 
     /// Why a query from `asker`, which began at `since`, did not give what was expected.
@@ -316,6 +336,8 @@ impl Oracle {
 
 #[cfg(test)]
 mod tests {
+    use kademlia_dht::gateway::{Expect, NetworkId, Tag, Token};
+
     use super::*;
     use crate::wire::Wire;
 
@@ -400,6 +422,27 @@ mod tests {
         assert_eq!(oracle.living(at(2)).collect::<Vec<_>>(), [(key, Version(6))]);
         assert_eq!(oracle.holders(&key, Version(6)).count(), 0);
         assert!(oracle.is_outdated(NODE, &key) && !oracle.is_outdated(Handle::of(4), &key));
+    }
+
+    #[test]
+    fn a_delete_counts_from_when_it_goes_out_even_if_nobody_acknowledges_it() {
+        let (mut oracle, key) = oracle();
+        let expected = oracle.expected(&key).unwrap().clone();
+        let mut store = |record: Record| {
+            let store = Request::Store { key, record, token: Token(0), expect: Expect::Anything };
+            let (network, tag, body) = (NetworkId::default(), Tag(1), Body::Request(store));
+            let message = Message { network, tag, sender: None, also: Vec::new(), body };
+            oracle.sent(at(1), 7, &message);
+            oracle.may_be_gone(&key, &expected)
+        };
+        assert!(!store(stored(8)), "a newer value");
+        assert!(!store(Record::tombstone(Version(4), Duration::from_secs(9))), "an older delete");
+        assert!(store(Record::tombstone(Version(9), Duration::from_secs(9))), "its writer may die now");
+        let again = saved(10, 2);
+        oracle.acknowledged(key, again.clone());
+        assert!(!oracle.may_be_gone(&key, &again), "it was saved again since");
+        oracle.acknowledged(key, Acknowledged { deleted: true, ..saved(11, 3) });
+        assert!(oracle.may_be_gone(&key, &again));
     }
 
     #[test]

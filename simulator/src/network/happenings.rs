@@ -293,11 +293,11 @@ impl Network<'_> {
                 .oracle
                 .violation(now, format_args!("{node:?} found a value under {key} that nobody saved there"));
         }
-        let is_newest = match found {
+        let is_right = match found {
             Some(record) => record.version >= expected.version,
-            None => expected.deleted && ended.is_ok(),
+            None => ended.is_ok() && self.world.oracle.may_be_gone(&key, expected),
         };
-        if is_newest || (ended.is_ok() && found.is_none() && self.is_gone(&key)) {
+        if is_right {
             self.measured.found += 1;
             return;
         }
@@ -309,15 +309,6 @@ impl Network<'_> {
             let error = ended.as_ref().err().map(|error| format!(" ({error})")).unwrap_or_default();
             self.world.oracle.unexplained(now, format_args!("{node:?} {what} {key}{error}"));
         }
-    }
-
-    /// Whether a key has been deleted since it was asked for, or is just being deleted.
-    fn is_gone(&self, key: &Id) -> bool {
-        let deletes = self
-            .purposes
-            .values()
-            .any(|purpose| matches!(purpose, Purpose::Save { key: saved, deleted: true } if saved == key));
-        deletes || self.world.oracle.expected(key).is_some_and(|newest| newest.deleted)
     }
 
     /// Looks how many contacts of all tables are dead.
