@@ -33,11 +33,11 @@ const LIMITS: Limits = Limits {
     operations: 8,
     background: 3,
     records: 12,
-    record_bytes: 2000,
+    record_bytes: 4000,
     records_per_source: 8,
-    record_bytes_per_source: 1500,
+    record_bytes_per_source: 3000,
     published: 6,
-    value_bytes: 400,
+    value_bytes: 900,
 };
 
 /// A message and where it goes to or comes from.
@@ -83,8 +83,14 @@ impl Bench {
         bench
     }
 
+    /// A message by a connection, which shows that the sender is where it says.
     pub(super) fn receive(&mut self, from: Multiaddr, message: Message) -> Followed {
-        self.input(Input::Message { from, path: ReplyPath::default(), proved: false, message })
+        self.hear(from, true, message)
+    }
+
+    /// A message by a connection or a datagram.
+    pub(super) fn hear(&mut self, from: Multiaddr, proved: bool, message: Message) -> Followed {
+        self.input(Input::Message { from, path: ReplyPath::default(), proved, message })
     }
 
     pub(super) fn start(&mut self, command: Command<Contact>) {
@@ -207,7 +213,7 @@ impl Bench {
         assert_eq!(message.sender, (!self.node.params().client).then_some(id(OWN)));
         match &message.body {
             Body::Reply(Reply::Found(found)) => assert!(found.contacts.len() <= K),
-            Body::Request(Request::Store { record, .. }) => assert!(record.value.len() <= 512),
+            Body::Request(Request::Store { record, .. }) => assert!(record.value.len() <= 4 * 255),
             _ => {}
         }
         round_trip(&Envelope::Direct(message.clone()));

@@ -34,7 +34,7 @@ pub(super) fn version(input: &mut Input<'_>) -> Result<Version> {
 }
 
 pub(super) fn record(input: &mut Input<'_>) -> Result<Record> {
-    let size = usize::from(input.arbitrary::<u8>()?) * 2;
+    let size = usize::from(input.arbitrary::<u8>()?) * 4;
     Ok(Record {
         value: vec![input.arbitrary()?; size].into(),
         version: version(input)?,
@@ -79,10 +79,7 @@ pub(super) fn question(input: &mut Input<'_>) -> Result<Request> {
     Ok(match input.int_in_range(0..=2)? {
         0 => Request::Ping,
         1 => Request::FindNode { target: any_id(input)? },
-        _ => {
-            let key = any_id(input)?;
-            Request::FindValue { key, proof: key.bit(7).then_some(Token(1)) }
-        }
+        _ => Request::FindValue { key: any_id(input)?, proof: None },
     })
 }
 

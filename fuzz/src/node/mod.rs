@@ -88,24 +88,34 @@ fn as_the_router_does(mut message: Message) -> Message {
     message
 }
 
+/// The largest value that is sent where nothing shows that who asked is there.
+const MAX_UNPROVED_VALUE: usize = 512;
+
 /// A question of anyone: one answer follows, and perhaps a ping.
 fn ask(bench: &mut Bench, input: &mut Unstructured<'_>) -> Result<()> {
-    let (from, request) = (peer(input)?, question(input)?);
+    let (from, mut request) = (peer(input)?, question(input)?);
+    let mut proved = input.arbitrary()?;
     let sender = if input.ratio(3, 4)? { Some(from.id()) } else { None };
     let key = match &request {
         Request::FindNode { target: key } | Request::FindValue { key, .. } => Some(*key),
         _ => None,
     };
     let from = from.address().clone();
+    if let Request::FindValue { key, proof } = &mut request {
+        let given = bench.tokens.get(&(from.clone(), *key)).copied();
+        *proof = if input.arbitrary()? { given } else { Some(Token(input.arbitrary()?)) };
+        proved |= given.is_some() && *proof == given;
+    }
     let space = bench.node.params().key_space;
     let served = !bench.node.params().client && key.is_none_or(|key| space.contains(&key));
-    let followed = bench.receive(from.clone(), message(Tag(1), sender, Body::Request(request)));
+    let followed = bench.hear(from.clone(), proved, message(Tag(1), sender, Body::Request(request)));
     assert_eq!(followed.replies.len(), usize::from(served));
     assert!(followed.requests <= 1 && followed.outputs <= 2);
     if let (Some(key), Some(Body::Reply(Reply::Found(found)))) =
         (key, followed.replies.into_iter().next().map(|reply| reply.body))
     {
         assert!(found.contacts.iter().all(|contact| Some(contact.id()) != sender));
+        assert!(proved || found.record.is_none_or(|record| record.value.len() <= MAX_UNPROVED_VALUE));
         bench.tokens.insert((from, key), found.token);
     }
     Ok(())
