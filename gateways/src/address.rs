@@ -64,19 +64,27 @@ pub enum IpTransport {
 }
 
 /// The socket address that exactly `/ip4|ip6/…/udp|tcp/…` names; `None` for any other address.
+///
+/// Nearly all addresses are such, and each is looked at several times in each message that names it. So its bytes are
+/// read as they stand, where parsing each part and its value takes ten times as long.
 pub fn socket_addr(address: &Multiaddr) -> Option<(SocketAddr, IpTransport)> {
-    let mut parts = address.iter();
-    let ip = match parts.next()? {
-        Protocol::Ip4(ip) => IpAddr::V4(ip),
-        Protocol::Ip6(ip) => IpAddr::V6(ip),
+    // The numbers of the protocols, as variable-length integers: https://github.com/multiformats/multicodec
+    const IP4: u8 = 4;
+    const IP6: u8 = 41;
+    const TCP: u8 = 6;
+    const UDP: [u8; 2] = [0x91, 0x02];
+    let (protocol, rest) = address.as_ref().split_first()?;
+    let (ip, rest) = match *protocol {
+        IP4 => rest.split_first_chunk().map(|(ip, rest)| (IpAddr::from(*ip as [u8; 4]), rest))?,
+        IP6 => rest.split_first_chunk().map(|(ip, rest)| (IpAddr::from(*ip as [u8; 16]), rest))?,
         _ => return None,
     };
-    let (port, transport) = match parts.next()? {
-        Protocol::Udp(port) => (port, IpTransport::Udp),
-        Protocol::Tcp(port) => (port, IpTransport::Tcp),
+    let (transport, port) = match *rest {
+        [a, b, high, low] if [a, b] == UDP => (IpTransport::Udp, [high, low]),
+        [TCP, high, low] => (IpTransport::Tcp, [high, low]),
         _ => return None,
     };
-    parts.next().is_none().then_some((SocketAddr::new(ip, port), transport))
+    Some((SocketAddr::new(ip, u16::from_be_bytes(port)), transport))
 }
 
 /// The address of a socket.
@@ -85,11 +93,14 @@ pub fn ip_address(socket: SocketAddr, transport: IpTransport) -> Multiaddr {
         IpTransport::Udp => Protocol::Udp(socket.port()),
         IpTransport::Tcp => Protocol::Tcp(socket.port()),
     };
-    Multiaddr::from(socket.ip()).with(port)
+    [Protocol::from(socket.ip()), port].into_iter().collect()
 }
 
 /// The IP at the front of an address, if it starts with one.
 pub fn ip(address: &Multiaddr) -> Option<IpAddr> {
+    if let Some((socket, _)) = socket_addr(address) {
+        return Some(socket.ip());
+    }
     match address.iter().next()? {
         Protocol::Ip4(ip) => Some(IpAddr::V4(ip)),
         Protocol::Ip6(ip) => Some(IpAddr::V6(ip)),
@@ -109,12 +120,16 @@ pub fn with_ip(address: &Multiaddr, ip: IpAddr) -> Option<Multiaddr> {
 /// Whether the address means something on one host only: loopback, `/unix/…` and `/memory/…`, and circuits all of
 /// whose parts do.
 pub fn is_host_scoped(address: &Multiaddr) -> bool {
-    segments(address).iter().all(|segment| match segment.iter().next() {
+    let scoped = |segment: &Multiaddr| match segment.iter().next() {
         Some(Protocol::Ip4(ip)) => ip.is_loopback(),
         Some(Protocol::Ip6(ip)) => ip.is_loopback(),
         Some(Protocol::Unix(_) | Protocol::Memory(_)) => true,
         _ => false,
-    })
+    };
+    match socket_addr(address) {
+        Some((socket, _)) => socket.ip().is_loopback(),
+        None => segments(address).iter().all(scoped),
+    }
 }
 
 /// Whether the address starts with an unspecified IP (`0.0.0.0`, `::`), which names no host.
@@ -129,6 +144,9 @@ pub fn transport(address: &Multiaddr) -> Vec<&'static str> {
 
 /// How many relays a message to `address` passes through.
 pub fn relays(address: &Multiaddr) -> usize {
+    if socket_addr(address).is_some() {
+        return 0;
+    }
     address.iter().filter(|part| matches!(part, Protocol::P2pCircuit)).count()
 }
 
@@ -143,6 +161,9 @@ pub fn relays(address: &Multiaddr) -> usize {
 /// assert_eq!(join(&parts), Some(circuit));
 /// ```
 pub fn segments(address: &Multiaddr) -> Vec<Multiaddr> {
+    if relays(address) == 0 {
+        return vec![address.clone()];
+    }
     let mut segments = Vec::with_capacity(1);
     let mut current = Multiaddr::empty();
     for part in address {
@@ -174,7 +195,6 @@ pub fn join(segments: &[Multiaddr]) -> Option<Multiaddr> {
 
 /// The first segment of an address and, if it is a circuit, the rest.
 pub fn split_first(address: &Multiaddr) -> (Multiaddr, Option<Multiaddr>) {
-    // Nearly all are direct, and a node asks this of each of its contacts when one of them falls silent.
     if relays(address) == 0 {
         return (address.clone(), None);
     }
@@ -251,7 +271,44 @@ mod tests {
         assert_eq!(join(&segments(&parse("/p2p-circuit/memory/1"))), None);
     }
 
+    /// What `socket_addr` gives, read part by part.
+    fn by_parts(address: &Multiaddr) -> Option<(SocketAddr, IpTransport)> {
+        let parts: Vec<_> = address.iter().collect();
+        let (ip, end) = match parts.as_slice() {
+            [Protocol::Ip4(ip), end] => (IpAddr::V4(*ip), end),
+            [Protocol::Ip6(ip), end] => (IpAddr::V6(*ip), end),
+            _ => return None,
+        };
+        match end {
+            Protocol::Udp(port) => Some((SocketAddr::new(ip, *port), IpTransport::Udp)),
+            Protocol::Tcp(port) => Some((SocketAddr::new(ip, *port), IpTransport::Tcp)),
+            _ => None,
+        }
+    }
+
+    fn part() -> impl Strategy<Value = Protocol<'static>> {
+        prop_oneof![
+            any::<[u8; 4]>().prop_map(|ip| Protocol::Ip4(ip.into())),
+            any::<[u8; 16]>().prop_map(|ip| Protocol::Ip6(ip.into())),
+            any::<u16>().prop_map(Protocol::Udp),
+            any::<u16>().prop_map(Protocol::Tcp),
+            any::<u16>().prop_map(Protocol::Dccp),
+            any::<u64>().prop_map(Protocol::Memory),
+            Just(Protocol::P2pCircuit),
+            Just(Protocol::QuicV1),
+        ]
+    }
+
     proptest! {
+        #[test]
+        fn the_bytes_say_what_the_parts_say(parts in prop::collection::vec(part(), 0..5)) {
+            let address: Multiaddr = parts.into_iter().collect();
+            prop_assert_eq!(socket_addr(&address), by_parts(&address));
+            if let Some((socket, transport)) = socket_addr(&address) {
+                prop_assert_eq!(ip_address(socket, transport), address);
+            }
+        }
+
         #[test]
         fn any_path_survives(path in "/[^\0]{0,100}") {
             let address = unix_address(&path).unwrap();

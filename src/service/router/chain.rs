@@ -48,12 +48,15 @@ impl<'a> Localiser<'a> {
         message.also = self.also(std::mem::take(&mut message.also));
         let Body::Reply(Reply::Found(Found { contacts, .. })) = &mut message.body else { return 0 };
         let named = contacts.len();
-        *contacts = contacts.drain(..).filter_map(|contact| self.contact(&contact)).collect();
+        *contacts = contacts.drain(..).filter_map(|contact| self.contact(contact)).collect();
         named - contacts.len()
     }
 
     /// The contact with the best way to it for an address.
-    fn contact(&self, contact: &Contact) -> Option<Contact> {
+    fn contact(&self, contact: Contact) -> Option<Contact> {
+        if contact.others().is_empty() && sound(contact.address()) && self.goes_straight(contact.address()) {
+            return Some(contact);
+        }
         let addresses = || contact.addresses().filter(|address| sound(address));
         // Of equally short ways the one to the contact's first address.
         let ways = addresses().filter_map(|address| self.way(address));
@@ -90,8 +93,19 @@ impl<'a> Localiser<'a> {
         self.scoped || !address::is_host_scoped(&address::split_first(address).0)
     }
 
+    /// Whether the address itself is the way, as it nearly always is: then no other need be looked for.
+    fn goes_straight(&self, address: &Multiaddr) -> bool {
+        address::relays(address) == 0
+            && (self.scoped || !address::is_host_scoped(address))
+            && !self.own.contains(address)
+            && (self.dials)(address)
+    }
+
     /// The way with the fewest relays to an address that the informant knows, if one is good, and their number.
     fn way(&self, address: &Multiaddr) -> Option<(Multiaddr, usize)> {
+        if self.goes_straight(address) {
+            return Some((address.clone(), 0));
+        }
         let segments = [self.informant.as_slice(), &chain(address)].concat();
         if segments.last().is_none_or(|last| self.own.contains(&last.address)) {
             return None;
@@ -164,9 +178,13 @@ fn later_of_kind(segments: &[Segment], from: usize) -> impl Iterator<Item = usiz
 
 /// Whether an address from the wire can be a way at all.
 pub(super) fn sound(address: &Multiaddr) -> bool {
-    address.len() <= MAX_ADDRESS_BYTES
-        && address::relays(address) <= MAX_RELAYS
-        && address::segments(address).iter().all(|segment| !segment.is_empty() && !address::is_unspecified(segment))
+    let names_a_host = |segment: &Multiaddr| !segment.is_empty() && !address::is_unspecified(segment);
+    let segments_do = match address::relays(address) {
+        0 => names_a_host(address),
+        1..=MAX_RELAYS => address::segments(address).iter().all(names_a_host),
+        _ => false,
+    };
+    address.len() <= MAX_ADDRESS_BYTES && segments_do
 }
 
 pub(super) fn has_repeated(segments: &[Multiaddr]) -> bool {
@@ -211,7 +229,7 @@ mod tests {
         let own: Vec<_> = own.iter().map(|name| named(name)).collect();
         let mut addresses = addresses.iter().map(|name| named(name));
         let contact = Contact::with_others(Id::ZERO, addresses.next().unwrap(), addresses.collect());
-        Localiser::new(&dials, &own, &named(informant)).contact(&contact)
+        Localiser::new(&dials, &own, &named(informant)).contact(contact)
     }
 
     fn way(kinds: &str, informant: &str, addresses: &[&str]) -> Option<Multiaddr> {
@@ -281,7 +299,7 @@ mod tests {
         let dials = |_: &Multiaddr| true;
         let informant = named("u1");
         let localiser = Localiser::new(&dials, &[], &informant);
-        assert_eq!(localiser.contact(&Contact::new(Id::ZERO, parse(&long.replace("//", "/")))), None);
+        assert_eq!(localiser.contact(Contact::new(Id::ZERO, parse(&long.replace("//", "/")))), None);
     }
 
     #[test]
