@@ -13,7 +13,7 @@ use crate::message::Envelope;
 /// A transport: translates between the messages of the DHT and the wire.
 ///
 /// A service runs each gateway on a thread of its own, from [`run`](Gateway::run) to its return. What the node sends
-/// goes through the [`Outbox`], which the management thread holds and calls. A gateway needs nothing but this crate;
+/// goes through the [`Outbox`], which the node holds and calls. A gateway needs nothing but this crate;
 /// the built-in ones use nothing that another cannot.
 ///
 /// The shortest gateway waits on two channels: [`Queue`]'s receiver for what is to be sent, and
@@ -90,6 +90,15 @@ pub trait Gateway: Send + 'static {
     fn reopen(&mut self) -> Result<(), GatewayError> {
         Err(GatewayError::NotReopenable)
     }
+
+    /// Whether the node may work on the gateway's thread while [`Link::deliver`] lasts, where it would wake a thread of
+    /// its own otherwise. It saves as much time as all else that is done with a message.
+    ///
+    /// Then outboxes, this gateway's own among them, are called from within `deliver`, so `run` must hold nothing by then
+    /// that its outbox waits for. Nor may the outbox itself deliver. `false` unless a gateway says otherwise.
+    fn lends_thread(&self) -> bool {
+        false
+    }
 }
 
 impl<G: Gateway + ?Sized> Gateway for Box<G> {
@@ -112,9 +121,13 @@ impl<G: Gateway + ?Sized> Gateway for Box<G> {
     fn reopen(&mut self) -> Result<(), GatewayError> {
         (**self).reopen()
     }
+
+    fn lends_thread(&self) -> bool {
+        (**self).lends_thread()
+    }
 }
 
-/// The sending half of a gateway. The management thread calls it, so it never blocks.
+/// The sending half of a gateway. The node calls it, from one thread at a time and from any, so it never blocks.
 pub trait Outbox: Send {
     /// Whether the gateway can send to this address (which is never a circuit).
     fn dials(&self, address: &Multiaddr) -> bool;

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crossbeam::channel::{Receiver, Sender, bounded};
+use crossbeam::channel::{Receiver, SendError, Sender, bounded};
 
 use crate::gateway::{Inbound, UnsentReason};
 use crate::message::Tag;
@@ -152,12 +152,18 @@ impl Drop for Credit {
 }
 
 /// A gateway's end of the channel to its node: hands over what comes in, and tells when to stop.
-#[derive(Debug)]
 pub struct Link {
     gateway: u64,
     to_node: Sender<FromGateway>,
     stop: Receiver<Infallible>,
     shared: Arc<Shared>,
+    wake_node: Option<Waker>,
+}
+
+impl fmt::Debug for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Link").field("gateway", &self.gateway).field("shared", &self.shared).finish_non_exhaustive()
+    }
 }
 
 /// The node's end of a [`Link`].
@@ -186,7 +192,22 @@ impl Link {
     fn with_shared(gateway: u64, to_node: Sender<FromGateway>, shared: Arc<Shared>) -> (Link, LinkHost) {
         let (stop_sender, stop) = bounded(0);
         let host = LinkHost { stop: Some(stop_sender), shared: Arc::clone(&shared) };
-        (Link { gateway, to_node, stop, shared }, host)
+        (Link { gateway, to_node, stop, shared, wake_node: None }, host)
+    }
+
+    /// Calls `wake` after each message to the node, for a node that does not wait on the receiver.
+    #[must_use]
+    pub fn with_wake(mut self, wake: impl Fn() + Send + Sync + 'static) -> Self {
+        self.wake_node = Some(Box::new(wake));
+        self
+    }
+
+    fn send(&self, message: FromGateway) -> Result<(), SendError<FromGateway>> {
+        self.to_node.send(message)?;
+        if let Some(wake) = &self.wake_node {
+            wake();
+        }
+        Ok(())
     }
 
     /// Hands messages to the node, all or none.
@@ -211,8 +232,8 @@ impl Link {
         // Before they can be seen. Where the node has gone, nobody looks at the count any more.
         self.shared.count(Count::Received, amount);
         let delivery = FromGateway::Delivery(Delivery { gateway: self.gateway, messages, _credit: credit });
-        match self.to_node.send(delivery) {
-            Err(crossbeam::channel::SendError(FromGateway::Delivery(mut delivery))) => Err(delivery.take()),
+        match self.send(delivery) {
+            Err(SendError(FromGateway::Delivery(mut delivery))) => Err(delivery.take()),
             _ => Ok(()),
         }
     }
@@ -238,7 +259,7 @@ impl Link {
     pub fn unsent(&self, tag: Tag, reason: UnsentReason) {
         self.shared.count(Count::Unsent, 1);
         // The node has gone when this fails, and with it the interest in the message.
-        self.to_node.send(FromGateway::Unsent { gateway: self.gateway, tag, reason }).ok();
+        self.send(FromGateway::Unsent { gateway: self.gateway, tag, reason }).ok();
     }
 
     /// Counts something that was dropped or closed.

@@ -162,6 +162,10 @@ impl Gateway for MemoryGateway {
         self.open = Some(binding.map_err(|source| GatewayError::Bind { address: self.address.clone(), source })?);
         Ok(())
     }
+
+    fn lends_thread(&self) -> bool {
+        true
+    }
 }
 
 /// Puts messages into the inboxes of others.

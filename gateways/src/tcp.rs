@@ -80,6 +80,10 @@ impl Gateway for TcpGateway {
     fn reopen(&mut self) -> Result<(), GatewayError> {
         self.0.reopen()
     }
+
+    fn lends_thread(&self) -> bool {
+        true
+    }
 }
 
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {

@@ -122,6 +122,10 @@ impl Gateway for UdpGateway {
         self.open = Some(bound.map_err(|source| GatewayError::Bind { address: self.address.clone(), source })?);
         Ok(())
     }
+
+    fn lends_thread(&self) -> bool {
+        true
+    }
 }
 
 /// One byte more than the largest datagram, to tell when there was more.

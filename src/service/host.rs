@@ -10,11 +10,13 @@ use std::thread::JoinHandle;
 use crossbeam::channel::{Sender, bounded};
 use kademlia_gateways::{FromGateway, Gateway, GatewayError, Link, LinkHost, Multiaddr};
 
+use super::bell::{Bell, Post};
 use super::events::{Event, Publisher};
 use super::manager::{self, Control};
 use super::runner::Runner;
 use super::status::{GatewayState, GatewayStatus};
 use super::threads::Crew;
+use super::turns::Turns;
 
 /// Names a gateway of one service. No number is given twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -183,8 +185,10 @@ pub(super) struct Gateways {
     crew: Crew,
     last: AtomicU64,
     entries: Mutex<Entries>,
-    control: Sender<Control>,
+    control: Post<Control>,
     to_manager: Sender<FromGateway>,
+    turns: Arc<Turns>,
+    bell: Bell,
     publisher: Arc<Publisher>,
 }
 
@@ -213,11 +217,22 @@ impl Entry {
 impl Gateways {
     pub(super) fn new(
         crew: Crew,
-        control: Sender<Control>,
+        control: Post<Control>,
         to_manager: Sender<FromGateway>,
+        turns: Arc<Turns>,
+        bell: Bell,
         publisher: Arc<Publisher>,
     ) -> Self {
-        Gateways { crew, last: AtomicU64::new(0), entries: Mutex::default(), control, to_manager, publisher }
+        Gateways {
+            crew,
+            last: AtomicU64::new(0),
+            entries: Mutex::default(),
+            control,
+            to_manager,
+            turns,
+            bell,
+            publisher,
+        }
     }
 
     /// Starts a gateway. It is in use when this returns.
@@ -228,6 +243,13 @@ impl Gateways {
         };
         let id = GatewayId(self.last.fetch_add(1, Ordering::Relaxed) + 1);
         let (link, host) = Link::new(id.0, self.to_manager.clone());
+        let link = if gateway.lends_thread() {
+            let turns = Arc::clone(&self.turns);
+            link.with_wake(move || turns.take())
+        } else {
+            let bell = self.bell.clone();
+            link.with_wake(move || bell.ring())
+        };
         let facts = Arc::new(Facts::new(id, gateway.name(), gateway.addresses(), host));
         // The thread waits for its gateway, so that nothing comes in before the manager knows it, and so that the
         // gateway can be handed back as long as anything can go wrong.
@@ -306,8 +328,8 @@ impl Gateways {
     }
 
     fn ask(&self, question: impl FnOnce(Sender<()>) -> Control) -> bool {
-        if manager::is_this_thread(self.crew) {
-            // Code of the user that the management thread calls cannot wait for it.
+        if manager::is_at_work(self.crew) {
+            // Code of the user that the manager calls cannot wait for it.
             return self.control.send(question(bounded(1).0)).is_ok();
         }
         ask(&self.control, question)
@@ -315,7 +337,7 @@ impl Gateways {
 }
 
 /// Tells the manager something and waits until it has done so; `false` if it has gone or refuses.
-pub(super) fn ask(control: &Sender<Control>, question: impl FnOnce(Sender<()>) -> Control) -> bool {
+pub(super) fn ask(control: &Post<Control>, question: impl FnOnce(Sender<()>) -> Control) -> bool {
     let (done, answer) = bounded(1);
     control.send(question(done)).is_ok() && answer.recv().is_ok()
 }

@@ -7,9 +7,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crossbeam::channel::{Sender, bounded, unbounded};
+use crossbeam::channel::{bounded, unbounded};
 use kademlia_gateways::{Contact, ID_BYTES, Id, KeySpace, Version};
 
+use super::bell::{Bell, Post};
 use super::config::{Config, ConfigError};
 use super::events::Publisher;
 use super::hasher::KeyHasher;
@@ -19,7 +20,8 @@ use super::pending::{Canceller, Completion, Pending};
 use super::router::Router;
 use super::status::{Snapshot, Status};
 use super::threads::Crew;
-use super::{Error, manager, threads};
+use super::turns::Turns;
+use super::{Error, manager};
 use crate::core::{Command, Node, OperationId, Outcome, Time};
 
 /// Why a service did not start.
@@ -50,8 +52,8 @@ pub(super) struct Inner {
     /// The last version that was given to a record for one node.
     last_version: AtomicU64,
     places: Arc<AtomicUsize>,
-    commands: Sender<Start>,
-    control: Sender<Control>,
+    commands: Post<Start>,
+    control: Post<Control>,
     pub(super) gateways: Gateways,
     pub(super) publisher: Arc<Publisher>,
     snapshot: Arc<Mutex<Snapshot>>,
@@ -83,16 +85,15 @@ impl Inner {
         let (to_manager, inbound) = unbounded();
         let node = Node::new(id, config.params(key_space), seed, Time::ZERO);
         let router = Router::new(config.relay, config.client, Arc::clone(&publisher));
-        let manager = Manager::new(node, router, start, Arc::clone(&publisher), Arc::clone(&snapshot));
         let inputs = Inputs { control: control_receiver, commands: commands_receiver, inbound };
-        let thread = crew.spawn("manager", move || {
-            // If it panicked, dropping all it holds still answers whoever waits.
-            if let Err(panic) = threads::calmly(|| manager.run(&inputs)) {
-                log::error!("the management thread has ended: {panic}");
-            }
-        });
-        let manager = Mutex::new(Some(thread.map_err(StartError::Thread)?));
-        let gateways = Gateways::new(crew, control.clone(), to_manager, Arc::clone(&publisher));
+        let manager = Manager::new(inputs, node, router, start, Arc::clone(&publisher), Arc::clone(&snapshot));
+        let bell = Bell::default();
+        let (commands, control) = (Post::new(commands, &bell), Post::new(control, &bell));
+        let turns = Arc::new(Turns::new(manager, bell.clone()));
+        let taken = Arc::clone(&turns);
+        let thread = crew.spawn("manager", move || taken.run()).map_err(StartError::Thread)?;
+        let gateways = Gateways::new(crew, control.clone(), to_manager, turns, bell, Arc::clone(&publisher));
+        let manager = Mutex::new(Some(thread));
         Ok(Inner {
             id,
             hasher: config.hasher,
@@ -163,7 +164,7 @@ impl Inner {
     /// What the manager shows: the end of every operation at once, and all else when it is asked.
     fn snapshot(&self) -> Snapshot {
         let (done, shown) = bounded(1);
-        if !manager::is_this_thread(self.crew) && self.control.send(Control::Show { done }).is_ok() {
+        if !manager::is_at_work(self.crew) && self.control.send(Control::Show { done }).is_ok() {
             // A foreign outbox can hold the manager up: then what was shown last must do.
             shown.recv_timeout(Self::LOOK_TIMEOUT).ok();
         }

@@ -1,11 +1,12 @@
-//! The management thread: feeds the core with what happens, and does what the core wants done.
+//! The manager: feeds the core with what happens, and does what the core wants done.
 
+use std::cell::Cell;
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use crossbeam::channel::{Receiver, Sender, at, never, select};
+use crossbeam::channel::{Receiver, Sender};
 use kademlia_gateways::{Contact, FromGateway, Inbound, Outbox};
 
 use super::events::{Event, Publisher};
@@ -71,19 +72,48 @@ const COMMANDS_A_TURN: usize = 64;
 const MESSAGES_A_TURN: usize = 256;
 
 thread_local! {
-    static IS_MANAGER: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+    static AT_WORK: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Whether this is the management thread of a service, on which nobody can wait for it.
-pub(super) fn is_this_thread(crew: Crew) -> bool {
-    IS_MANAGER.get() && crew.is_here()
+/// This thread takes a turn of a manager until this is dropped.
+pub(super) struct AtWork(());
+
+impl AtWork {
+    pub(super) fn begin() -> Self {
+        AT_WORK.set(true);
+        AtWork(())
+    }
+}
+
+impl Drop for AtWork {
+    fn drop(&mut self) {
+        AT_WORK.set(false);
+    }
+}
+
+/// Whether this thread of a service takes its manager's turn: then nobody on it can wait for the manager.
+pub(super) fn is_at_work(crew: Crew) -> bool {
+    AT_WORK.get() && crew.is_here()
 }
 
 /// How an operation ended.
 type Ended = Result<Outcome<Contact>, Error>;
 
-/// The state of the management thread.
+/// How a turn of the manager went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// There may be more to do.
+    Busy,
+    /// There is nothing to do.
+    Idle,
+    /// The manager was told to stop.
+    Last,
+}
+
+/// All that a node is and knows: the core, the gateways, and who waits for what.
 pub(super) struct Manager {
+    /// Dropped first: who is answered as the rest is dropped finds that there is nobody any more.
+    inputs: Inputs,
     node: Node<Contact>,
     router: Router,
     start: Instant,
@@ -96,6 +126,7 @@ pub(super) struct Manager {
 
 impl Manager {
     pub(super) fn new(
+        inputs: Inputs,
         node: Node<Contact>,
         router: Router,
         start: Instant,
@@ -103,56 +134,67 @@ impl Manager {
         snapshot: Arc<Mutex<Snapshot>>,
     ) -> Self {
         let (open, outputs, finished) = (HashMap::new(), Vec::new(), Vec::new());
-        Manager { node, router, start, open, outputs, finished, publisher, snapshot }
+        Manager { inputs, node, router, start, open, outputs, finished, publisher, snapshot }
     }
 
-    /// Works until it is told to stop. What is open then is answered when `self` and `inputs` are dropped.
-    pub(super) fn run(mut self, inputs: &Inputs) {
-        IS_MANAGER.set(true);
-        self.work(inputs);
-        self.show();
-    }
-
-    fn work(&mut self, inputs: &Inputs) {
-        let Inputs { control, commands, inbound } = inputs;
-        loop {
-            let timer = match self.node.next_wake() {
-                Some(wake) => self.start.checked_add(wake.since(Time::ZERO)).map_or_else(never, at),
-                None => never(),
-            };
-            let (mut message, mut command, mut delivery) = (None, None, None);
-            select! {
-                recv(control) -> received => message = Some(received.unwrap_or(Control::Stop)),
-                recv(commands) -> received => match received {
-                    Ok(start) => command = Some(start),
-                    Err(_) => return,
-                },
-                recv(inbound) -> received => match received {
-                    Ok(received) => delivery = Some(received),
-                    Err(_) => return,
-                },
-                recv(timer) -> _ => {}
+    /// Takes some of what waits at each channel, and does what is due.
+    pub(super) fn turn(&mut self) -> Turn {
+        let mut turn = Turn::Idle;
+        while let Ok(message) = self.inputs.control.try_recv() {
+            turn = Turn::Busy;
+            if !self.control(message) {
+                self.show();
+                return Turn::Last;
             }
-            for message in message.into_iter().chain(control.try_iter()) {
-                if !self.control(message) {
-                    return;
-                }
-            }
-            for start in command.into_iter().chain(commands.try_iter()).take(COMMANDS_A_TURN) {
-                self.begin(start);
-            }
-            let mut messages = 0;
-            for received in delivery.into_iter().chain(inbound.try_iter()) {
-                messages += self.receive(received);
-                if messages >= MESSAGES_A_TURN {
-                    break;
-                }
-            }
-            if self.node.next_wake().is_some_and(|wake| wake <= self.now()) {
-                self.feed(Input::Tick);
-            }
-            self.report();
         }
+        for _ in 0..COMMANDS_A_TURN {
+            let Ok(start) = self.inputs.commands.try_recv() else { break };
+            turn = Turn::Busy;
+            self.begin(start);
+        }
+        if self.receive() > 0 || self.tick() {
+            turn = Turn::Busy;
+        }
+        self.report();
+        turn
+    }
+
+    /// Does what has come by the gateways, and leaves the rest to whole turns.
+    pub(super) fn short_turn(&mut self) -> Turn {
+        let messages = self.receive();
+        self.tick();
+        self.report();
+        if messages < MESSAGES_A_TURN { Turn::Idle } else { Turn::Busy }
+    }
+
+    /// When a turn is due though nothing comes.
+    pub(super) fn next_wake(&self) -> Option<Time> {
+        self.node.next_wake()
+    }
+
+    /// How long until then.
+    pub(super) fn sleeps(&self) -> Option<Duration> {
+        Some(self.next_wake()?.since(self.now()))
+    }
+
+    /// Whether anything was due.
+    fn tick(&mut self) -> bool {
+        let due = self.next_wake().is_some_and(|wake| wake <= self.now());
+        if due {
+            self.feed(Input::Tick);
+        }
+        due
+    }
+
+    /// Takes messages that came by the gateways. Gives how many.
+    fn receive(&mut self) -> usize {
+        let mut messages = 0;
+        while messages < MESSAGES_A_TURN
+            && let Ok(received) = self.inputs.inbound.try_recv()
+        {
+            messages += self.take(received);
+        }
+        messages
     }
 
     fn now(&self) -> Time {
@@ -199,14 +241,14 @@ impl Manager {
     }
 
     /// How many messages that was.
-    fn receive(&mut self, received: FromGateway) -> usize {
+    fn take(&mut self, received: FromGateway) -> usize {
         match received {
             FromGateway::Delivery(mut delivery) => {
                 let gateway = GatewayId(delivery.gateway());
                 let messages = delivery.take();
                 let amount = messages.len();
                 for message in messages {
-                    self.receive_one(gateway, message);
+                    self.take_one(gateway, message);
                 }
                 amount
             }
@@ -217,7 +259,7 @@ impl Manager {
         }
     }
 
-    fn receive_one(&mut self, gateway: GatewayId, inbound: Inbound) {
+    fn take_one(&mut self, gateway: GatewayId, inbound: Inbound) {
         let now = self.now();
         if let Some(Received { from, path, proved, message }) = self.router.receive(now, gateway, inbound) {
             self.feed(Input::Message { from, path, proved, message });
@@ -293,7 +335,7 @@ mod tests {
     use super::super::config::Config;
     use super::*;
     use crate::core::Counters;
-    use crossbeam::channel::bounded;
+    use crossbeam::channel::{bounded, never};
     use kademlia_gateways::{Body, Envelope, Id, Message, Request, Tag};
 
     #[test]
@@ -303,11 +345,12 @@ mod tests {
         let publisher = Arc::new(Publisher::new(1));
         let router = Router::new(config.relay, false, Arc::clone(&publisher));
         let snapshot = Arc::new(Mutex::new(Snapshot::default()));
-        let mut manager = Manager::new(node, router, Instant::now(), publisher, Arc::clone(&snapshot));
+        let inputs = Inputs { control: never(), commands: never(), inbound: never() };
+        let mut manager = Manager::new(inputs, node, router, Instant::now(), publisher, Arc::clone(&snapshot));
         let body = Body::Request(Request::Ping);
         let message = Message { network: config.network, tag: Tag(1), sender: None, also: Vec::new(), body };
         let inbound = Inbound::new("/memory/1".parse().unwrap(), Envelope::Direct(message));
-        manager.receive_one(GatewayId(1), inbound);
+        manager.take_one(GatewayId(1), inbound);
         manager.report();
         let shown = || snapshot.lock().unwrap().counters.clone();
         assert_eq!(shown(), Counters::default());

@@ -3,6 +3,7 @@
 //! [`DHTService`] is what a program embeds. Behind it, the management thread drives [`core::Node`](crate::core::Node)
 //! and each gateway runs on a thread of its own. Every call returns at once; what takes time is a [`Pending`].
 
+mod bell;
 mod config;
 mod events;
 mod handle;
@@ -15,6 +16,7 @@ mod router;
 mod runner;
 mod status;
 mod threads;
+mod turns;
 
 use kademlia_gateways::Contact;
 

@@ -7,10 +7,10 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use crossbeam::channel::Sender;
 use kademlia_gateways::Contact;
 
 use super::Error;
+use super::bell::Post;
 use super::manager::Control;
 use crate::core::{OperationId, Outcome};
 
@@ -26,7 +26,7 @@ pub struct Pending<T> {
 
 /// Tells the manager that nobody waits any more.
 pub(super) struct Canceller {
-    pub(super) control: Sender<Control>,
+    pub(super) control: Post<Control>,
     pub(super) operation: OperationId,
 }
 
@@ -213,6 +213,7 @@ impl<T: Send, F: FnOnce(Outcome<Contact>) -> Option<T> + Send> Complete for Comp
 
 #[cfg(test)]
 mod tests {
+    use super::super::bell::Bell;
     use super::*;
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::task::Wake;
@@ -296,6 +297,7 @@ mod tests {
     #[test]
     fn cancelling_tells_the_manager_once_and_only_while_it_matters() {
         let (control, told) = crossbeam::channel::unbounded();
+        let control = Post::new(control, &Bell::default());
         let canceller = |operation| Canceller { control: control.clone(), operation: OperationId(operation) };
         let (pending, resolver) = Pending::<()>::new();
         let completion = Completion { resolver, extract: |_| None };

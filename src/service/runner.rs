@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crossbeam::channel::{RecvTimeoutError, Sender};
+use crossbeam::channel::RecvTimeoutError;
 use kademlia_gateways::{Gateway, GatewayError, Link};
 
+use super::bell::Post;
 use super::events::{Event, Publisher};
 use super::host::{Facts, ask};
 use super::manager::Control;
@@ -17,7 +18,7 @@ pub(super) struct Runner {
     pub(super) gateway: Box<dyn Gateway>,
     pub(super) link: Link,
     pub(super) facts: Arc<Facts>,
-    pub(super) control: Sender<Control>,
+    pub(super) control: Post<Control>,
     pub(super) publisher: Arc<Publisher>,
 }
 
@@ -117,6 +118,7 @@ fn guarded<T>(call: impl FnOnce() -> Result<T, GatewayError>) -> Result<T, Gatew
 
 #[cfg(test)]
 mod tests {
+    use super::super::bell::Bell;
     use super::super::host::GatewayId;
     use super::*;
     use crossbeam::channel::unbounded;
@@ -147,6 +149,7 @@ mod tests {
         let publisher = Arc::new(Publisher::new(10));
         let events = publisher.subscribe();
         let (control, asked) = unbounded();
+        let control = Post::new(control, &Bell::default());
         let runner = Runner {
             gateway: Box::new(Failing),
             link,

@@ -101,13 +101,18 @@ impl<'a, T: Transport> Engine<'a, T> {
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 result => result?,
             }
+            self.open.awake.store(true, Ordering::SeqCst);
             for event in &events {
                 self.handle_event(event);
             }
             self.accept();
+            // Before reading, which may show that a connection leads to nobody: then these are told so, too.
             self.take_outbound();
             self.read();
             self.expire();
+            // Before looking: what is queued from here on wakes this thread again.
+            self.open.awake.swap(false, Ordering::SeqCst);
+            self.take_outbound();
         }
         Ok(())
     }
@@ -168,8 +173,6 @@ impl<'a, T: Transport> Engine<'a, T> {
 
     /// Takes what the node wants to send, and writes it.
     fn take_outbound(&mut self) {
-        // Before looking: what is queued from here on wakes this thread again.
-        self.open.woken.swap(false, Ordering::SeqCst);
         self.more_outbound = true;
         for _ in 0..QUEUE {
             let Ok(outbound) = self.open.outbound.try_recv() else {
@@ -332,8 +335,14 @@ impl<'a, T: Transport> Engine<'a, T> {
     }
 
     fn deliver(&mut self) {
+        if self.batch.is_empty() {
+            self.held = false;
+            return;
+        }
         self.batch = self.link.deliver(std::mem::take(&mut self.batch)).err().unwrap_or_default();
         self.held = !self.batch.is_empty();
+        // The node may have answered at once, on this thread.
+        self.take_outbound();
     }
 
     fn flush(&mut self, number: u64) {

@@ -102,8 +102,8 @@ pub(crate) struct Open<T: Transport> {
     waker: Arc<Waker>,
     listener: T::Listener,
     outbound: Receiver<Outbound>,
-    /// The gateway's thread has been woken for the queue and has not looked yet.
-    woken: Arc<AtomicBool>,
+    /// The gateway's thread looks into the queue before it sleeps again.
+    awake: Arc<AtomicBool>,
 }
 
 impl<T: Transport> std::fmt::Debug for Open<T> {
@@ -117,7 +117,7 @@ impl<T: Transport> Open<T> {
         let poll = Poll::new()?;
         poll.registry().register(T::source(&mut listener), LISTENER, Interest::READABLE)?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
-        Ok(Open { poll, waker, listener, outbound: never(), woken: Arc::default() })
+        Ok(Open { poll, waker, listener, outbound: never(), awake: Arc::default() })
     }
 }
 
@@ -145,10 +145,10 @@ impl<T: Transport> StreamGateway<T> {
         let transport = self.transport.clone();
         let (queue, outbound) = Queue::new(QUEUE, SizeLimits::STREAM, move |address| transport.dials(address));
         open.outbound = outbound;
-        let (woken, waker) = (Arc::clone(&open.woken), Arc::clone(&open.waker));
+        let (awake, waker) = (Arc::clone(&open.awake), Arc::clone(&open.waker));
         Ok(Box::new(queue.with_wake(move || {
-            // One system call for all messages that are queued before the thread looks.
-            if !woken.swap(true, Ordering::SeqCst) {
+            // One system call at most for all messages that are queued before the thread looks.
+            if !awake.swap(true, Ordering::SeqCst) {
                 waker.wake().ok();
             }
         })))

@@ -98,6 +98,10 @@ impl Gateway for UnixGateway {
     fn reopen(&mut self) -> Result<(), GatewayError> {
         self.0.reopen()
     }
+
+    fn lends_thread(&self) -> bool {
+        true
+    }
 }
 
 /// Unix sockets, bound to this path.

@@ -1,0 +1,196 @@
+//! A gateway that lends its thread has the node's work done on it; no other thread is woken, and none waits for it.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+
+use std::sync::Arc;
+use std::task::{Context, Wake, Waker};
+use std::thread;
+use std::time::Duration;
+
+use crossbeam::channel::{Receiver, Sender, bounded, select, unbounded};
+use kademlia_dht::gateway::{
+    Body, Envelope, Gateway, GatewayError, Inbound, Link, Message, Outbound, Outbox, Reply, ReplyPath, Request,
+    SizeLimits, Tag, Unsent,
+};
+use kademlia_dht::{Config, DHTService, GatewayState, Id, Multiaddr};
+
+const LONG: Duration = Duration::from_secs(30);
+
+/// What an outbox was given, and on which thread.
+type Sent = (String, Outbound);
+
+/// A gateway whose wire is a channel in either direction.
+struct Wire {
+    lends: bool,
+    incoming: Receiver<Inbound>,
+    delivered: Sender<()>,
+    outgoing: Sender<Sent>,
+    gate: Receiver<()>,
+}
+
+/// Its other end.
+struct End {
+    incoming: Sender<Inbound>,
+    /// One for each message that was delivered.
+    delivered: Receiver<()>,
+    outgoing: Receiver<Sent>,
+    /// Lets one message out.
+    gate: Sender<()>,
+}
+
+fn wire(lends: bool) -> (Wire, End) {
+    let ((to_node, incoming), (was_delivered, delivered)) = (unbounded(), unbounded());
+    let ((sent, outgoing), (gate, opens)) = (unbounded(), unbounded());
+    let wire = Wire { lends, incoming, delivered: was_delivered, outgoing: sent, gate: opens };
+    (wire, End { incoming: to_node, delivered, outgoing, gate })
+}
+
+struct WireOutbox {
+    outgoing: Sender<Sent>,
+    gate: Receiver<()>,
+}
+
+impl Outbox for WireOutbox {
+    fn dials(&self, _: &Multiaddr) -> bool {
+        true
+    }
+    fn limits(&self) -> SizeLimits {
+        SizeLimits::STREAM
+    }
+    fn send(&mut self, outbound: Outbound) -> Result<(), Unsent> {
+        let name = thread::current().name().unwrap_or_default().to_owned();
+        self.outgoing.send((name, outbound)).unwrap();
+        // Holds the node up.
+        self.gate.recv_timeout(LONG).unwrap();
+        Ok(())
+    }
+}
+
+impl Gateway for Wire {
+    fn name(&self) -> String {
+        "wire".to_owned()
+    }
+    fn addresses(&self) -> Vec<Multiaddr> {
+        vec!["/memory/1".parse().unwrap()]
+    }
+    fn outbox(&mut self) -> Result<Box<dyn Outbox>, GatewayError> {
+        Ok(Box::new(WireOutbox { outgoing: self.outgoing.clone(), gate: self.gate.clone() }))
+    }
+    fn run(&mut self, link: &Link) -> Result<(), GatewayError> {
+        loop {
+            select! {
+                recv(link.stop_signal()) -> _ => return Ok(()),
+                recv(self.incoming) -> inbound => {
+                    let Ok(inbound) = inbound else { return Ok(()) };
+                    link.deliver(vec![inbound]).unwrap();
+                    self.delivered.send(()).unwrap();
+                }
+            }
+        }
+    }
+    fn lends_thread(&self) -> bool {
+        self.lends
+    }
+}
+
+impl End {
+    fn receive(&self, from: &str, sender: Option<Id>, body: Body) {
+        let message = Message { network: Config::default().network, tag: Tag(1), sender, also: Vec::new(), body };
+        let inbound = Inbound::connected(from.parse().unwrap(), ReplyPath(1), 1000, Envelope::Direct(message));
+        self.incoming.send(inbound).unwrap();
+    }
+
+    fn sent(&self) -> (String, Body) {
+        let (thread, outbound) = self.outgoing.recv_timeout(LONG).expect("something is sent");
+        (thread, outbound.envelope.message().body.clone())
+    }
+
+    fn open(&self) {
+        self.gate.send(()).unwrap();
+    }
+}
+
+fn service(gateways: impl IntoIterator<Item = Wire>) -> DHTService {
+    let service = DHTService::start(Config::default()).unwrap();
+    for gateway in gateways {
+        service.register_gateway(gateway).unwrap();
+    }
+    service
+}
+
+const PING: Body = Body::Request(Request::Ping);
+const PONG: Body = Body::Reply(Reply::Pong);
+
+#[test]
+fn an_answer_leaves_from_the_thread_that_brought_the_request_if_that_was_lent() {
+    for (lends, thread) in [(true, "dht-wire"), (false, "dht-manager")] {
+        let (gateway, end) = wire(lends);
+        let service = service([gateway]);
+        end.open();
+        end.receive("/memory/2", None, PING);
+        assert_eq!(end.sent(), (thread.to_owned(), PONG));
+        service.stop();
+    }
+}
+
+#[test]
+fn nobody_waits_for_a_node_that_is_held_up() {
+    let ((slow_gateway, slow), (other_gateway, other)) = (wire(true), wire(true));
+    let service = service([slow_gateway, other_gateway]);
+    slow.receive("/memory/2", None, PING);
+    assert_eq!(slow.sent().1, PONG);
+    // The node is in the outbox of the first gateway; the second one hands its message over all the same.
+    other.receive("/memory/3", None, PING);
+    other.delivered.recv_timeout(LONG).expect("the delivery returns");
+    assert!(slow.delivered.is_empty() && other.outgoing.is_empty());
+    slow.open();
+    other.open();
+    assert_eq!(other.sent().1, PONG);
+    service.stop();
+}
+
+#[test]
+fn a_timer_that_is_set_on_a_lent_thread_goes_off() {
+    let (gateway, end) = wire(true);
+    let service = service([gateway]);
+    (0..100).for_each(|_| end.open());
+    // A stranger shows an id, so the node pings it: that is all that wakes the management thread later.
+    end.receive("/memory/2", Some(Id::from_prefix(&[9])), PING);
+    assert_eq!([end.sent(), end.sent()].map(|(thread, _)| thread), ["dht-wire", "dht-wire"]);
+    assert_eq!(end.sent(), ("dht-manager".to_owned(), PING), "not answered, so it is pinged again");
+    service.stop();
+}
+
+/// Calls the service from where the end of an operation is told.
+struct Curious {
+    service: DHTService,
+    end: Sender<usize>,
+}
+
+impl Wake for Curious {
+    fn wake(self: Arc<Self>) {
+        let gateways = self.service.status().gateways.len();
+        self.service.stop();
+        self.end.send(gateways).unwrap();
+    }
+}
+
+#[test]
+fn whoever_is_told_of_an_end_on_a_lent_thread_can_call_the_service_and_stop_it() {
+    let (gateway, end) = wire(true);
+    let service = service([gateway]);
+    (0..100).for_each(|_| end.open());
+    let mut pong = service.ping("/memory/2".parse().unwrap());
+    let (ended, told) = bounded(1);
+    let waker = Waker::from(Arc::new(Curious { service: service.clone(), end: ended }));
+    assert!(std::pin::Pin::new(&mut pong).poll(&mut Context::from_waker(&waker)).is_pending());
+    let (_, asked) = end.outgoing.recv_timeout(LONG).unwrap();
+    let envelope = asked.envelope.message();
+    let message = Message { sender: Some(Id::from_prefix(&[7])), body: PONG, ..envelope.clone() };
+    let inbound = Inbound::connected("/memory/2".parse().unwrap(), ReplyPath(1), 1000, Envelope::Direct(message));
+    end.incoming.send(inbound).unwrap();
+    assert_eq!(told.recv_timeout(LONG), Ok(1));
+    assert!(pong.is_ready());
+    service.stop();
+    assert!(service.status().gateways.iter().all(|gateway| gateway.state != GatewayState::Running));
+}
