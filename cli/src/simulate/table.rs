@@ -83,6 +83,7 @@ fn of_queries(report: &Report) -> Vec<Figure> {
         counted("  missed, as all holders had left", report.holders_failed),
         counted("  missed, as the record had expired", report.expired),
         counted("  missed, as the holders were cut off", report.unreachable),
+        counted("  missed, as two sides had not grown together yet", report.healing),
         figure("  unexplained misses", (report.gets > 0).then(|| count(report.unexplained))),
         figure("  messages", report.messages_per_get.map(decimal)),
         figure("  median within", report.get_p50_ms.map(milliseconds)),
