@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use kademlia_dht::gateway::{Gateway, MemoryGateway, TcpGateway, UdpGateway, UnixGateway, address};
 use kademlia_dht::{
     Config, Contact, DHTService, Error, Event, Id, KeyHasher, KeySpace, Limits, Multiaddr, Pending, Sha256Hasher,
-    UnsentReason,
+    UnsentReason, core,
 };
 
 const LONG: Duration = Duration::from_secs(30);
@@ -28,11 +28,15 @@ fn memory(config: Config) -> (DHTService, Multiaddr) {
     node(config, MemoryGateway::bind("/memory/0".parse().unwrap()).unwrap())
 }
 
-/// Two nodes that know each other.
+/// Two nodes that know each other: the first takes the second for a contact when it has answered, which may be later
+/// than the second has connected.
 fn pair(config: &Config) -> (DHTService, Multiaddr, DHTService, Multiaddr) {
     let (a, at_a) = memory(config.clone());
     let (b, at_b) = memory(config.clone());
+    let events = a.events();
     assert_eq!(done(b.connect(at_a.clone())).unwrap().contacts, 1);
+    let added = |event| matches!(event, Event::Node(core::Event::ContactAdded(_))).then_some(());
+    assert_eq!(events.wait_for(LONG, added), Ok(()));
     (a, at_a, b, at_b)
 }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crossbeam::channel::{Receiver, unbounded};
 use multiaddr::Multiaddr;
 
-use super::messages::outbound;
+use super::messages::{outbound, request};
 use super::report::{Failure, ensure};
 use super::running::{Activity, Running, Stopped, join};
 use crate::gateway::{Gateway, Inbound, Outbox, ReplyPath, Unsent, UnsentReason};
@@ -16,6 +16,9 @@ use crate::message::Envelope;
 
 /// How long it is watched that something does not happen.
 const QUIET: Duration = Duration::from_millis(150);
+
+/// A queue that is full for so long is not being emptied, and a gateway that does nothing for so long waits.
+pub(super) const STUCK: Duration = Duration::from_millis(200);
 
 /// A node in as far as a gateway sees one: a link, a thread for the gateway, and whoever reads what comes.
 ///
@@ -159,6 +162,42 @@ impl TestNode {
                 Err(unsent) => return Err(Failure::unexpected("a message that is sent", unsent.to_string())),
             }
         }
+    }
+
+    /// Waits until the gateway delivers no more, as nobody reads: only then it is seen what it does with the rest.
+    ///
+    /// # Errors
+    ///
+    /// When it goes on until the deadline.
+    pub(super) fn wait_until_stuck(&self) -> Result<(), Failure> {
+        let until = Instant::now() + self.deadline;
+        let (mut before, mut since) = (self.host.counts(), Instant::now());
+        while since.elapsed() < STUCK {
+            let counts = self.host.counts();
+            if counts != before {
+                (before, since) = (counts, Instant::now());
+            }
+            ensure(Instant::now() < until, "an end of deliveries that nobody reads", || {
+                format!("the counts go on: {counts:?}")
+            })?;
+            a_moment();
+        }
+        Ok(())
+    }
+
+    /// Sends until `amount` messages were taken, or no more are for as long as the queue of `to` is stuck. Tells how
+    /// many were.
+    ///
+    /// # Errors
+    ///
+    /// When one cannot be sent for another reason than a full queue.
+    pub(super) fn send_until_stuck(&mut self, to: &Multiaddr, amount: u64) -> Result<u64, Failure> {
+        for n in 0..amount {
+            if !self.send_within(to, &request(n), STUCK)? {
+                return Ok(n);
+            }
+        }
+        Ok(amount)
     }
 
     /// The next message, which must come.

@@ -1,19 +1,16 @@
 //! What happens where one side is slower than the other.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::{Checked, ensure, ensure_eq, ensure_next, ensure_next_tag, start_two};
 use crate::conformance::messages::{outbound, request};
-use crate::conformance::node::a_moment;
+use crate::conformance::node::{STUCK, a_moment};
 use crate::conformance::{Failure, TestNode, Transport};
 use crate::gateway::{Outbound, Outbox, UnsentReason};
 use crate::link::MAX_PENDING;
 
 /// No queue may take more than so many messages.
 const BOUND: u64 = 100_000;
-
-/// A queue that is full for so long is not being emptied.
-const STUCK: Duration = Duration::from_millis(200);
 
 /// How many datagrams are sent before it is looked whether they were received: few enough for any receive buffer.
 const VOLLEY: u64 = 32;
@@ -41,8 +38,8 @@ pub(crate) fn keeps_order(transport: &Transport) -> Checked {
 pub(crate) fn waits_or_counts(transport: &Transport) -> Checked {
     let (mut one, mut two) = start_two(transport)?;
     if transport.is_reliable() {
-        let taken = send_until_stuck(&mut one, &two, MAX_PENDING as u64 + 500)?;
-        wait_until_stuck(&two)?;
+        let taken = one.send_until_stuck(&two.address(), MAX_PENDING as u64 + 500)?;
+        two.wait_until_stuck()?;
         for n in 0..taken {
             ensure_next_tag(&mut two, n)?;
         }
@@ -121,31 +118,4 @@ fn fill(outbox: &mut dyn Outbox, transport: &Transport, outbound: impl Fn(u64) -
     }
     let came = || format!("it took {most} messages that nobody takes out");
     ensure(!transport.is_reliable(), "an outbound queue with a bound", came).map(|()| most)
-}
-
-/// Waits until the gateway delivers no more, as nobody reads: only then it is seen what it does with the rest.
-fn wait_until_stuck(node: &TestNode) -> Checked {
-    let until = Instant::now() + node.deadline();
-    let (mut before, mut since) = (node.host.counts(), Instant::now());
-    while since.elapsed() < STUCK {
-        let counts = node.host.counts();
-        if counts != before {
-            (before, since) = (counts, Instant::now());
-        }
-        ensure(Instant::now() < until, "an end of deliveries that nobody reads", || {
-            format!("the counts go on: {counts:?}")
-        })?;
-        a_moment();
-    }
-    Ok(())
-}
-
-/// Sends until `amount` messages were taken or no more are. Tells how many were.
-fn send_until_stuck(one: &mut TestNode, two: &TestNode, amount: u64) -> Result<u64, Failure> {
-    for n in 0..amount {
-        if !one.send_within(&two.address(), &request(n), STUCK)? {
-            return Ok(n);
-        }
-    }
-    Ok(amount)
 }

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
 
 use crossbeam::channel::unbounded;
 use multiaddr::Multiaddr;
@@ -15,9 +14,6 @@ use crate::conformance::running::run_to_the_end;
 use crate::conformance::{Failure, TestNode, Transport};
 use crate::gateway::Queue;
 use crate::link::{Link, MAX_PENDING};
-
-/// A queue that is full for so long is not being emptied.
-const STUCK: Duration = Duration::from_millis(200);
 
 /// How many messages have come before a flood counts as one.
 const FLOODED: u64 = 500;
@@ -64,14 +60,11 @@ pub(crate) fn stops_when_removed(transport: &Transport) -> Checked {
     two.remove().map(drop)
 }
 
-/// Sends more than waits for a node that does not read, or as much as is taken.
+/// Sends more than waits for a node that does not read, or as much as is taken, and waits until the gateway of `two` has
+/// come to what it does with the rest.
 fn send_unread(one: &mut TestNode, two: &TestNode) -> Checked {
-    for n in 0..MAX_PENDING as u64 + 1500 {
-        if !one.send_within(&two.address(), &request(n), STUCK)? {
-            break;
-        }
-    }
-    Ok(())
+    one.send_until_stuck(&two.address(), MAX_PENDING as u64 + 1500)?;
+    two.wait_until_stuck()
 }
 
 /// Messages that pour out of a gateway until this is dropped.
