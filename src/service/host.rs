@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 use crossbeam::channel::{Sender, bounded};
 use kademlia_gateways::{FromGateway, Gateway, GatewayError, Link, LinkHost, Multiaddr};
 
-use super::bell::{Bell, Post};
+use super::bell::Post;
 use super::events::{Event, Publisher};
 use super::manager::{self, Control};
 use super::runner::Runner;
@@ -188,7 +188,6 @@ pub(super) struct Gateways {
     control: Post<Control>,
     to_manager: Sender<FromGateway>,
     turns: Arc<Turns>,
-    bell: Bell,
     publisher: Arc<Publisher>,
 }
 
@@ -220,19 +219,9 @@ impl Gateways {
         control: Post<Control>,
         to_manager: Sender<FromGateway>,
         turns: Arc<Turns>,
-        bell: Bell,
         publisher: Arc<Publisher>,
     ) -> Self {
-        Gateways {
-            crew,
-            last: AtomicU64::new(0),
-            entries: Mutex::default(),
-            control,
-            to_manager,
-            turns,
-            bell,
-            publisher,
-        }
+        Gateways { crew, last: AtomicU64::new(0), entries: Mutex::default(), control, to_manager, turns, publisher }
     }
 
     /// Starts a gateway. It is in use when this returns.
@@ -243,13 +232,8 @@ impl Gateways {
         };
         let id = GatewayId(self.last.fetch_add(1, Ordering::Relaxed) + 1);
         let (link, host) = Link::new(id.0, self.to_manager.clone());
-        let link = if gateway.lends_thread() {
-            let turns = Arc::clone(&self.turns);
-            link.with_wake(move || turns.take())
-        } else {
-            let bell = self.bell.clone();
-            link.with_wake(move || bell.ring())
-        };
+        let (turns, lends_thread) = (Arc::clone(&self.turns), gateway.lends_thread());
+        let link = link.with_wake(move || if lends_thread { turns.take() } else { turns.call() });
         let facts = Arc::new(Facts::new(id, gateway.name(), gateway.addresses(), host));
         // The thread waits for its gateway, so that nothing comes in before the manager knows it, and so that the
         // gateway can be handed back as long as anything can go wrong.

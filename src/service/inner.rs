@@ -89,10 +89,10 @@ impl Inner {
         let manager = Manager::new(inputs, node, router, start, Arc::clone(&publisher), Arc::clone(&snapshot));
         let bell = Bell::default();
         let (commands, control) = (Post::new(commands, &bell), Post::new(control, &bell));
-        let turns = Arc::new(Turns::new(manager, bell.clone()));
+        let turns = Arc::new(Turns::new(manager, bell));
         let taken = Arc::clone(&turns);
         let thread = crew.spawn("manager", move || taken.run()).map_err(StartError::Thread)?;
-        let gateways = Gateways::new(crew, control.clone(), to_manager, turns, bell, Arc::clone(&publisher));
+        let gateways = Gateways::new(crew, control.clone(), to_manager, turns, Arc::clone(&publisher));
         let manager = Mutex::new(Some(thread));
         Ok(Inner {
             id,

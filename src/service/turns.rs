@@ -53,14 +53,19 @@ impl Turns {
         }
     }
 
+    /// Messages wait: wakes the management thread.
+    pub(super) fn call(&self) {
+        self.bell.ring();
+    }
+
     /// Messages wait: takes a turn on this thread, or wakes the management thread if somebody else is at it.
     pub(super) fn take(&self) {
-        let Some(mut desk) = self.free_desk() else { return self.bell.ring() };
+        let Some(mut desk) = self.free_desk() else { return self.call() };
         let turn = desk.take(Manager::short_turn);
         let next = desk.manager.as_ref().and_then(Manager::next_wake);
         let sleeps_too_long = next.is_some_and(|next| desk.wakes.is_none_or(|wakes| next < wakes));
         if turn != Some(Turn::Idle) || sleeps_too_long {
-            self.bell.ring();
+            self.call();
         }
     }
 

@@ -96,7 +96,7 @@ impl<'a> Localiser<'a> {
     /// Whether the address itself is the way, as it nearly always is: then no other need be looked for.
     fn goes_straight(&self, address: &Multiaddr) -> bool {
         address::relays(address) == 0
-            && (self.scoped || !address::is_host_scoped(address))
+            && self.holds_elsewhere(address)
             && !self.own.contains(address)
             && (self.dials)(address)
     }
