@@ -109,12 +109,9 @@ impl Network {
     /// What was dropped, refused or closed, in all.
     fn counted(&self) -> u64 {
         let status = self.victim.status();
-        let link = status.gateways[0].link;
-        let counters = &status.counters;
-        link.malformed
-            + link.oversized
-            + link.connections_closed
-            + counters.dropped.values().chain(counters.refused.values()).chain(status.dropped.values()).sum::<u64>()
+        let (gateway, counters) = (&status.gateways[0], &status.counters);
+        let by_cause = counters.dropped.values().chain(counters.refused.values()).chain(gateway.dropped.values());
+        gateway.link.unreadable() + gateway.link.oversized + gateway.link.closed() + by_cause.sum::<u64>()
     }
 
     /// Attacks while the victim goes on, and sees that nothing comes of it but counts. Sends `least` things that count.

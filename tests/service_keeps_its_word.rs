@@ -156,6 +156,20 @@ fn the_plain_calls_speak_to_one_node() {
 }
 
 #[test]
+fn the_status_tells_what_was_not_sent_and_why() {
+    let (node, own) = memory(quick());
+    assert_eq!(done(node.ping("/ip4/127.0.0.1/udp/1".parse().unwrap())), Err(Error::Unsent(UnsentReason::NotDialable)));
+    assert_eq!(done(node.ping("/memory/65000".parse().unwrap())), Err(Error::Unsent(UnsentReason::Unreachable)));
+    let far = address::through(&own, &"/memory/65000".parse().unwrap());
+    done(node.ping(far)).unwrap_err();
+    let status = node.status();
+    assert_eq!((status.unroutable, status.gateways[0].refused.unreachable), (1, 1));
+    assert_eq!(status.gateways[0].refused.total(), 1);
+    // Once for each time that it was tried.
+    assert!(status.gateways[0].dropped["relaying is off"] > 0);
+}
+
+#[test]
 fn compare_and_swap() {
     let (a, _, b, _) = pair(&quick());
     let first = done(b.save_if("key", None, "1")).unwrap().version;

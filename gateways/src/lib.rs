@@ -18,6 +18,7 @@ pub mod codec;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 mod contact;
+mod count;
 #[cfg(feature = "fault")]
 mod fault;
 pub mod frame;
@@ -42,11 +43,12 @@ mod unix;
 pub use bytes::Bytes;
 pub use codec::SizeLimits;
 pub use contact::{Contact, MAX_ADDRESS_BYTES, MAX_ADDRESSES, Peer};
+pub use count::{Count, LinkCounts, UnsentCounts};
 #[cfg(feature = "fault")]
 pub use fault::{FaultConfig, FaultError, FaultGateway};
 pub use gateway::{Gateway, GatewayError, Inbound, Outbound, Outbox, Queue, ReplyPath, Unsent, UnsentReason};
 pub use id::{Distance, ID_BYTES, Id, KeySpace, ParseIdError};
-pub use link::{Count, Delivery, FromGateway, Link, LinkCounts, LinkHost, MAX_PENDING};
+pub use link::{Delivery, FromGateway, Link, LinkHost, MAX_PENDING};
 #[cfg(feature = "memory")]
 pub use memory::MemoryGateway;
 pub use message::{Body, Circuit, Envelope, Expect, Found, Message, NetworkId, Refusal, Reply, Request, Tag, Token};

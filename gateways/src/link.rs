@@ -2,11 +2,12 @@
 
 use std::convert::Infallible;
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crossbeam::channel::{Receiver, SendError, Sender, bounded};
 
+use crate::count::{Count, LinkCounts, Tally};
 use crate::gateway::{Inbound, UnsentReason};
 use crate::message::Tag;
 
@@ -50,40 +51,6 @@ impl Delivery {
     }
 }
 
-/// What is counted at a link.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Count {
-    /// Messages handed to the node.
-    Received,
-    /// What came in but is no message: wrong version, malformed, trailing bytes.
-    Malformed,
-    /// What came in and is larger than any message.
-    Oversized,
-    /// Messages dropped because the node did not keep up.
-    QueueFull,
-    /// Connections closed: their number reached its limit, or the other side was too slow with its first bytes.
-    ConnectionsClosed,
-    /// Messages that were queued and could not be sent.
-    Unsent,
-}
-
-/// A snapshot of what a link has counted since the gateway was registered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct LinkCounts {
-    /// See [`Count::Received`].
-    pub received: u64,
-    /// See [`Count::Malformed`].
-    pub malformed: u64,
-    /// See [`Count::Oversized`].
-    pub oversized: u64,
-    /// See [`Count::QueueFull`].
-    pub queue_full: u64,
-    /// See [`Count::ConnectionsClosed`].
-    pub connections_closed: u64,
-    /// See [`Count::Unsent`].
-    pub unsent: u64,
-}
-
 type Waker = Box<dyn Fn() + Send + Sync>;
 
 struct Shared {
@@ -92,7 +59,7 @@ struct Shared {
     starved: AtomicBool,
     stopping: AtomicBool,
     waker: Mutex<Option<Waker>>,
-    counts: Arc<[AtomicU64; 6]>,
+    tally: Arc<Tally>,
     /// Whether the counts are those of an outer link, which counts what passes through both.
     nested: bool,
 }
@@ -104,23 +71,26 @@ impl Shared {
         }
     }
 
-    fn new(counts: Arc<[AtomicU64; 6]>, nested: bool) -> Arc<Self> {
+    fn new(tally: Arc<Tally>, nested: bool) -> Arc<Self> {
         Arc::new(Shared {
             pending: AtomicUsize::new(0),
             starved: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             waker: Mutex::new(None),
-            counts,
+            tally,
             nested,
         })
     }
 
     fn count(&self, what: Count, amount: usize) {
-        if self.nested && matches!(what, Count::Received | Count::Unsent) {
-            return;
+        if !(self.nested && what == Count::Received) {
+            self.tally.add(what, amount);
         }
-        if let Some(counter) = self.counts.get(what as usize) {
-            counter.fetch_add(amount as u64, Ordering::Relaxed);
+    }
+
+    fn count_unsent(&self, reason: UnsentReason) {
+        if !self.nested {
+            self.tally.add_unsent(reason);
         }
     }
 }
@@ -183,10 +153,10 @@ impl Link {
 
     /// A link for a gateway inside the one that has this link, and its other end.
     ///
-    /// What the inner gateway counts is counted here, except for what it hands over ([`Count::Received`],
-    /// [`Count::Unsent`]), which this link counts when it is passed on.
+    /// What the inner gateway counts is counted here, except for what it hands over, which this link counts when it is
+    /// passed on: [`Count::Received`], and what it could not send.
     pub fn nested(&self, to_outer: Sender<FromGateway>) -> (Link, LinkHost) {
-        Link::with_shared(self.gateway, to_outer, Shared::new(Arc::clone(&self.shared.counts), true))
+        Link::with_shared(self.gateway, to_outer, Shared::new(Arc::clone(&self.shared.tally), true))
     }
 
     fn with_shared(gateway: u64, to_node: Sender<FromGateway>, shared: Arc<Shared>) -> (Link, LinkHost) {
@@ -257,7 +227,7 @@ impl Link {
 
     /// Tells the node that a queued message could not be sent, so that it need not wait for an answer.
     pub fn unsent(&self, tag: Tag, reason: UnsentReason) {
-        self.shared.count(Count::Unsent, 1);
+        self.shared.count_unsent(reason);
         // The node has gone when this fails, and with it the interest in the message.
         self.send(FromGateway::Unsent { gateway: self.gateway, tag, reason }).ok();
     }
@@ -298,15 +268,7 @@ impl LinkHost {
 
     /// What the link has counted.
     pub fn counts(&self) -> LinkCounts {
-        let read = |what: Count| self.shared.counts.get(what as usize).map_or(0, |count| count.load(Ordering::Relaxed));
-        LinkCounts {
-            received: read(Count::Received),
-            malformed: read(Count::Malformed),
-            oversized: read(Count::Oversized),
-            queue_full: read(Count::QueueFull),
-            connections_closed: read(Count::ConnectionsClosed),
-            unsent: read(Count::Unsent),
-        }
+        self.shared.tally.read()
     }
 }
 
@@ -324,6 +286,7 @@ mod tests {
     use crossbeam::channel::{RecvTimeoutError, unbounded};
 
     use super::*;
+    use crate::count::UnsentCounts;
     use crate::{Body, Envelope, Message, NetworkId, Request};
 
     const DEADLINE: Duration = Duration::from_secs(10);
@@ -453,7 +416,7 @@ mod tests {
         let Ok(FromGateway::Unsent { gateway: 7, tag: Tag(5), reason: UnsentReason::QueueFull }) = events.recv() else {
             panic!("it is told");
         };
-        assert_eq!(host.counts().unsent, 1);
+        assert_eq!(host.counts().unsent, UnsentCounts { queue_full: 1, ..UnsentCounts::default() });
     }
 
     #[test]

@@ -10,9 +10,10 @@ use multiaddr::Multiaddr;
 
 use crate::address::{self, IpTransport};
 use crate::codec::{self, SizeLimits};
+use crate::count::Count;
 use crate::gateway::{Gateway, GatewayError, Inbound, Outbound, Outbox, Unsent, UnsentReason};
 use crate::ip;
-use crate::link::{Count, Link};
+use crate::link::Link;
 
 const SOCKET: Token = Token(0);
 const WAKER: Token = Token(1);
@@ -152,6 +153,7 @@ impl Receiver<'_> {
                 // The echo of a datagram that we sent, or a signal: no matter of what comes next.
                 Err(error) if errors < MAX_ERRORS => {
                     errors += 1;
+                    self.link.count(Count::SocketError);
                     log::debug!("receiving over UDP: {error}");
                 }
                 Err(error) => return Err(error),
@@ -171,7 +173,7 @@ impl Receiver<'_> {
             }
             Err(error) => {
                 log::trace!("from {from}: {error}");
-                self.link.count(Count::Malformed);
+                self.link.count(Count::from(&error));
             }
         }
         if self.batch.len() >= BATCH {

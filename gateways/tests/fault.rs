@@ -89,7 +89,7 @@ fn what_is_delayed_and_then_cannot_be_sent_is_told() {
     let mut slow = start(FaultConfig { delay: millisecond..=millisecond, ..faultless() });
     slow.send(&address("/memory/1"), request(1)).unwrap();
     assert_eq!(slow.next_unsent(), (1, UnsentReason::Unreachable));
-    assert_eq!(slow.host.counts().unsent, 1);
+    assert_eq!(slow.host.counts().unsent.total(), 1);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 use crossbeam::channel::{Sender, bounded};
-use kademlia_gateways::{FromGateway, Gateway, GatewayError, Link, LinkHost, Multiaddr};
+use kademlia_gateways::{FromGateway, Gateway, GatewayError, Link, LinkHost, Multiaddr, UnsentCounts, UnsentReason};
 
 use super::bell::Post;
 use super::events::{Event, Publisher};
@@ -103,8 +103,9 @@ pub(super) struct Facts {
     pub(super) name: String,
     addresses: Mutex<Vec<Multiaddr>>,
     state: Mutex<GatewayState>,
-    pub(super) sent: AtomicU64,
-    pub(super) refused: AtomicU64,
+    sent: AtomicU64,
+    refused: Mutex<UnsentCounts>,
+    dropped: Mutex<BTreeMap<&'static str, u64>>,
     /// Its thread was told to end, and its outbox goes or has gone for ever.
     stopping: AtomicBool,
     link: Mutex<LinkHost>,
@@ -118,7 +119,8 @@ impl Facts {
             addresses: Mutex::new(addresses),
             state: Mutex::new(GatewayState::Running),
             sent: AtomicU64::new(0),
-            refused: AtomicU64::new(0),
+            refused: Mutex::default(),
+            dropped: Mutex::default(),
             stopping: AtomicBool::new(false),
             link: Mutex::new(link),
         }
@@ -143,6 +145,26 @@ impl Facts {
         self.stop();
     }
 
+    /// Counts a message that was handed to the gateway.
+    pub(super) fn count_sent(&self, result: Result<(), UnsentReason>) {
+        match result {
+            Ok(()) => {
+                self.sent.fetch_add(1, Ordering::Relaxed);
+            }
+            Err(reason) => lock(&self.refused).add(reason),
+        }
+    }
+
+    /// Counts what came in by the gateway and went no further.
+    pub(super) fn count_dropped(&self, cause: &'static str, amount: u64) {
+        *lock(&self.dropped).entry(cause).or_default() += amount;
+    }
+
+    /// What came in by the gateway and went no further, by cause.
+    pub(super) fn dropped(&self) -> BTreeMap<&'static str, u64> {
+        lock(&self.dropped).clone()
+    }
+
     fn status(&self) -> GatewayStatus {
         GatewayStatus {
             id: self.id,
@@ -150,7 +172,8 @@ impl Facts {
             addresses: self.addresses(),
             state: self.state(),
             sent: self.sent.load(Ordering::Relaxed),
-            refused: self.refused.load(Ordering::Relaxed),
+            refused: *lock(&self.refused),
+            dropped: self.dropped(),
             link: lock(&self.link).counts(),
         }
     }

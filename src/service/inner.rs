@@ -155,7 +155,7 @@ impl Inner {
             requests_in_flight: if stopped { 0 } else { snapshot.requests_in_flight },
             operations: if stopped { 0 } else { snapshot.operations },
             relayed: snapshot.relayed,
-            dropped: snapshot.dropped,
+            unroutable: snapshot.unroutable,
             counters: snapshot.counters,
             gateways: self.gateways.statuses(),
         }

@@ -323,7 +323,7 @@ impl Manager {
             requests_in_flight: self.node.requests_in_flight(),
             operations: self.open.len(),
             relayed: self.router.relayed(),
-            dropped: self.router.dropped().clone(),
+            unroutable: self.router.unroutable(),
             counters: self.node.counters(),
         };
         *self.snapshot.lock().unwrap_or_else(PoisonError::into_inner) = snapshot;

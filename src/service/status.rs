@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use kademlia_gateways::{Id, LinkCounts, Multiaddr};
+use kademlia_gateways::{Id, LinkCounts, Multiaddr, UnsentCounts};
 
 use super::host::GatewayId;
 use crate::core::Counters;
@@ -32,9 +32,9 @@ pub struct Status {
     pub operations: usize,
     /// Messages passed on between others.
     pub relayed: u64,
-    /// Messages and contacts that the router dropped, by cause.
-    pub dropped: BTreeMap<&'static str, u64>,
-    /// What the node has counted.
+    /// Messages of this node that no gateway was there for, or none that dials the address.
+    pub unroutable: u64,
+    /// What the node has counted: who sent it, by which gateway, is of no matter there.
     pub counters: Counters,
     /// The gateways, in order of registration.
     pub gateways: Vec<GatewayStatus>,
@@ -54,8 +54,11 @@ pub struct GatewayStatus {
     pub state: GatewayState,
     /// Messages handed to it to be sent.
     pub sent: u64,
-    /// Messages that it did not take.
-    pub refused: u64,
+    /// Messages that it did not take, by reason.
+    pub refused: UnsentCounts,
+    /// Messages, and contacts in them, that came in by it and were dropped before they reached the node or the next
+    /// relay, by cause.
+    pub dropped: BTreeMap<&'static str, u64>,
     /// What came in and what was dropped on the way, and messages that it took and could not send after all.
     pub link: LinkCounts,
 }
@@ -89,6 +92,6 @@ pub(super) struct Snapshot {
     pub(super) requests_in_flight: usize,
     pub(super) operations: usize,
     pub(super) relayed: u64,
-    pub(super) dropped: BTreeMap<&'static str, u64>,
+    pub(super) unroutable: u64,
     pub(super) counters: Counters,
 }

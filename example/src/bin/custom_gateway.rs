@@ -60,8 +60,8 @@ impl Gateway for LocalGateway {
             if let Ok((size, from)) = socket.0.recv_from(&mut buffer) {
                 match (from.as_pathname().and_then(address_of), codec::decode(buffer.get(..size).unwrap_or_default())) {
                     (Some(from), Ok(message)) => link.deliver_or_drop(vec![Inbound::datagram(from, size, message)]),
-                    (_, Err(codec::DecodeError::TooLarge(_))) => link.count(Count::Oversized),
-                    _ => link.count(Count::Malformed),
+                    (_, Err(error)) => link.count(Count::from(&error)),
+                    (None, Ok(_)) => link.count(Count::Malformed),
                 }
             } else if let Err(error) = poll.poll(&mut events, None)
                 && error.kind() != io::ErrorKind::Interrupted

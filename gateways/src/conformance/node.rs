@@ -10,8 +10,9 @@ use multiaddr::Multiaddr;
 use super::messages::{outbound, request};
 use super::report::{Failure, ensure};
 use super::running::{Activity, Running, Stopped, join};
+use crate::count::LinkCounts;
 use crate::gateway::{Gateway, Inbound, Outbox, ReplyPath, Unsent, UnsentReason};
-use crate::link::{FromGateway, Link, LinkCounts, LinkHost};
+use crate::link::{FromGateway, Link, LinkHost};
 use crate::message::Envelope;
 
 /// How long it is watched that something does not happen.

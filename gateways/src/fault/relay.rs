@@ -9,8 +9,9 @@ use crossbeam::channel::{Receiver, at, bounded, never, select};
 
 use super::faults::{Fate, Faults};
 use super::{Late, Sending, lock};
+use crate::count::Count;
 use crate::gateway::{Inbound, Outbound};
-use crate::link::{Count, Delivery, FromGateway, Link, MAX_PENDING};
+use crate::link::{Delivery, FromGateway, Link, MAX_PENDING};
 
 /// What waits for its time.
 enum Waiting {

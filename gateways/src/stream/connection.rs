@@ -10,9 +10,10 @@ use multiaddr::Multiaddr;
 use super::incoming::{Arrived, Incoming, Nonsense};
 use super::{Transport, hello};
 use crate::codec::{self, SizeLimits};
+use crate::count::Count;
 use crate::frame;
 use crate::gateway::{Inbound, Outbound, ReplyPath, UnsentReason};
-use crate::link::{Count, Link};
+use crate::link::Link;
 use crate::message::Tag;
 
 /// Beyond this many unsent bytes a connection takes no more messages.
@@ -121,7 +122,7 @@ impl<T: Transport> Connection<T> {
                 (Arrived::Message { read: Ok(_), .. }, None) => return Err(Nonsense::Hello.into()),
                 (Arrived::Message { read: Err(error), .. }, from) => {
                     log::trace!("from {from:?}: {error}");
-                    link.count(Count::Malformed);
+                    link.count(Count::from(&error));
                 }
             }
         }

@@ -10,11 +10,13 @@ use mio::event::Event;
 use mio::{Events, Interest, Token};
 use multiaddr::Multiaddr;
 
+use super::accepting::Accepting;
 use super::connection::{Broken, Connection, Origin};
 use super::incoming::Nonsense;
 use super::{LISTENER, Open, QUEUE, StreamConfig, Transport, WAKER};
+use crate::count::Count;
 use crate::gateway::{Inbound, Outbound, ReplyPath, UnsentReason};
-use crate::link::{Count, Link};
+use crate::link::Link;
 
 /// How many messages cross to the node at once.
 const BATCH: usize = 64;
@@ -27,9 +29,6 @@ const SCRATCH_BYTES: usize = 32 * 1024;
 
 /// So many bytes for one connection are written before more messages are taken from the queue.
 const FLUSHED_AT_ONCE: usize = 64 * 1024;
-
-/// When accepting fails for lack of something: how long until it is tried again, if no connection closes before.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
 
 pub(super) struct Engine<'a, T: Transport> {
     open: Open<T>,
@@ -53,10 +52,7 @@ pub(super) struct Engine<'a, T: Transport> {
     held: bool,
     /// There may be more in the outbound queue.
     more_outbound: bool,
-    /// There may be connections to accept.
-    more_to_accept: bool,
-    /// Accepting failed; when to try again.
-    accept_again: Option<Instant>,
+    accepting: Accepting,
     /// Counts what was done with connections.
     uses: u64,
     scratch: Box<[u8]>,
@@ -86,8 +82,7 @@ impl<'a, T: Transport> Engine<'a, T> {
             batch: Vec::new(),
             held: false,
             more_outbound: true,
-            more_to_accept: false,
-            accept_again: None,
+            accepting: Accepting::default(),
             uses: 0,
             scratch: vec![0; SCRATCH_BYTES].into_boxed_slice(),
         }
@@ -120,18 +115,18 @@ impl<'a, T: Transport> Engine<'a, T> {
     /// How long to wait for an event: for ever, if there is nothing to do and no deadline.
     fn timeout(&self) -> Option<Duration> {
         let more_to_read = !self.held && !self.ready.is_empty();
-        if self.more_outbound || self.more_to_accept || more_to_read {
+        if self.more_outbound || self.accepting.has_more() || more_to_read {
             return Some(Duration::ZERO);
         }
         let deadline = self.deadlines.first().map(|(at, _)| *at);
-        let next = [deadline, self.accept_again].into_iter().flatten().min()?;
+        let next = [deadline, self.accepting.again_at()].into_iter().flatten().min()?;
         Some(next.saturating_duration_since(Instant::now()))
     }
 
     fn handle_event(&mut self, event: &Event) {
         match event.token() {
             WAKER => {}
-            LISTENER => self.more_to_accept = true,
+            LISTENER => self.accepting.wake(),
             Token(number) => {
                 let number = number as u64;
                 if event.is_writable() || event.is_error() {
@@ -231,21 +226,11 @@ impl<'a, T: Transport> Engine<'a, T> {
 
     fn accept(&mut self) {
         for _ in 0..ACCEPTS_IN_A_TURN {
-            if !self.more_to_accept {
+            if !self.accepting.has_more() {
                 return;
             }
-            match T::accept(&self.open.listener) {
-                Ok((stream, observed)) => self.add_accepted(stream, observed),
-                Err(error) => match error.kind() {
-                    ErrorKind::WouldBlock => self.more_to_accept = false,
-                    ErrorKind::Interrupted | ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset => {}
-                    // No file descriptors, most likely. Trying at once again would go round in circles.
-                    _ => {
-                        log::warn!("accepting a connection: {error}");
-                        self.more_to_accept = false;
-                        self.accept_again = Some(Instant::now() + ACCEPT_PAUSE);
-                    }
-                },
+            if let Some((stream, observed)) = self.accepting.attempt::<T>(&self.open.listener, self.link) {
+                self.add_accepted(stream, observed);
             }
         }
     }
@@ -254,7 +239,10 @@ impl<'a, T: Transport> Engine<'a, T> {
         self.make_room();
         match self.add(stream, Origin::Accepted(observed), self.config.hello_timeout) {
             Ok(number) => self.flush(number),
-            Err(error) => log::debug!("accepting a connection: {error}"),
+            Err(error) => {
+                log::debug!("accepting a connection: {error}");
+                self.link.count(Count::SocketError);
+            }
         }
     }
 
@@ -281,7 +269,7 @@ impl<'a, T: Transport> Engine<'a, T> {
             let candidates = self.connections.iter().filter(|(_, connection)| !many || connection.is_stranger());
             let idlest = candidates.min_by_key(|(_, connection)| connection.used).map(|(number, _)| *number);
             let Some(idlest) = idlest else { return };
-            self.link.count(Count::ConnectionsClosed);
+            self.link.count(Count::Displaced);
             self.close(idlest, UnsentReason::QueueFull);
         }
     }
@@ -326,7 +314,7 @@ impl<'a, T: Transport> Engine<'a, T> {
             Err(broken) => {
                 match broken {
                     Broken::Ended => {}
-                    Broken::Nonsense(Nonsense::Hello) => self.link.count(Count::ConnectionsClosed),
+                    Broken::Nonsense(Nonsense::Hello) => self.link.count(Count::GreetingWrong),
                     Broken::Nonsense(Nonsense::Oversized) => self.link.count(Count::Oversized),
                 }
                 self.close(number, UnsentReason::Unreachable);
@@ -358,14 +346,11 @@ impl<'a, T: Transport> Engine<'a, T> {
 
     /// Closes what took too long.
     fn expire(&mut self) {
-        if self.deadlines.is_empty() && self.accept_again.is_none() {
+        self.accepting.resume_if_due();
+        if self.deadlines.is_empty() {
             return;
         }
         let now = Instant::now();
-        if self.accept_again.is_some_and(|at| at <= now) {
-            self.accept_again = None;
-            self.more_to_accept = true;
-        }
         while let Some((at, number)) = self.deadlines.first().copied()
             && at <= now
         {
@@ -377,7 +362,7 @@ impl<'a, T: Transport> Engine<'a, T> {
                 continue;
             }
             if !connecting {
-                self.link.count(Count::ConnectionsClosed);
+                self.link.count(Count::GreetingLate);
             }
             self.close(number, UnsentReason::Unreachable);
         }
@@ -407,8 +392,7 @@ impl<'a, T: Transport> Engine<'a, T> {
         for tag in connection.writer.unsent() {
             self.link.unsent(tag, reason);
         }
-        // This has freed a file descriptor.
-        self.more_to_accept |= self.accept_again.take().is_some();
+        self.accepting.resume();
     }
 }
 

@@ -6,6 +6,7 @@
 //! connection that the request came by. No message leaves before the other side has said hello: a connection may lead
 //! to any service, which must not get bytes that a stranger chose.
 
+mod accepting;
 mod connection;
 mod engine;
 mod hello;

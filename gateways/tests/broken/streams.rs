@@ -120,7 +120,7 @@ impl Connection {
                     return Ok(());
                 }
                 if flaw != StreamFlaw::ClosesUncounted {
-                    link.count(Count::ConnectionsClosed);
+                    link.count(Count::GreetingLate);
                 }
                 Err(End::Connection)
             }
@@ -148,7 +148,7 @@ impl Connection {
                 Ok(Some(frame)) => frame,
                 Ok(None) => return Ok(()),
                 Err(_) => {
-                    link.count(if self.from.is_some() { Count::Oversized } else { Count::ConnectionsClosed });
+                    link.count(if self.from.is_some() { Count::Oversized } else { Count::GreetingWrong });
                     let ends = flaw == StreamFlaw::EndsWithLongFrames;
                     return Err(if ends { End::Gateway } else { End::Connection });
                 }

@@ -33,12 +33,12 @@ fn what_is_no_hello_closes_the_connection() {
             let mut peer = wire.connect(&node.address());
             peer.stream.write_all(&framed(wrong)).unwrap();
             peer.assert_closed();
-            node.wait_for_counts("each is counted", |counts| counts.connections_closed == n);
+            node.wait_for_counts("each is counted", |counts| counts.greeting_wrong == n);
         }
         let mut peer = wire.connect(&node.address());
         peer.stream.write_all(&513_u32.to_be_bytes()).unwrap();
         peer.assert_closed();
-        node.wait_for_counts("too long", |counts| counts.connections_closed == wrong.len() as u64 + 1);
+        node.wait_for_counts("too long", |counts| counts.greeting_wrong == wrong.len() as u64 + 1);
     });
 }
 
@@ -49,7 +49,7 @@ fn a_hello_that_does_not_come_closes_the_connection() {
         let mut node = wire.start_with(config);
         let mut silent = wire.connect(&node.address());
         silent.assert_closed();
-        node.wait_for_counts("it is counted", |counts| counts.connections_closed == 1);
+        node.wait_for_counts("it is counted", |counts| counts.greeting_late == 1);
 
         // The same for a connection that the gateway dialled.
         let (listener, to) = wire.listen();
@@ -57,7 +57,7 @@ fn a_hello_that_does_not_come_closes_the_connection() {
         let mut silent = listener.accept();
         silent.receive_hello();
         assert_eq!(silent.receive_frame(), None, "no message goes to one who does not say hello");
-        node.wait_for_counts("it is counted", |counts| counts.connections_closed == 2);
+        node.wait_for_counts("it is counted", |counts| counts.greeting_late == 2);
         assert_eq!(node.next_unsent(), (1, UnsentReason::Unreachable));
 
         // One that said hello may be silent as long as it likes.
@@ -181,7 +181,7 @@ fn over_tcp_the_ip_that_is_seen_counts() {
         let mut peer = Wire::Tcp.connect(&to);
         peer.send_hello(&address(claimed));
         peer.assert_closed();
-        node.wait_for_counts("it is counted", |counts| counts.connections_closed == n);
+        node.wait_for_counts("it is counted", |counts| counts.greeting_wrong == n);
     }
     // A node bound to one of several addresses is seen at that one.
     let mut other = Node::start(TcpGateway::bind(address("/ip4/127.0.0.9/tcp/0")).unwrap());
@@ -250,7 +250,7 @@ fn beyond_the_limit_the_idlest_connection_is_closed() {
         node.send(&to, request(7)).unwrap();
         assert_eq!(listener.greet(&to).receive(), request(7));
         three.assert_closed();
-        node.wait_for_counts("each is counted", |counts| counts.connections_closed == 2);
+        node.wait_for_counts("each is counted", |counts| counts.displaced == 2);
     });
 }
 
@@ -265,7 +265,7 @@ fn silent_strangers_do_not_drive_out_peers() {
             node.next();
         }
         let strangers: Vec<Peer> = (0..40).map(|_| wire.connect(&node.address())).collect();
-        node.wait_for_counts("most are closed", |counts| counts.connections_closed == 40 - 3);
+        node.wait_for_counts("most are closed", |counts| counts.displaced == 40 - 3);
         for (n, peer) in (10..).zip(&mut peers) {
             peer.send(&request(n));
             assert_eq!(node.next().envelope, request(n), "it is still connected");

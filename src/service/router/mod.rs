@@ -9,7 +9,6 @@ mod limiter;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use kademlia_gateways::codec::LEAST_REQUEST_BYTES;
 use kademlia_gateways::{
@@ -46,7 +45,7 @@ pub(super) struct Router {
     arrival: Option<Arrival>,
     arrivals: u64,
     relayed: u64,
-    dropped: BTreeMap<&'static str, u64>,
+    unroutable: u64,
     publisher: Arc<Publisher>,
 }
 
@@ -94,8 +93,7 @@ impl Port {
             self.outbox = None;
             Err(UnsentReason::Closed)
         });
-        let counter = if result.is_ok() { &self.facts.sent } else { &self.facts.refused };
-        counter.fetch_add(1, Ordering::Relaxed);
+        self.facts.count_sent(result);
         result
     }
 
@@ -126,7 +124,7 @@ impl Router {
             arrival: None,
             arrivals: 0,
             relayed: 0,
-            dropped: BTreeMap::new(),
+            unroutable: 0,
             publisher,
         }
     }
@@ -136,9 +134,9 @@ impl Router {
         self.relayed
     }
 
-    /// Messages and contacts dropped, by cause.
-    pub(super) fn dropped(&self) -> &BTreeMap<&'static str, u64> {
-        &self.dropped
+    /// Messages of this node that there was no gateway for.
+    pub(super) fn unroutable(&self) -> u64 {
+        self.unroutable
     }
 
     /// Sends by this gateway from now on.
@@ -182,7 +180,13 @@ impl Router {
         let back = back.filter(|(gateway, _)| self.ports.get(gateway).is_some_and(|port| port.outbox.is_some()));
         let (gateway, path) = match back {
             Some((gateway, path)) => (gateway, Some(path)),
-            None => (self.route(&head).ok_or_else(|| self.why_not())?, None),
+            None => match self.route(&head) {
+                Some(gateway) => (gateway, None),
+                None => {
+                    self.unroutable += 1;
+                    return Err(self.why_not());
+                }
+            },
         };
         if matches!(message.body, Body::Reply(_)) && message.sender.is_some() {
             message.also = self.other_addresses(gateway);
@@ -227,22 +231,22 @@ impl Router {
                 Circuit { to: Some(to), from: back, message } if sound(&to) && back.iter().all(sound) => {
                     match self.relay(now, &from, &to, back, message) {
                         Ok(()) => self.relayed += 1,
-                        Err(cause) => self.drop(cause),
+                        Err(cause) => self.drop(gateway, cause),
                     }
                     return None;
                 }
                 _ => {
-                    self.drop("malformed circuit");
+                    self.drop(gateway, "malformed circuit");
                     return None;
                 }
             },
         };
         if !sound(&source) {
-            self.drop("malformed source");
+            self.drop(gateway, "malformed source");
             return None;
         }
         if !proved && message.is_request() && bytes < LEAST_REQUEST_BYTES {
-            self.drop("request too short to be answered");
+            self.drop(gateway, "request too short to be answered");
             return None;
         }
         let message = self.accept(gateway, &from, &source, message)?;
@@ -270,13 +274,13 @@ impl Router {
         }
         // A reply comes by the gateway that the request left by, or it is forged.
         if self.route(head) != Some(gateway) {
-            self.drop("reply by another gateway");
+            self.drop(gateway, "reply by another gateway");
             return None;
         }
         let dials = |to: &Multiaddr| self.route(to).is_some();
         let lost = Localiser::new(&dials, &self.own, source).reply(&mut message);
         if lost > 0 {
-            *self.dropped.entry("contact out of reach").or_default() += lost as u64;
+            self.count_dropped(gateway, "contact out of reach", lost as u64);
         }
         Some(message)
     }
@@ -321,8 +325,14 @@ impl Router {
         }
     }
 
-    fn drop(&mut self, cause: &'static str) {
-        *self.dropped.entry(cause).or_default() += 1;
+    fn drop(&self, gateway: GatewayId, cause: &'static str) {
+        self.count_dropped(gateway, cause, 1);
+    }
+
+    fn count_dropped(&self, gateway: GatewayId, cause: &'static str, amount: u64) {
+        if let Some(port) = self.ports.get(&gateway) {
+            port.facts.count_dropped(cause, amount);
+        }
     }
 }
 

@@ -101,7 +101,7 @@ impl Node {
     }
 
     fn dropped(&self, cause: &str) -> u64 {
-        self.router.dropped().get(cause).copied().unwrap_or(0)
+        self.router.ports.values().filter_map(|port| port.facts.dropped().get(cause).copied()).sum()
     }
 }
 

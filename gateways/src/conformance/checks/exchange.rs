@@ -6,8 +6,8 @@ use super::{Checked, ensure, ensure_eq, ensure_next, sent, start_two};
 use crate::address::through;
 use crate::conformance::messages::{contacts, found, reply, request, store};
 use crate::conformance::{Failure, Transport};
+use crate::count::LinkCounts;
 use crate::gateway::UnsentReason;
-use crate::link::LinkCounts;
 
 /// More contacts than a datagram has room for.
 const MANY_CONTACTS: u8 = 250;

@@ -9,7 +9,7 @@ use multiaddr::Multiaddr;
 use super::{Checked, ensure, ensure_eq, ensure_next};
 use crate::conformance::messages::{request, store};
 use crate::conformance::{Failure, RawStream, StreamWire, TestNode, Transport};
-use crate::link::LinkCounts;
+use crate::count::LinkCounts;
 use crate::message::Envelope;
 
 /// A peer that never says its whole greeting says another byte after this time.
@@ -31,7 +31,7 @@ fn drops_datagrams_of_garbage(transport: &Transport) -> Checked {
     let mut send = transport.open_datagrams(&node.address())?;
     for (n, garbage) in (1..).zip(transport.garbage()) {
         send(&garbage).map_err(Failure::io("a datagram of garbage"))?;
-        node.wait_for_counts("garbage to be counted as malformed", |counts| counts.malformed == n)?;
+        node.wait_for_counts("garbage to be counted as malformed", |counts| counts.unreadable() == n)?;
     }
     send(&transport.encode(&request(1))).map_err(Failure::io("a datagram"))?;
     ensure_next(&mut node, &request(1))?;
@@ -49,8 +49,11 @@ fn drops_frames_of_garbage(transport: &Transport, wire: &StreamWire) -> Checked 
     // By the same connection, and the garbage comes before it.
     peer.send(&request(1))?;
     ensure_next(&mut node, &request(1))?;
-    let expected = LinkCounts { received: 1, malformed: garbage.len() as u64, ..LinkCounts::default() };
-    ensure_eq("the counts after frames of garbage and one message", &node.host.counts(), &expected)?;
+    let counts = node.host.counts();
+    let LinkCounts { malformed, other_version, .. } = counts;
+    let expected = LinkCounts { received: 1, malformed, other_version, ..LinkCounts::default() };
+    ensure_eq("the counts after frames of garbage and one message", &counts, &expected)?;
+    ensure_eq("the frames that could not be read", &counts.unreadable(), &(garbage.len() as u64))?;
     node.stop().map(drop)
 }
 
@@ -182,7 +185,7 @@ pub(crate) fn closes_silent_peers(transport: &Transport) -> Checked {
     let time = timeout + transport.deadline();
     trickles.ensure_closed(time, "a connection whose greeting is not whole")?;
     silent.ensure_closed(time, "a connection without a greeting")?;
-    node.wait_for_counts("two closed connections counted as such", |counts| counts.connections_closed == 2)?;
+    node.wait_for_counts("two closed connections counted as such", |counts| counts.greeting_late == 2)?;
     // One that said hello may be silent as long as it likes.
     greeted.send(&request(1))?;
     ensure_next(&mut node, &request(1)).map(drop)

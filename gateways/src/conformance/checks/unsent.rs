@@ -90,7 +90,7 @@ pub(crate) fn accounts_for_messages(transport: &Transport) -> Checked {
     }
     one.ensure_quiet()?;
     two.ensure_quiet()?;
-    ensure_eq("the count of messages that were queued and not sent", &one.host.counts().unsent, &told_later)
+    ensure_eq("the count of messages that were queued and not sent", &one.host.counts().unsent.total(), &told_later)
 }
 
 impl Account {
