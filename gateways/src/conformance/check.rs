@@ -15,6 +15,7 @@ enum Needs {
     Raw,
     Streams,
     GreetingTimeout,
+    LentThread,
     Linux,
 }
 
@@ -66,6 +67,8 @@ checks! {
     KeepsItsLimits "keeps its limits" exchange::keeps_its_limits, Nothing;
     /// Where not all contacts of a reply fit, the nearest ones arrive.
     LeavesOutContacts "leaves out contacts" exchange::leaves_out_contacts, Nothing;
+    /// A gateway that [lends its thread](crate::Gateway::lends_thread) lets the node answer, and ask, while it delivers.
+    SendsWhileItDelivers "sends while it delivers" exchange::sends_while_it_delivers, LentThread;
     /// 10,000 messages arrive, in order.
     KeepsOrder "keeps order" queues::keeps_order, Reliable;
     /// Where the node does not keep up, messages wait, and none is lost; those that may be lost are counted.
@@ -123,6 +126,11 @@ impl Check {
                 let timeout = streams.and_then(StreamWire::greeting_timeout);
                 (timeout.is_some(), "the transport was described without a timeout for greetings")
             }
+            // One that cannot be made fails the check.
+            Needs::LentThread => (
+                transport.make().map_or(true, |gateway| gateway.lends_thread()),
+                "the gateway does not lend its thread",
+            ),
             Needs::Linux => (cfg!(target_os = "linux"), "this system does not tell what a thread does"),
         };
         if fulfilled { Ok(()) } else { Err(reason) }

@@ -54,6 +54,7 @@ broken! {
     a_gateway_that_sends_more_than_it_claims: reliable(Flaw::ClaimsSmallerMessages) => KeepsItsLimits;
     a_gateway_that_leaves_out_the_nearest_contacts: reliable(Flaw::LeavesOutTheNearest) => LeavesOutContacts;
     a_gateway_that_prefers_less_than_it_sends: reliable(Flaw::ClaimsSmallerMessages) => LeavesOutContacts;
+    a_gateway_that_holds_its_outbox_while_it_delivers: reliable(Flaw::HoldsItsOutbox) => SendsWhileItDelivers;
     a_gateway_that_reorders: reliable(Flaw::Reorders) => KeepsOrder;
     a_gateway_that_loses_one_message_in_a_thousand: reliable(Flaw::LosesSome) => KeepsOrder;
     a_gateway_that_drops_what_the_node_cannot_take: reliable(Flaw::DropsWhatIsTooMuch) => WaitsOrCounts;

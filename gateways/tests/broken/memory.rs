@@ -1,5 +1,6 @@
 //! A gateway in memory with one flaw.
 
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -19,6 +20,7 @@ pub(crate) enum Flaw {
     ClaimsLargerMessages,
     ClaimsSmallerMessages,
     LeavesOutTheNearest,
+    HoldsItsOutbox,
     Reorders,
     LosesSome,
     DropsWhatIsTooMuch,
@@ -61,6 +63,8 @@ pub(crate) struct Broken {
     lossy: bool,
     /// Tags that the outbox has reported as unsent.
     report: (Sender<Tag>, Receiver<Tag>),
+    /// Held while it delivers.
+    delivering: Arc<Mutex<()>>,
     outbox_gone: Receiver<()>,
     has_run: bool,
 }
@@ -74,7 +78,15 @@ impl Broken {
             (Flaw::NamesNothing, Err(GatewayError::Bind { source, .. })) => return Err(source.into()),
             (_, bound) => bound?,
         };
-        Ok(Broken { inner, flaw, lossy, report: unbounded(), outbox_gone: never(), has_run: false })
+        Ok(Broken {
+            inner,
+            flaw,
+            lossy,
+            report: unbounded(),
+            delivering: Arc::default(),
+            outbox_gone: never(),
+            has_run: false,
+        })
     }
 
     /// Hands over what came in.
@@ -131,6 +143,10 @@ impl Broken {
         let until = Instant::now() + HANGS;
         match self.flaw {
             Flaw::DropsWhatIsTooMuch => drop(link.deliver(batch)),
+            Flaw::HoldsItsOutbox => {
+                let _held = self.delivering.lock().unwrap();
+                return link.deliver(batch).err().unwrap_or_default();
+            }
             Flaw::WaitsForItsReader => {
                 while let Err(back) = link.deliver(batch) {
                     batch = back;
@@ -167,8 +183,12 @@ impl Gateway for Broken {
         let (alive, outbox_gone) = bounded(0);
         self.outbox_gone = outbox_gone;
         let (inner, own) = (self.inner.outbox()?, self.inner.address().clone());
-        let report = self.report.0.clone();
-        Ok(Box::new(BrokenOutbox { inner, own, flaw: self.flaw, report, sent: 0, _alive: alive }))
+        let (report, delivering) = (self.report.0.clone(), Arc::clone(&self.delivering));
+        Ok(Box::new(BrokenOutbox { inner, own, flaw: self.flaw, report, delivering, sent: 0, _alive: alive }))
+    }
+
+    fn lends_thread(&self) -> bool {
+        self.flaw == Flaw::HoldsItsOutbox
     }
 
     fn run(&mut self, link: &Link) -> Result<(), GatewayError> {
@@ -217,6 +237,7 @@ struct BrokenOutbox {
     own: Multiaddr,
     flaw: Flaw,
     report: Sender<Tag>,
+    delivering: Arc<Mutex<()>>,
     sent: u64,
     /// Dropped with the outbox.
     _alive: Sender<()>,
@@ -247,6 +268,12 @@ impl Outbox for BrokenOutbox {
             Flaw::LeavesOutTheNearest => {
                 if let Body::Reply(Reply::Found(found)) = &mut outbound.envelope.message_mut().body {
                     found.contacts.remove(0);
+                }
+            }
+            Flaw::HoldsItsOutbox => {
+                let until = Instant::now() + HANGS;
+                while self.delivering.try_lock().is_err() && Instant::now() < until {
+                    thread::park_timeout(Duration::from_millis(1));
                 }
             }
             Flaw::ReportsWhatArrives => self.report.send(tag).unwrap(),

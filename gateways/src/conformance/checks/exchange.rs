@@ -1,16 +1,24 @@
 //! What is sent and what arrives.
 
+use std::sync::{Mutex, PoisonError};
+
+use crossbeam::channel::unbounded;
 use multiaddr::{Multiaddr, Protocol};
 
-use super::{Checked, ensure, ensure_eq, ensure_next, sent, start_two};
+use super::{Checked, ensure, ensure_eq, ensure_next, sent, start_two, tag};
 use crate::address::through;
-use crate::conformance::messages::{contacts, found, reply, request, store};
+use crate::conformance::messages::{contacts, found, outbound, reply, request, store};
+use crate::conformance::running::{Running, join};
 use crate::conformance::{Failure, Transport};
 use crate::count::LinkCounts;
 use crate::gateway::UnsentReason;
+use crate::link::{FromGateway, Link};
 
 /// More contacts than a datagram has room for.
 const MANY_CONTACTS: u8 = 250;
+
+/// The tag of a request that goes back is so much larger than that of the one that came.
+const BACK: u64 = 1000;
 
 pub(crate) fn delivers_both_ways(transport: &Transport) -> Checked {
     let (mut one, mut two) = start_two(transport)?;
@@ -43,6 +51,37 @@ pub(crate) fn reaches_itself(transport: &Transport) -> Checked {
     ensure_eq("where it comes from", &asked.from, &one.address())?;
     sent(one.answer(&asked, reply(1)))?;
     ensure_next(&mut one, &reply(1)).map(drop)
+}
+
+pub(crate) fn sends_while_it_delivers(transport: &Transport) -> Checked {
+    let mut one = transport.start()?;
+    let mut gateway = transport.make()?;
+    let no_address = || Failure::unexpected("an address of the gateway", "it has none");
+    let to = gateway.addresses().first().cloned().ok_or_else(no_address)?;
+    let outbox = Mutex::new(gateway.outbox().map_err(Failure::gateway("an outbox before the run"))?);
+    let (to_node, events) = unbounded();
+    let (link, mut host) = Link::new(0, to_node);
+    // A node that works on the gateway's thread. What it cannot send is missed by the other.
+    let link = link.with_wake(move || {
+        let mut outbox = outbox.lock().unwrap_or_else(PoisonError::into_inner);
+        while let Ok(FromGateway::Delivery(mut delivery)) = events.try_recv() {
+            for inbound in delivery.take() {
+                let n = tag(&inbound.envelope);
+                outbox.send(outbound(&inbound.from, Some(inbound.path), reply(n))).ok();
+                outbox.send(outbound(&inbound.from, None, request(n + BACK))).ok();
+            }
+        }
+    });
+    let running = Running::start(gateway, link)?;
+    for n in 0..200 {
+        one.send_patiently(&to, &request(n))?;
+        // By two connections, perhaps: in any order.
+        let mut tags = [tag(&one.next()?.envelope), tag(&one.next()?.envelope)];
+        tags.sort_unstable();
+        ensure_eq("the tags of an answer and of a request that were sent during a delivery", &tags, &[n, n + BACK])?;
+    }
+    host.stop();
+    join(Some(running))?.without_error().map(drop)
 }
 
 pub(crate) fn dials_only_its_own(transport: &Transport) -> Checked {
