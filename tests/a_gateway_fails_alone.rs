@@ -422,3 +422,62 @@ fn what_is_not_registered_is_handed_back() {
     assert_eq!(error.to_string(), "the gateway was not registered: the service has stopped");
     assert_eq!(error.into_gateway().address.to_string(), "/ip4/127.0.0.1/sctp/600");
 }
+
+/// Panics over everything that comes to its end.
+struct Fragile;
+
+impl Gateway for Fragile {
+    fn name(&self) -> String {
+        "fragile".to_owned()
+    }
+    fn addresses(&self) -> Vec<Multiaddr> {
+        vec!["/ip4/127.0.0.1/sctp/900".parse().unwrap()]
+    }
+    fn outbox(&mut self) -> Result<Box<dyn Outbox>, GatewayError> {
+        Ok(Box::new(FragileOutbox))
+    }
+    fn run(&mut self, link: &Link) -> Result<(), GatewayError> {
+        link.on_wake(|| panic!("it could not bear to be woken"));
+        link.stop_signal().recv().ok();
+        Ok(())
+    }
+}
+
+struct FragileOutbox;
+
+impl Outbox for FragileOutbox {
+    fn dials(&self, _: &Multiaddr) -> bool {
+        true
+    }
+    fn limits(&self) -> SizeLimits {
+        SizeLimits::STREAM
+    }
+    fn send(&mut self, _: Outbound) -> Result<(), Unsent> {
+        panic!("it could not bear to send");
+    }
+}
+
+impl Drop for FragileOutbox {
+    fn drop(&mut self) {
+        panic!("it could not bear its end");
+    }
+}
+
+#[test]
+fn one_that_panics_over_its_end_harms_nobody() {
+    let service = DHTService::start(Config::default()).unwrap();
+    let memory = service.register_gateway(MemoryGateway::bind("/memory/0".parse().unwrap()).unwrap()).unwrap();
+    let own = service.listen_addresses()[0].clone();
+    let removed = service.register_gateway(Fragile).unwrap();
+    assert_eq!(service.remove_gateway(removed), Ok(()));
+    let fails = service.register_gateway(Fragile).unwrap();
+    let events = service.events();
+    assert!(done(service.ping("/ip4/192.0.2.1/udp/1".parse().unwrap())).is_err());
+    let ended = |event| if let Event::GatewayEnded { gateway } = event { Some(gateway) } else { None };
+    assert_eq!(events.wait_for(LONG, ended), Ok(fails));
+    assert!(!service.status().stopped && service.status().failure.is_none());
+    let other = DHTService::start(Config::default()).unwrap();
+    other.register_gateway(MemoryGateway::bind("/memory/0".parse().unwrap()).unwrap()).unwrap();
+    assert_eq!(done(other.ping(own)).unwrap().id, service.id());
+    assert_eq!(service.remove_gateway(memory), Ok(()));
+}

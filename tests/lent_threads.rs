@@ -3,16 +3,17 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Wake, Waker};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, Sender, bounded, select, unbounded};
 use kademlia_dht::gateway::{
-    Body, Envelope, Gateway, GatewayError, Inbound, Link, Message, Outbound, Outbox, Reply, ReplyPath, Request,
-    SizeLimits, Tag, Unsent,
+    Body, Envelope, FaultConfig, FaultGateway, Gateway, GatewayError, Inbound, Link, MemoryGateway, Message, Outbound,
+    Outbox, Reply, ReplyPath, Request, SizeLimits, Tag, TcpGateway, UdpGateway, Unsent,
 };
-use kademlia_dht::{Config, DHTService, GatewayState, Id, Multiaddr};
+use kademlia_dht::{Config, DHTService, GatewayState, Id, Multiaddr, Pending};
 
 const LONG: Duration = Duration::from_secs(30);
 
@@ -161,6 +162,66 @@ fn a_timer_that_is_set_on_a_lent_thread_goes_off() {
     service.stop();
 }
 
+#[test]
+fn a_flood_does_not_stop_the_clock() {
+    for lends in [true, false] {
+        let ((first_gateway, first), (second_gateway, second)) = (wire(lends), wire(lends));
+        let config = Config { request_timeout: Duration::from_millis(100), ..Config::default() };
+        let service = DHTService::start(config).unwrap();
+        service.register_gateway(first_gateway).unwrap();
+        service.register_gateway(second_gateway).unwrap();
+        (0..100).for_each(|_| first.open());
+        let over = AtomicBool::new(false);
+        thread::scope(|scope| {
+            for end in [&first, &second] {
+                let over = &over;
+                // Answers that nobody waits for. As many as are taken, and never none.
+                scope.spawn(move || {
+                    let until = Instant::now() + LONG;
+                    while !over.load(Ordering::Relaxed) && Instant::now() < until {
+                        if end.incoming.len() < 10_000 {
+                            (0..1000).for_each(|_| end.receive("/memory/3", None, PONG));
+                        }
+                    }
+                });
+            }
+            let pong = service.ping("/memory/2".parse().unwrap()).wait_timeout(LONG / 2);
+            over.store(true, Ordering::Relaxed);
+            assert!(pong.expect("it ends in time").is_err());
+        });
+        service.stop();
+    }
+}
+
+#[test]
+fn a_thread_that_helps_a_gateway_can_stop_the_service() {
+    /// Delivers from a thread that it joins at its end.
+    struct Helped(Wire);
+
+    impl Gateway for Helped {
+        fn name(&self) -> String {
+            self.0.name()
+        }
+        fn addresses(&self) -> Vec<Multiaddr> {
+            self.0.addresses()
+        }
+        fn outbox(&mut self) -> Result<Box<dyn Outbox>, GatewayError> {
+            self.0.outbox()
+        }
+        fn run(&mut self, link: &Link) -> Result<(), GatewayError> {
+            thread::scope(|scope| scope.spawn(|| self.0.run(link)).join().unwrap())
+        }
+        fn lends_thread(&self) -> bool {
+            true
+        }
+    }
+
+    let (gateway, end) = wire(true);
+    let service = DHTService::start(Config::default()).unwrap();
+    service.register_gateway(Helped(gateway)).unwrap();
+    ask_and_stop(&service, &end);
+}
+
 /// Calls the service from where the end of an operation is told.
 struct Curious {
     service: DHTService,
@@ -178,7 +239,11 @@ impl Wake for Curious {
 #[test]
 fn whoever_is_told_of_an_end_on_a_lent_thread_can_call_the_service_and_stop_it() {
     let (gateway, end) = wire(true);
-    let service = service([gateway]);
+    ask_and_stop(&service([gateway]), &end);
+}
+
+/// Asks somebody, and stops the service from where the answer is told.
+fn ask_and_stop(service: &DHTService, end: &End) {
     (0..100).for_each(|_| end.open());
     let mut pong = service.ping("/memory/2".parse().unwrap());
     let (ended, told) = bounded(1);
@@ -193,4 +258,68 @@ fn whoever_is_told_of_an_end_on_a_lent_thread_can_call_the_service_and_stop_it()
     assert!(pong.is_ready());
     service.stop();
     assert!(service.status().gateways.iter().all(|gateway| gateway.state != GatewayState::Running));
+}
+
+/// Does many things with one node of several: none of it may be left without an end.
+fn busy(nodes: &[DHTService], own: usize) -> usize {
+    let (node, mut left_out) = (&nodes[own], 0);
+    let mut open: Vec<Box<dyn FnOnce() -> bool>> = Vec::new();
+    for n in 0..300 {
+        let other = nodes[(own + 1 + n % (nodes.len() - 1)) % nodes.len()].listen_addresses();
+        let address = other.get(n % other.len().max(1)).cloned();
+        match n % 5 {
+            0 => open.push(ends(node.save(format!("key {}", n % 20), "value"))),
+            1 | 2 => open.push(ends(node.query(format!("key {}", n % 20)))),
+            3 => node.query(format!("key {}", n % 7)).cancel(),
+            _ => open.extend(address.map(|address| ends(node.ping(address)))),
+        }
+        // Some are waited for, so that there are turns between.
+        if n % 10 == 0 {
+            left_out += open.drain(..).map(|ends| usize::from(!ends())).sum::<usize>();
+        }
+    }
+    left_out + open.into_iter().map(|ends| usize::from(!ends())).sum::<usize>()
+}
+
+/// Tells whether the operation ends in time, however it does.
+fn ends<T: 'static>(pending: Pending<T>) -> Box<dyn FnOnce() -> bool> {
+    Box::new(move || pending.wait_timeout(LONG).is_ok())
+}
+
+#[test]
+fn everything_ends_whatever_happens_at_once() {
+    let config = Config { request_timeout: Duration::from_millis(300), ..Config::default() };
+    let nodes: Vec<DHTService> = (0..4).map(|_| DHTService::start(config.clone()).unwrap()).collect();
+    for node in &nodes {
+        node.register_gateway(MemoryGateway::bind("/memory/0".parse().unwrap()).unwrap()).unwrap();
+        node.register_gateway(UdpGateway::bind("/ip4/127.0.0.1/udp/0".parse().unwrap()).unwrap()).unwrap();
+        let faulty = TcpGateway::bind("/ip4/127.0.0.1/tcp/0".parse().unwrap()).unwrap();
+        // This one does not lend its thread.
+        node.register_gateway(FaultGateway::new(faulty, FaultConfig::default()).unwrap()).unwrap();
+    }
+    let first = nodes[0].listen_addresses()[0].clone();
+    for node in &nodes[1..] {
+        node.connect(first.clone()).wait().unwrap();
+    }
+    thread::scope(|scope| {
+        let busy: Vec<_> = (0..nodes.len())
+            .map(|own| {
+                scope.spawn({
+                    let nodes = &nodes;
+                    move || busy(nodes, own)
+                })
+            })
+            .collect();
+        // Gateways come and go meanwhile, and in the end a whole node.
+        for _ in 0..20 {
+            let udp = UdpGateway::bind("/ip4/127.0.0.1/udp/0".parse().unwrap()).unwrap();
+            let id = nodes[3].register_gateway(udp).unwrap();
+            nodes[3].remove_gateway(id).unwrap();
+        }
+        nodes[2].stop();
+        for thread in busy {
+            assert_eq!(thread.join().unwrap(), 0);
+        }
+    });
+    nodes.iter().for_each(DHTService::stop);
 }

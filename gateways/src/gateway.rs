@@ -94,8 +94,9 @@ pub trait Gateway: Send + 'static {
     /// Whether the node may work on the gateway's thread while [`Link::deliver`] lasts, where it would wake a thread of
     /// its own otherwise. It saves as much time as all else that is done with a message.
     ///
-    /// Then outboxes, this gateway's own among them, are called from within `deliver`, so `run` must hold nothing by then
-    /// that its outbox waits for. Nor may the outbox itself deliver. `false` unless a gateway says otherwise.
+    /// Then outboxes, this gateway's own among them, and what [`Link::on_wake`] was given are called from within
+    /// [`Link::deliver`] and [`Link::unsent`]. So who calls these, on whatever thread, must hold nothing that its outbox
+    /// or its waker waits for; and an outbox must not call them itself. `false` unless a gateway says otherwise.
     fn lends_thread(&self) -> bool {
         false
     }

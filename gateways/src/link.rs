@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -66,8 +67,12 @@ struct Shared {
 
 impl Shared {
     fn wake(&self) {
-        if let Some(waker) = &*self.waker.lock().unwrap_or_else(PoisonError::into_inner) {
-            waker();
+        let waker = self.waker.lock().unwrap_or_else(PoisonError::into_inner);
+        // The gateway's code runs here on any thread of the node, which must survive it.
+        if let Some(waker) = &*waker
+            && catch_unwind(AssertUnwindSafe(waker)).is_err()
+        {
+            log::error!("what wakes a gateway has panicked");
         }
     }
 
@@ -392,6 +397,17 @@ mod tests {
         assert_eq!(woken.len(), 1);
         assert_eq!(link.stop_signal().recv_timeout(DEADLINE), Err(RecvTimeoutError::Disconnected));
         assert_eq!(wakes(&link).len(), 1, "at once, for one who comes late");
+    }
+
+    #[test]
+    fn a_waker_that_panics_is_no_matter_of_the_node() {
+        let (link, mut host, events) = link();
+        link.on_wake(|| panic!("not now"));
+        link.deliver(messages(MAX_PENDING)).unwrap();
+        link.deliver(messages(1)).unwrap_err();
+        drop(events.recv());
+        host.stop();
+        assert!(link.stopping());
     }
 
     #[test]

@@ -31,7 +31,8 @@ pub enum Event {
         /// Where it listens.
         addresses: Vec<Multiaddr>,
     },
-    /// A gateway was removed; its addresses are free.
+    /// A gateway was removed. Its addresses are free, or will be when its thread has ended, if it was one of the service's
+    /// own threads that removed it.
     GatewayRemoved {
         /// Its number.
         gateway: GatewayId,
@@ -52,6 +53,11 @@ pub enum Event {
     GatewayRestarted {
         /// Its number.
         gateway: GatewayId,
+    },
+    /// The service has stopped of its own accord, which no input should bring it to. It is the last event.
+    Failed {
+        /// What went wrong.
+        cause: String,
     },
     /// This subscriber was too slow: so many events were left out here.
     Lagged {

@@ -12,7 +12,7 @@ use kademlia_gateways::{FromGateway, Gateway, GatewayError, Link, LinkHost, Mult
 
 use super::bell::Post;
 use super::events::{Event, Publisher};
-use super::manager::{self, Control};
+use super::manager::Control;
 use super::runner::Runner;
 use super::status::{GatewayState, GatewayStatus};
 use super::threads::Crew;
@@ -137,7 +137,7 @@ impl Facts {
         self.stopping.load(Ordering::Acquire)
     }
 
-    /// Ends the gateway because its outbox, which the management thread calls, panicked.
+    /// Ends the gateway because its outbox, which the node calls, panicked.
     pub(super) fn fail(&self, cause: String, publisher: &Publisher) {
         log::error!("the outbox of {} ({}) has failed: {cause}", self.id, self.name);
         publisher.publish(&Event::GatewayFailed { gateway: self.id, cause: cause.clone() });
@@ -335,7 +335,7 @@ impl Gateways {
     }
 
     fn ask(&self, question: impl FnOnce(Sender<()>) -> Control) -> bool {
-        if manager::is_at_work(self.crew) {
+        if self.crew.is_at_work() {
             // Code of the user that the manager calls cannot wait for it.
             return self.control.send(question(bounded(1).0)).is_ok();
         }

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use crossbeam::channel::{bounded, unbounded};
 use kademlia_gateways::{Contact, ID_BYTES, Id, KeySpace, Version};
 
+use super::Error;
 use super::bell::{Bell, Post};
 use super::config::{Config, ConfigError};
 use super::events::Publisher;
@@ -21,7 +22,6 @@ use super::router::Router;
 use super::status::{Snapshot, Status};
 use super::threads::Crew;
 use super::turns::Turns;
-use super::{Error, manager};
 use crate::core::{Command, Node, OperationId, Outcome, Time};
 
 /// Why a service did not start.
@@ -89,7 +89,7 @@ impl Inner {
         let manager = Manager::new(inputs, node, router, start, Arc::clone(&publisher), Arc::clone(&snapshot));
         let bell = Bell::default();
         let (commands, control) = (Post::new(commands, &bell), Post::new(control, &bell));
-        let turns = Arc::new(Turns::new(manager, bell));
+        let turns = Arc::new(Turns::new(crew, manager, bell));
         let taken = Arc::clone(&turns);
         let thread = crew.spawn("manager", move || taken.run()).map_err(StartError::Thread)?;
         let gateways = Gateways::new(crew, control.clone(), to_manager, turns, Arc::clone(&publisher));
@@ -142,11 +142,12 @@ impl Inner {
     }
 
     pub(super) fn status(&self) -> Status {
-        let stopped = self.stopped.load(Ordering::Acquire);
         let snapshot = self.snapshot();
+        let stopped = self.stopped.load(Ordering::Acquire) || snapshot.failure.is_some();
         Status {
             id: self.id,
             stopped,
+            failure: snapshot.failure,
             uptime: self.start.elapsed(),
             known_peers: snapshot.known_peers,
             records: snapshot.records,
@@ -164,7 +165,7 @@ impl Inner {
     /// What the manager shows: the end of every operation at once, and all else when it is asked.
     fn snapshot(&self) -> Snapshot {
         let (done, shown) = bounded(1);
-        if !manager::is_at_work(self.crew) && self.control.send(Control::Show { done }).is_ok() {
+        if !self.crew.is_at_work() && self.control.send(Control::Show { done }).is_ok() {
             // A foreign outbox can hold the manager up: then what was shown last must do.
             shown.recv_timeout(Self::LOOK_TIMEOUT).ok();
         }

@@ -1,20 +1,19 @@
 //! The manager: feeds the core with what happens, and does what the core wants done.
 
-use std::cell::Cell;
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+use std::vec;
 
 use crossbeam::channel::{Receiver, Sender};
-use kademlia_gateways::{Contact, FromGateway, Inbound, Outbox};
+use kademlia_gateways::{Contact, Delivery, FromGateway, Inbound, Outbox};
 
 use super::events::{Event, Publisher};
 use super::host::{Facts, GatewayId};
 use super::pending::Complete;
 use super::router::{Received, Router};
-use super::status::Snapshot;
-use super::threads::Crew;
+use super::status::{GatewayState, Snapshot};
 use super::{Error, threads};
 use crate::core::{Command, Input, Node, OperationId, Outcome, Output, Time};
 
@@ -71,31 +70,6 @@ pub(super) struct Inputs {
 const COMMANDS_A_TURN: usize = 64;
 const MESSAGES_A_TURN: usize = 256;
 
-thread_local! {
-    static AT_WORK: Cell<bool> = const { Cell::new(false) };
-}
-
-/// This thread takes a turn of a manager until this is dropped.
-pub(super) struct AtWork(());
-
-impl AtWork {
-    pub(super) fn begin() -> Self {
-        AT_WORK.set(true);
-        AtWork(())
-    }
-}
-
-impl Drop for AtWork {
-    fn drop(&mut self) {
-        AT_WORK.set(false);
-    }
-}
-
-/// Whether this thread of a service takes its manager's turn: then nobody on it can wait for the manager.
-pub(super) fn is_at_work(crew: Crew) -> bool {
-    AT_WORK.get() && crew.is_here()
-}
-
 /// How an operation ended.
 type Ended = Result<Outcome<Contact>, Error>;
 
@@ -110,16 +84,36 @@ pub(super) enum Turn {
     Last,
 }
 
+/// A delivery of which some messages wait for another turn: it can be larger than one may be.
+struct Unread {
+    gateway: GatewayId,
+    messages: vec::IntoIter<Inbound>,
+    /// Keeps its place until all are read.
+    _delivery: Delivery,
+}
+
+impl Unread {
+    fn new(mut delivery: Delivery) -> Self {
+        let messages = delivery.take().into_iter();
+        Unread { gateway: GatewayId(delivery.gateway()), messages, _delivery: delivery }
+    }
+
+    fn next(&mut self) -> Option<(GatewayId, Inbound)> {
+        Some((self.gateway, self.messages.next()?))
+    }
+}
+
 /// All that a node is and knows: the core, the gateways, and who waits for what.
 pub(super) struct Manager {
     /// Dropped first: who is answered as the rest is dropped finds that there is nobody any more.
     inputs: Inputs,
+    unread: Option<Unread>,
     node: Node<Contact>,
     router: Router,
     start: Instant,
     open: HashMap<OperationId, Box<dyn Complete>>,
     outputs: Vec<Output<Contact>>,
-    finished: Vec<(Box<dyn Complete>, Ended)>,
+    finished: Vec<Finished>,
     publisher: Arc<Publisher>,
     snapshot: Arc<Mutex<Snapshot>>,
 }
@@ -134,7 +128,7 @@ impl Manager {
         snapshot: Arc<Mutex<Snapshot>>,
     ) -> Self {
         let (open, outputs, finished) = (HashMap::new(), Vec::new(), Vec::new());
-        Manager { inputs, node, router, start, open, outputs, finished, publisher, snapshot }
+        Manager { inputs, unread: None, node, router, start, open, outputs, finished, publisher, snapshot }
     }
 
     /// Takes some of what waits at each channel, and does what is due.
@@ -152,10 +146,12 @@ impl Manager {
             turn = Turn::Busy;
             self.begin(start);
         }
-        if self.receive() > 0 || self.tick() {
+        // First what is due: messages may come without an end.
+        let due = self.tick();
+        if self.receive() > 0 || due {
             turn = Turn::Busy;
         }
-        self.report();
+        self.show_what_finished();
         turn
     }
 
@@ -163,7 +159,7 @@ impl Manager {
     pub(super) fn short_turn(&mut self) -> Turn {
         let messages = self.receive();
         self.tick();
-        self.report();
+        self.show_what_finished();
         if messages < MESSAGES_A_TURN { Turn::Idle } else { Turn::Busy }
     }
 
@@ -189,12 +185,31 @@ impl Manager {
     /// Takes messages that came by the gateways. Gives how many.
     fn receive(&mut self) -> usize {
         let mut messages = 0;
-        while messages < MESSAGES_A_TURN
-            && let Ok(received) = self.inputs.inbound.try_recv()
-        {
-            messages += self.take(received);
+        while messages < MESSAGES_A_TURN && self.receive_one() {
+            messages += 1;
         }
         messages
+    }
+
+    /// Whether there was one.
+    fn receive_one(&mut self) -> bool {
+        if let Some((gateway, inbound)) = self.unread.as_mut().and_then(Unread::next) {
+            self.take_one(gateway, inbound);
+            return true;
+        }
+        // Makes room for as many more.
+        self.unread = None;
+        let Ok(received) = self.inputs.inbound.try_recv() else { return false };
+        match received {
+            FromGateway::Delivery(delivery) => {
+                self.unread = Some(Unread::new(delivery));
+                self.receive_one()
+            }
+            FromGateway::Unsent { tag, reason, .. } => {
+                self.feed(Input::Unsent { tag, reason });
+                true
+            }
+        }
     }
 
     fn now(&self) -> Time {
@@ -240,25 +255,6 @@ impl Manager {
         }
     }
 
-    /// How many messages that was.
-    fn take(&mut self, received: FromGateway) -> usize {
-        match received {
-            FromGateway::Delivery(mut delivery) => {
-                let gateway = GatewayId(delivery.gateway());
-                let messages = delivery.take();
-                let amount = messages.len();
-                for message in messages {
-                    self.take_one(gateway, message);
-                }
-                amount
-            }
-            FromGateway::Unsent { tag, reason, .. } => {
-                self.feed(Input::Unsent { tag, reason });
-                1
-            }
-        }
-    }
-
     fn take_one(&mut self, gateway: GatewayId, inbound: Inbound) {
         let now = self.now();
         if let Some(Received { from, path, proved, message }) = self.router.receive(now, gateway, inbound) {
@@ -298,24 +294,37 @@ impl Manager {
             self.publisher.publish(&Event::NotFound { key: report.key, asked: report.effort.asked });
         }
         if let Some(completion) = self.open.remove(&operation) {
-            self.finished.push((completion, result));
+            self.finished.push(Finished { completion, result });
         }
     }
 
-    /// Tells who waited for an operation, and shows the state before: who then looks at it sees what was done.
-    fn report(&mut self) {
-        if self.finished.is_empty() {
-            return;
+    /// Shows the state before anybody is told of the end of an operation: who then looks at it sees what was done.
+    fn show_what_finished(&self) {
+        if !self.finished.is_empty() {
+            self.show();
         }
-        self.show();
-        for (completion, result) in self.finished.drain(..) {
-            completion.complete(result);
+    }
+
+    /// The operations that have ended: who waits for them is still to be told, which runs code of the user.
+    pub(super) fn take_finished(&mut self) -> Vec<Finished> {
+        std::mem::take(&mut self.finished)
+    }
+
+    /// Tells everybody that the node can do no more.
+    pub(super) fn fail(&self, cause: &str) {
+        lock(&self.snapshot).failure = Some(cause.to_owned());
+        self.publisher.publish(&Event::Failed { cause: cause.to_owned() });
+        self.publisher.close();
+        for facts in self.router.gateways() {
+            facts.set_state(GatewayState::Failed { cause: "the node has failed".to_owned() });
+            facts.stop();
         }
     }
 
     /// Shows the state to the outside. Not in every turn: a turn can be as short as one datagram.
     fn show(&self) {
         let snapshot = Snapshot {
+            failure: None,
             known_peers: self.node.contact_count(),
             records: self.node.record_count(),
             record_bytes: self.node.record_bytes(),
@@ -326,8 +335,25 @@ impl Manager {
             unroutable: self.router.unroutable(),
             counters: self.node.counters(),
         };
-        *self.snapshot.lock().unwrap_or_else(PoisonError::into_inner) = snapshot;
+        *lock(&self.snapshot) = snapshot;
     }
+}
+
+/// An operation that has ended, and how.
+pub(super) struct Finished {
+    completion: Box<dyn Complete>,
+    result: Ended,
+}
+
+impl Finished {
+    /// Tells whoever waits for it.
+    pub(super) fn tell(self) {
+        self.completion.complete(self.result);
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -335,27 +361,60 @@ mod tests {
     use super::super::config::Config;
     use super::*;
     use crate::core::Counters;
-    use crossbeam::channel::{bounded, never};
-    use kademlia_gateways::{Body, Envelope, Id, Message, Request, Tag};
+    use crossbeam::channel::{bounded, never, unbounded};
+    use kademlia_gateways::{Body, Envelope, Id, Link, Message, Request, Tag};
 
-    #[test]
-    fn the_state_is_shown_when_somebody_looks_and_not_for_every_message() {
-        let config = Config::default();
+    /// A manager of a node that knows nobody and has no gateway, and the state that it shows.
+    fn manager(inbound: Receiver<FromGateway>) -> (Manager, Arc<Mutex<Snapshot>>) {
+        let config = Config { request_timeout: Duration::from_millis(1), ..Config::default() };
         let node = Node::new(Id::ZERO, config.params(config.hasher.key_space()), [1; 16], Time::ZERO);
         let publisher = Arc::new(Publisher::new(1));
         let router = Router::new(config.relay, false, Arc::clone(&publisher));
         let snapshot = Arc::new(Mutex::new(Snapshot::default()));
-        let inputs = Inputs { control: never(), commands: never(), inbound: never() };
-        let mut manager = Manager::new(inputs, node, router, Instant::now(), publisher, Arc::clone(&snapshot));
-        let body = Body::Request(Request::Ping);
-        let message = Message { network: config.network, tag: Tag(1), sender: None, also: Vec::new(), body };
-        let inbound = Inbound::new("/memory/1".parse().unwrap(), Envelope::Direct(message));
-        manager.take_one(GatewayId(1), inbound);
-        manager.report();
+        let inputs = Inputs { control: never(), commands: never(), inbound };
+        (Manager::new(inputs, node, router, Instant::now(), publisher, Arc::clone(&snapshot)), snapshot)
+    }
+
+    fn message(body: Body) -> Inbound {
+        let network = Config::default().network;
+        let message = Message { network, tag: Tag(1), sender: None, also: Vec::new(), body };
+        Inbound::new("/memory/1".parse().unwrap(), Envelope::Direct(message))
+    }
+
+    #[test]
+    fn the_state_is_shown_when_somebody_looks_and_not_for_every_message() {
+        let (mut manager, snapshot) = manager(never());
+        manager.take_one(GatewayId(1), message(Body::Request(Request::Ping)));
+        manager.show_what_finished();
         let shown = || snapshot.lock().unwrap().counters.clone();
         assert_eq!(shown(), Counters::default());
         let (done, _shown) = bounded(1);
         manager.control(Control::Show { done });
         assert_ne!(shown(), Counters::default());
+    }
+
+    #[test]
+    fn a_turn_takes_a_part_of_a_large_delivery_and_what_is_due_comes_first() {
+        let (to_manager, inbound) = unbounded();
+        let (mut manager, _) = manager(inbound);
+        let (link, host) = Link::new(1, to_manager);
+        link.deliver((0..MESSAGES_A_TURN + 1).map(|_| message(Body::Request(Request::Ping))).collect()).unwrap();
+        // A request that nobody will answer.
+        let command = Command::Ping { address: "/memory/2".parse().unwrap() };
+        manager.node.handle(Time::ZERO, Input::Start { operation: OperationId(1), command }, &mut Vec::new());
+        let due = manager.next_wake().unwrap();
+        while manager.now() < due {
+            std::hint::spin_loop();
+        }
+        assert_eq!(manager.turn(), Turn::Busy);
+        assert!(manager.next_wake().is_none_or(|next| next > due), "it has looked at the time");
+        assert_eq!(host.counts().received, MESSAGES_A_TURN as u64 + 1);
+        let read = |manager: &Manager| {
+            let Counters { requests_served, refused, .. } = manager.node.counters();
+            requests_served.values().chain(refused.values()).sum::<u64>()
+        };
+        assert_eq!(read(&manager), MESSAGES_A_TURN as u64);
+        assert_eq!(manager.short_turn(), Turn::Idle);
+        assert_eq!(read(&manager), MESSAGES_A_TURN as u64 + 1);
     }
 }

@@ -172,7 +172,7 @@ impl<T> Resolver<T> {
         drop(state);
         self.slot.changed.notify_all();
         if let Some(waker) = waker {
-            // The executor's code runs here, on the management thread, which must survive it.
+            // The executor's code runs here, on a thread of the service, which must survive it.
             catch_unwind(AssertUnwindSafe(|| waker.wake())).ok();
         }
     }

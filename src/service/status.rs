@@ -16,6 +16,8 @@ pub struct Status {
     pub id: Id,
     /// Whether the service has stopped.
     pub stopped: bool,
+    /// Why the service has stopped of its own accord: something in it, or in what was given to it, panicked.
+    pub failure: Option<String>,
     /// Since the service started.
     pub uptime: Duration,
     /// Contacts in the routing table.
@@ -85,6 +87,7 @@ pub enum GatewayState {
 /// What the manager says of itself.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Snapshot {
+    pub(super) failure: Option<String>,
     pub(super) known_peers: usize,
     pub(super) records: usize,
     pub(super) record_bytes: usize,

@@ -8,6 +8,7 @@ use std::thread::{Builder, JoinHandle};
 
 thread_local! {
     static CREW: Cell<Option<Crew>> = const { Cell::new(None) };
+    static AT_WORK: Cell<Option<Crew>> = const { Cell::new(None) };
 }
 
 /// The threads of one service.
@@ -30,9 +31,32 @@ impl Crew {
         })
     }
 
-    /// Whether this is one of its threads, which cannot wait for the others: it might wait for itself.
+    /// Whether this is one of its threads or works for it, and cannot wait for the others: it might wait for itself.
     pub(super) fn is_here(self) -> bool {
-        CREW.get() == Some(self)
+        CREW.get() == Some(self) || self.is_at_work()
+    }
+
+    /// Works for the service on this thread, whoever's it is, until the result is dropped.
+    pub(super) fn work(self) -> AtWork {
+        AtWork { before: AT_WORK.replace(Some(self)) }
+    }
+
+    /// Whether this thread takes a turn of the service's manager, or tells what came of it: then nobody on it can wait
+    /// for the manager.
+    pub(super) fn is_at_work(self) -> bool {
+        AT_WORK.get() == Some(self)
+    }
+}
+
+/// This thread works for a service until this is dropped.
+pub(super) struct AtWork {
+    /// What it worked for before, within which this is.
+    before: Option<Crew>,
+}
+
+impl Drop for AtWork {
+    fn drop(&mut self) {
+        AT_WORK.set(self.before);
     }
 }
 

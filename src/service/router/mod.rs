@@ -90,11 +90,19 @@ impl Port {
         let result = calmly(|| self.try_send(outbound)).unwrap_or_else(|panic| {
             // Before its outbox goes, over which the gateway might end as if all were well.
             self.facts.fail(panic, publisher);
-            self.outbox = None;
+            self.close();
             Err(UnsentReason::Closed)
         });
         self.facts.count_sent(result);
         result
+    }
+
+    /// Drops the outbox, which is foreign and may panic over that, too.
+    fn close(&mut self) {
+        let outbox = self.outbox.take();
+        if let Err(panic) = calmly(|| drop(outbox)) {
+            log::error!("the end of the outbox of {} ({}): {panic}", self.facts.id, self.facts.name);
+        }
     }
 
     fn try_send(&mut self, outbound: Outbound) -> Result<(), UnsentReason> {
@@ -110,6 +118,12 @@ impl Port {
             result => result,
         };
         result.map_err(|unsent| unsent.reason)
+    }
+}
+
+impl Drop for Port {
+    fn drop(&mut self) {
+        self.close();
     }
 }
 
@@ -139,6 +153,11 @@ impl Router {
         self.unroutable
     }
 
+    /// What is known of each gateway.
+    pub(super) fn gateways(&self) -> impl Iterator<Item = &Facts> {
+        self.ports.values().map(|port| &*port.facts)
+    }
+
     /// Sends by this gateway from now on.
     pub(super) fn open(&mut self, facts: Arc<Facts>, outbox: Box<dyn Outbox>) {
         let addresses = facts.addresses();
@@ -152,7 +171,7 @@ impl Router {
             self.ports.remove(&gateway);
             self.note_own();
         } else if let Some(port) = self.ports.get_mut(&gateway) {
-            port.outbox = None;
+            port.close();
         }
     }
 
