@@ -183,6 +183,29 @@ fn whoever_is_behind_a_silent_relay_is_in_doubt_until_the_relay_answers() {
     assert_eq!(this.node.contact_count(), 2);
 }
 
+#[test]
+fn a_forged_ping_does_not_put_a_relay_in_doubt() {
+    let mut this = Relayed::new();
+    // As if it came from the relay, and from one whom the node does not know.
+    let message = Message {
+        network: NetworkId::default(),
+        tag: Tag(5),
+        sender: Some(id(0x42)),
+        also: vec![],
+        body: Body::Request(Request::Ping),
+    };
+    let from: Multiaddr = RELAY.parse().unwrap();
+    this.input(Input::Message { from: from.clone(), path: ReplyPath::default(), proved: false, message });
+    for _ in 0..5 {
+        // The relay answers whatever it is asked, as itself.
+        while this.sent.iter().any(|(to, message)| *to == from && message.is_request()) {
+            this.answer(1, &from, vec![]);
+        }
+        this.wait(Duration::from_secs(1));
+    }
+    assert_eq!(this.named(), [id(1), id(2)]);
+}
+
 impl Relayed {
     fn answer_find(&mut self, n: u8, address: &str) {
         let address: Multiaddr = address.parse().unwrap();

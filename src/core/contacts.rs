@@ -93,7 +93,9 @@ impl<P: Peer> Node<P> {
     }
 
     pub(super) fn contact_missed(&mut self, open: &Open<P>, out: &mut Vec<Output<P>>) {
-        self.table.doubt(&open.to);
+        if !open.heard {
+            self.table.doubt(&open.to);
+        }
         self.maintain_by(self.now + self.contact_pause());
         if let Some(id) = open.expect {
             let change = self.table.missed(self.now, &id, &open.to);

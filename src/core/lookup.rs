@@ -8,6 +8,10 @@ const MAX_ALTERNATIVES: usize = 5;
 /// The shortlist holds at most this many times k contacts.
 const MAX_SHORTLIST: usize = 8;
 
+/// So many ids are asked at one address, whatever others say who is there: the address may have changed hands, but who
+/// names twenty ids at one address wants it flooded.
+const MAX_IDS_AT_ADDRESS: usize = 2;
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     /// Not asked yet.
@@ -77,6 +81,12 @@ impl<P: Peer> Entry<P> {
             details.alternatives.iter().chain(&details.tried).any(|peer| peer.address() == address)
         };
         self.peer.address() == address || self.details.as_deref().is_some_and(known)
+    }
+
+    /// Whether it was asked at this address.
+    fn was_asked_at(&self, address: &P::Addr) -> bool {
+        let tried = |details: &Details<P>| details.tried.iter().any(|peer| peer.address() == address);
+        (self.state != State::Candidate && self.peer.address() == address) || self.details.as_deref().is_some_and(tried)
     }
 
     /// Addresses besides the one in use, those that failed included.
@@ -154,15 +164,18 @@ impl<P: Peer> Lookup<P> {
 
     /// The next contact to ask, if one in the window has not been asked yet. It counts as asked from now on.
     pub(crate) fn next(&mut self) -> Option<P> {
-        let k = self.k;
-        let entry = self
-            .entries
-            .iter_mut()
-            .filter(|entry| entry.is_live())
-            .take(k)
-            .find(|entry| entry.state == State::Candidate)?;
-        entry.state = State::Asked;
-        Some(entry.peer.clone())
+        loop {
+            let is_candidate = |entry: &&mut Entry<P>| entry.state == State::Candidate;
+            let entry = self.entries.iter_mut().filter(|entry| entry.is_live()).take(self.k).find(is_candidate)?;
+            let peer = entry.peer.clone();
+            entry.state = State::Asked;
+            let others = self.entries.iter().filter(|entry| entry.was_asked_at(peer.address()));
+            // With the one that is to be.
+            if others.count() <= MAX_IDS_AT_ADDRESS {
+                return Some(peer);
+            }
+            self.missed(&peer.id(), peer.address());
+        }
     }
 
     /// Requests that are within the usual time of an answer.
@@ -350,6 +363,19 @@ mod tests {
         assert_eq!(lookup.live(), 0);
         lookup.add(Handle { id: handle(1).id, address: 101 }, 2);
         assert_eq!(lookup.next().map(|peer| peer.address), Some(101));
+    }
+
+    #[test]
+    fn one_address_is_not_flooded_whoever_is_said_to_be_there() {
+        let mut lookup = lookup(20, []);
+        for n in 1..=20 {
+            lookup.add(Handle { id: handle(n).id, address: 7 }, 1);
+        }
+        lookup.add(handle(30), 1);
+        let asked: Vec<u32> = std::iter::from_fn(|| lookup.next()).map(|peer| peer.address).collect();
+        assert_eq!(asked, [7, 7, 30]);
+        lookup.add(Handle { id: handle(5).id, address: 5 }, 1);
+        assert_eq!(lookup.next().map(|peer| peer.address), Some(5), "it has another address");
     }
 
     #[test]

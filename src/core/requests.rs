@@ -82,6 +82,8 @@ pub(crate) struct Open<P: Peer> {
     tries: u8,
     /// Counted as unanswered already: a late answer shows only that the contact lives, and how slow it is.
     late: bool,
+    /// Another than was expected has answered at the address, which is alive.
+    pub(crate) heard: bool,
     deadline: Time,
 }
 
@@ -138,7 +140,8 @@ impl<P: Peer> Requests<P> {
     ) {
         let deadline = now + self.usual();
         let again = Vec::new();
-        let open = Open { tag, again, to, expect, request, purpose, sent: now, tries: 1, late: false, deadline };
+        let open =
+            Open { tag, again, to, expect, request, purpose, sent: now, tries: 1, late: false, heard: false, deadline };
         self.deadlines.insert((deadline, tag));
         self.open.insert(tag, Box::new(open));
     }
@@ -156,11 +159,12 @@ impl<P: Peer> Requests<P> {
     ) -> Result<Option<Box<Open<P>>>, Dropped> {
         let again = self.again.get(&tag).copied();
         let tag = again.map_or(tag, |(first, _)| first);
-        let open = self.open.get(&tag).ok_or(Dropped::NoRequest)?;
+        let open = self.open.get_mut(&tag).ok_or(Dropped::NoRequest)?;
         if open.to != *from {
             return Err(Dropped::WrongAddress);
         }
         if open.expect.is_some_and(|expected| expected != *sender) {
+            open.heard = true;
             return Err(Dropped::WrongId);
         }
         if !fits(&open.request) {
