@@ -24,7 +24,9 @@ const NOT_FOR_DATAGRAMS: &[Check] = &[
     Check::BearsLostPeers,
     Check::ClosesSilentPeers,
 ];
+const NOT_FOR_STREAMS: &[Check] = &[Check::ProvesNoDatagram];
 const NOT_IN_MEMORY: &[Check] = &[
+    Check::ProvesNoDatagram,
     Check::DropsGarbage,
     Check::DropsOversized,
     Check::BearsSlowPeers,
@@ -108,14 +110,14 @@ fn bind_tcp(wanted: Option<&Multiaddr>, free: &str) -> Result<TcpGateway, Gatewa
 #[cfg(feature = "tcp")]
 fn tcp_over_ipv4() {
     let tcp = Transport::reliable("tcp over IPv4", |wanted| bind_tcp(wanted, "/ip4/127.0.0.1/tcp/0"));
-    passes(&tcp.with_streams(wire_to_tcp()), &[]);
+    passes(&tcp.with_streams(wire_to_tcp()), NOT_FOR_STREAMS);
 }
 
 #[test]
 #[cfg(feature = "tcp")]
 fn tcp_over_ipv6() {
     let tcp = Transport::reliable("tcp over IPv6", |wanted| bind_tcp(wanted, "/ip6/::1/tcp/0"));
-    passes(&tcp.with_streams(wire_to_tcp()), &[]);
+    passes(&tcp.with_streams(wire_to_tcp()), NOT_FOR_STREAMS);
 }
 
 #[test]
@@ -123,7 +125,7 @@ fn tcp_over_ipv6() {
 fn tcp_without_faults() {
     let tcp =
         Transport::reliable("tcp without faults", |wanted| bind_tcp(wanted, "/ip4/127.0.0.1/tcp/0").map(faultless));
-    passes_faultless(&tcp.with_streams(wire_to_tcp()), &[]);
+    passes_faultless(&tcp.with_streams(wire_to_tcp()), NOT_FOR_STREAMS);
 }
 
 /// A path for a socket that nobody has.
@@ -150,14 +152,14 @@ fn wire_to_unix() -> StreamWire {
 #[test]
 #[cfg(all(unix, feature = "unix"))]
 fn unix_sockets() {
-    passes(&Transport::reliable("unix", bind_unix).with_streams(wire_to_unix()), &[]);
+    passes(&Transport::reliable("unix", bind_unix).with_streams(wire_to_unix()), NOT_FOR_STREAMS);
 }
 
 #[test]
 #[cfg(all(unix, feature = "unix", feature = "fault"))]
 fn unix_sockets_without_faults() {
     let unix = Transport::reliable("unix without faults", |wanted| bind_unix(wanted).map(faultless));
-    passes_faultless(&unix.with_streams(wire_to_unix()), &[]);
+    passes_faultless(&unix.with_streams(wire_to_unix()), NOT_FOR_STREAMS);
 }
 
 #[cfg(feature = "memory")]

@@ -13,6 +13,7 @@ enum Needs {
     Nothing,
     Reliable,
     Raw,
+    Datagrams,
     Streams,
     GreetingTimeout,
     LentThread,
@@ -65,6 +66,11 @@ checks! {
     /// A message as large as [`Outbox::limits`](crate::Outbox::limits) says arrives; a byte more is
     /// [`TooLarge`](crate::UnsentReason::TooLarge), with the limit.
     KeepsItsLimits "keeps its limits" exchange::keeps_its_limits, Nothing;
+    /// What may have only so many bytes, as an answer to an address that is not proved, has no more; what cannot is
+    /// [`TooLarge`](crate::UnsentReason::TooLarge).
+    KeepsToAtMost "keeps to at most" exchange::keeps_to_at_most, Nothing;
+    /// It says how many bytes a message had that came in: an answer may have some times as many.
+    TellsSizes "tells sizes" exchange::tells_sizes, Nothing;
     /// Where not all contacts of a reply fit, the nearest ones arrive.
     LeavesOutContacts "leaves out contacts" exchange::leaves_out_contacts, Nothing;
     /// A gateway that [lends its thread](crate::Gateway::lends_thread) lets the node answer, and ask, while it delivers.
@@ -101,6 +107,8 @@ checks! {
     SleepsWhenIdle "sleeps when idle" idle::sleeps_when_idle, Linux;
     /// What is no message, cut short, or two messages in one is counted, and the next message arrives.
     DropsGarbage "drops garbage" raw::drops_garbage, Raw;
+    /// The source address of a datagram proves nothing, as anyone can write it there.
+    ProvesNoDatagram "proves no datagram" raw::proves_no_datagram, Datagrams;
     /// What is larger than any message is counted, and does not keep others from being heard.
     DropsOversized "drops oversized" raw::drops_oversized, Raw;
     /// It reads messages however the stream is cut, and a slow peer holds up nobody.
@@ -121,6 +129,7 @@ impl Check {
             Needs::Raw => {
                 (streams.is_some() || transport.has_datagrams(), "the transport was described without a raw wire")
             }
+            Needs::Datagrams => (transport.has_datagrams(), "the transport was described without raw datagrams"),
             Needs::Streams => (streams.is_some(), "the transport was described without raw streams"),
             Needs::GreetingTimeout => {
                 let timeout = streams.and_then(StreamWire::greeting_timeout);

@@ -14,6 +14,7 @@ pub(crate) enum DatagramFlaw {
     PanicsOnGarbage,
     CountsNoGarbage,
     CutsShort,
+    BelievesSources,
 }
 
 pub(crate) fn datagrams(flaw: DatagramFlaw) -> Transport {
@@ -56,7 +57,9 @@ impl Gateway for Datagrams {
             match codec::decode(&buffer[..size]) {
                 _ if size > largest => link.count(Count::Oversized),
                 Ok(envelope) => {
-                    link.deliver_or_drop(vec![Inbound::new(ip_address(from, IpTransport::Udp), envelope)]);
+                    let mut inbound = Inbound::new(ip_address(from, IpTransport::Udp), envelope);
+                    inbound.proved = self.flaw == DatagramFlaw::BelievesSources;
+                    link.deliver_or_drop(vec![inbound]);
                 }
                 Err(error) if self.flaw == DatagramFlaw::PanicsOnGarbage => panic!("{error}"),
                 Err(_) if self.flaw == DatagramFlaw::CountsNoGarbage => {}

@@ -52,6 +52,8 @@ broken! {
     a_gateway_that_dials_everything: reliable(Flaw::DialsEverything) => DialsOnlyItsOwn;
     a_gateway_that_claims_more_than_passes: reliable(Flaw::ClaimsLargerMessages) => KeepsItsLimits;
     a_gateway_that_sends_more_than_it_claims: reliable(Flaw::ClaimsSmallerMessages) => KeepsItsLimits;
+    a_gateway_that_sends_more_than_it_may: reliable(Flaw::IgnoresAtMost) => KeepsToAtMost;
+    a_gateway_that_says_that_more_came_than_did: lossy(Flaw::OverstatesSizes) => TellsSizes;
     a_gateway_that_leaves_out_the_nearest_contacts: reliable(Flaw::LeavesOutTheNearest) => LeavesOutContacts;
     a_gateway_that_prefers_less_than_it_sends: reliable(Flaw::ClaimsSmallerMessages) => LeavesOutContacts;
     a_gateway_that_holds_its_outbox_while_it_delivers: reliable(Flaw::HoldsItsOutbox) => SendsWhileItDelivers;
@@ -90,6 +92,7 @@ broken! {
     a_gateway_that_gives_up_a_connection: streams(StreamFlaw::GivesUpConnections) => DropsGarbage;
     a_receiver_that_panics_on_garbage: datagrams(DatagramFlaw::PanicsOnGarbage) => DropsGarbage;
     a_receiver_that_does_not_count_garbage: datagrams(DatagramFlaw::CountsNoGarbage) => DropsGarbage;
+    a_receiver_that_believes_every_source: datagrams(DatagramFlaw::BelievesSources) => ProvesNoDatagram;
     a_gateway_that_waits_for_long_frames: streams(StreamFlaw::TakesAnyLength) => DropsOversized;
     a_gateway_that_ends_with_a_long_frame: streams(StreamFlaw::EndsWithLongFrames) => DropsOversized;
     a_receiver_that_cuts_datagrams_short: datagrams(DatagramFlaw::CutsShort) => DropsOversized;

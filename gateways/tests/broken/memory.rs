@@ -19,6 +19,8 @@ pub(crate) enum Flaw {
     DialsEverything,
     ClaimsLargerMessages,
     ClaimsSmallerMessages,
+    IgnoresAtMost,
+    OverstatesSizes,
     LeavesOutTheNearest,
     HoldsItsOutbox,
     Reorders,
@@ -131,6 +133,7 @@ impl Broken {
             Flaw::Reorders if tag % 1000 == 7 => return overtaken.push(inbound),
             Flaw::LosesSome if tag % 1000 == 7 => return,
             Flaw::NamesAnotherSender => inbound.from = "/memory/7".parse().unwrap(),
+            Flaw::OverstatesSizes => inbound.bytes *= 3,
             Flaw::DeliversTwice => batch.push(inbound.clone()),
             _ => {}
         }
@@ -270,6 +273,7 @@ impl Outbox for BrokenOutbox {
                     found.contacts.remove(0);
                 }
             }
+            Flaw::IgnoresAtMost => outbound.at_most = None,
             Flaw::HoldsItsOutbox => {
                 let until = Instant::now() + HANGS;
                 while self.delivering.try_lock().is_err() && Instant::now() < until {

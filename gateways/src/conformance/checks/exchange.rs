@@ -11,11 +11,17 @@ use crate::conformance::messages::{contacts, found, outbound, reply, request, st
 use crate::conformance::running::{Running, join};
 use crate::conformance::{Failure, Transport};
 use crate::count::LinkCounts;
-use crate::gateway::UnsentReason;
+use crate::gateway::{Outbound, UnsentReason};
 use crate::link::{FromGateway, Link};
 
 /// More contacts than a datagram has room for.
 const MANY_CONTACTS: u8 = 250;
+
+/// The bytes of a small answer, with room for some contacts.
+const AT_MOST: usize = 300;
+
+/// What may come around an encoded message.
+const FRAMING: usize = 64;
 
 /// The tag of a request that goes back is so much larger than that of the one that came.
 const BACK: u64 = 1000;
@@ -124,6 +130,38 @@ pub(crate) fn keeps_its_limits(transport: &Transport) -> Checked {
     sent(one.send(&two.address(), request(3)))?;
     // Nothing of the other one went out.
     ensure_next(&mut two, &request(3)).map(drop)
+}
+
+pub(crate) fn keeps_to_at_most(transport: &Transport) -> Checked {
+    let (mut one, mut two) = start_two(transport)?;
+    let to = two.address();
+    let mut send = |at_most: usize, envelope| {
+        one.outbox.send(Outbound { at_most: Some(at_most), ..outbound(&to, None, envelope) })
+    };
+    sent(send(AT_MOST, found(1, MANY_CONTACTS)))?;
+    let arrived = two.next()?.envelope;
+    let (size, came) = (transport.encode(&arrived).len(), contacts(&arrived).map_or(0, <[_]>::len));
+    ensure(size <= AT_MOST, "a reply of as many bytes as it may have", || format!("it has {size} of {AT_MOST}"))?;
+    ensure(came > 0, "as many contacts as fit", || "none came".to_owned())?;
+    let reason = match send(AT_MOST, store(2, AT_MOST)) {
+        Err(unsent) => unsent.reason,
+        Ok(()) => one.next_unsent()?.1,
+    };
+    let expected = UnsentReason::TooLarge { limit: u32::try_from(AT_MOST).unwrap_or(u32::MAX) };
+    ensure_eq("why what cannot have so few bytes is not sent", &reason, &expected)
+}
+
+pub(crate) fn tells_sizes(transport: &Transport) -> Checked {
+    let (mut one, mut two) = start_two(transport)?;
+    for (n, value) in (0..).zip([0, 100, 500]) {
+        let envelope = store(n, value);
+        sent(one.send(&two.address(), envelope.clone()))?;
+        let (told, encoded) = (two.next()?.bytes, transport.encode(&envelope).len());
+        let what =
+            format!("the size of a message of {encoded} encoded bytes, with {FRAMING} more for its frame at most");
+        ensure((encoded..=encoded + FRAMING).contains(&told), &what, || format!("it is said to be {told}"))?;
+    }
+    Ok(())
 }
 
 pub(crate) fn leaves_out_contacts(transport: &Transport) -> Checked {

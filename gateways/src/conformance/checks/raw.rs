@@ -26,6 +26,13 @@ pub(crate) fn drops_garbage(transport: &Transport) -> Checked {
     Ok(())
 }
 
+pub(crate) fn proves_no_datagram(transport: &Transport) -> Checked {
+    let mut node = transport.start()?;
+    let mut send = transport.open_datagrams(&node.address())?;
+    send(&transport.encode(&request(1))).map_err(Failure::io("a datagram"))?;
+    ensure_eq("whether a datagram proves where it comes from", &node.next()?.proved, &false)
+}
+
 fn drops_datagrams_of_garbage(transport: &Transport) -> Checked {
     let mut node = transport.start()?;
     let mut send = transport.open_datagrams(&node.address())?;
