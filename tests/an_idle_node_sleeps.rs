@@ -12,10 +12,10 @@ use kademlia_dht::gateway::{TcpGateway, UdpGateway, UnixGateway, address};
 use kademlia_dht::{Config, DHTService};
 
 /// So long all threads must sleep.
-const REST: Duration = Duration::from_secs(3);
+const REST: Duration = Duration::from_secs(10);
 
 /// What comes of joining, and timers, may end that many rests.
-const ATTEMPTS: usize = 20;
+const ATTEMPTS: usize = 10;
 
 /// For each thread of a service how often it has gone to sleep.
 fn sleeps() -> BTreeMap<String, u64> {
