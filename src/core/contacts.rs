@@ -75,8 +75,13 @@ impl<P: Peer> Node<P> {
 
     /// Asks whoever sent a request whether it answers at the address that it came from, if the table has a place.
     pub(super) fn probe_stranger(&mut self, id: Id, address: &P::Addr, out: &mut Vec<Output<P>>) {
-        if self.probed.len() < MAX_PROBES && self.table.wants(&id, address) {
+        if !self.table.wants(&id, address) {
+            return;
+        }
+        if self.probed.len() < MAX_PROBES {
             self.probe(Some(id), address, out);
+        } else {
+            self.drop_message(Dropped::Stranger);
         }
     }
 

@@ -22,10 +22,11 @@ pub(crate) enum Dropped {
     ForeignKey,
     Contact,
     TooMany,
+    Stranger,
 }
 
 /// In the order of [`Dropped`].
-const DROPPED: [&str; 12] = [
+const DROPPED: [&str; 13] = [
     "of another network",
     "id outside the key space",
     "from the own id",
@@ -38,6 +39,7 @@ const DROPPED: [&str; 12] = [
     "key outside the key space",
     "contact in a reply beyond k or outside the key space",
     "request beyond the limit of those in flight",
+    "stranger not asked whether it is there, as too many are",
 ];
 
 const REQUESTS: usize = 4;
@@ -153,6 +155,7 @@ mod tests {
             (Dropped::ForeignNetwork, "of another network"),
             (Dropped::WrongKind, "reply of another kind than was asked"),
             (Dropped::TooMany, "request beyond the limit of those in flight"),
+            (Dropped::Stranger, "stranger not asked whether it is there, as too many are"),
         ] {
             counts.dropped(cause);
             assert_eq!(counts.view().dropped[name], 1);
