@@ -95,7 +95,10 @@ pub trait Gateway: Send + 'static {
     /// its own otherwise. It saves as much time as all else that is done with a message.
     ///
     /// Then outboxes, this gateway's own among them, are called from within `deliver`, so `run` must hold nothing by then
-    /// that its outbox waits for. Nor may the outbox itself deliver. `false` unless a gateway says otherwise.
+    /// that its outbox waits for. Nor may the outbox itself deliver. What `run` takes from a queue of its own waits there
+    /// meanwhile: so it should hand over no more messages at once than the queue has room for their answers.
+    ///
+    /// `false` unless a gateway says otherwise.
     fn lends_thread(&self) -> bool {
         false
     }

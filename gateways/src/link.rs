@@ -11,7 +11,7 @@ use crate::count::{Count, LinkCounts, Tally};
 use crate::gateway::{Inbound, UnsentReason};
 use crate::message::Tag;
 
-/// How many messages of one gateway can wait for the node.
+/// How many messages of one gateway can wait for the node, unless it says otherwise with [`Link::set_room`].
 pub const MAX_PENDING: usize = 4096;
 
 /// What a gateway sends to the node.
@@ -55,6 +55,8 @@ type Waker = Box<dyn Fn() + Send + Sync>;
 
 struct Shared {
     pending: AtomicUsize,
+    /// How many messages can wait.
+    room: AtomicUsize,
     /// A delivery was handed back: wake the gateway when there is room again.
     starved: AtomicBool,
     stopping: AtomicBool,
@@ -74,6 +76,7 @@ impl Shared {
     fn new(tally: Arc<Tally>, nested: bool) -> Arc<Self> {
         Arc::new(Shared {
             pending: AtomicUsize::new(0),
+            room: AtomicUsize::new(MAX_PENDING),
             starved: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             waker: Mutex::new(None),
@@ -115,7 +118,7 @@ impl Drop for Credit {
         // Sequentially consistent, as in `Link::deliver`: one of the two sides must see what the other wrote.
         let before = self.shared.pending.fetch_sub(self.messages, Ordering::SeqCst);
         let after = before.saturating_sub(self.messages);
-        if after <= MAX_PENDING / 2 && self.shared.starved.swap(false, Ordering::SeqCst) {
+        if after <= self.shared.room.load(Ordering::Relaxed) / 2 && self.shared.starved.swap(false, Ordering::SeqCst) {
             self.shared.wake();
         }
     }
@@ -184,8 +187,9 @@ impl Link {
     ///
     /// # Errors
     ///
-    /// When [`MAX_PENDING`] messages wait already, the messages come back. A stream gateway then stops reading; the
-    /// waker of [`Link::on_wake`] is called when there is room again. Also when the node has gone.
+    /// When [`MAX_PENDING`] messages wait already, or as many as [`Link::set_room`] allows, the messages come back. A
+    /// stream gateway then stops reading; the waker of [`Link::on_wake`] is called when there is room again. Also when
+    /// the node has gone.
     pub fn deliver(&self, messages: Vec<Inbound>) -> Result<(), Vec<Inbound>> {
         let amount = messages.len();
         if amount == 0 {
@@ -216,13 +220,22 @@ impl Link {
     }
 
     fn reserve(&self, amount: usize) -> bool {
+        let room = self.shared.room.load(Ordering::Relaxed);
         // A batch larger than the bound passes when nothing waits.
         self.shared
             .pending
             .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |pending| {
-                (pending == 0 || pending + amount <= MAX_PENDING).then_some(pending + amount)
+                (pending == 0 || pending + amount <= room).then_some(pending + amount)
             })
             .is_ok()
+    }
+
+    /// From now on at most so many messages wait for the node, instead of [`MAX_PENDING`].
+    ///
+    /// For a gateway that queues what the node sends for its own thread: all that waits may be answered before that
+    /// thread looks into the queue, which should then have room for the answers.
+    pub fn set_room(&self, messages: usize) {
+        self.shared.room.store(messages, Ordering::Relaxed);
     }
 
     /// Tells the node that a queued message could not be sent, so that it need not wait for an answer.
@@ -344,6 +357,19 @@ mod tests {
         link.deliver(messages(1)).unwrap_err();
         drop(events.recv());
         link.deliver(messages(1)).unwrap();
+    }
+
+    #[test]
+    fn a_gateway_can_do_with_less_room() {
+        let (link, _host, events) = link();
+        let woken = wakes(&link);
+        link.set_room(4);
+        link.deliver(messages(2)).unwrap();
+        link.deliver(messages(2)).unwrap();
+        link.deliver(messages(1)).unwrap_err();
+        drop(events.recv());
+        assert_eq!(woken.len(), 1, "half is free");
+        link.deliver(messages(2)).unwrap();
     }
 
     #[test]

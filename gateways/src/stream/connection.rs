@@ -8,7 +8,7 @@ use std::time::Instant;
 use multiaddr::Multiaddr;
 
 use super::incoming::{Arrived, Incoming, Nonsense};
-use super::{Transport, hello};
+use super::{BATCH, Transport, hello};
 use crate::codec::{self, SizeLimits};
 use crate::count::Count;
 use crate::frame;
@@ -90,9 +90,18 @@ impl<T: Transport> Connection<T> {
         !self.is_greeted() && matches!(self.origin, Origin::Accepted(_))
     }
 
-    /// Reads for one turn and puts the messages into `batch`. Tells whether there may be more to read.
-    pub(super) fn read(&mut self, scratch: &mut [u8], link: &Link, batch: &mut Vec<Inbound>) -> Result<bool, Broken> {
+    /// Reads for one turn, or until `batch` is full, and puts the messages into it. Tells whether there may be more to
+    /// read.
+    pub(super) fn read(
+        &mut self,
+        scratch: &mut [u8],
+        link: &Link,
+        batch: &mut VecDeque<Inbound>,
+    ) -> Result<bool, Broken> {
         for _ in 0..READS_IN_A_TURN {
+            if batch.len() >= BATCH {
+                break;
+            }
             match self.stream.read(scratch) {
                 Ok(0) => {
                     if self.incoming.is_inside_frame() {
@@ -109,7 +118,7 @@ impl<T: Transport> Connection<T> {
         Ok(true)
     }
 
-    fn take(&mut self, mut input: &[u8], link: &Link, batch: &mut Vec<Inbound>) -> Result<(), Broken> {
+    fn take(&mut self, mut input: &[u8], link: &Link, batch: &mut VecDeque<Inbound>) -> Result<(), Broken> {
         while let Some(arrived) = self.incoming.next(&mut input)? {
             match (arrived, &self.from) {
                 (Arrived::Hello(claimed), _) => {
@@ -117,7 +126,7 @@ impl<T: Transport> Connection<T> {
                     self.writer.release();
                 }
                 (Arrived::Message { bytes, read: Ok(envelope) }, Some(from)) => {
-                    batch.push(Inbound::connected(from.clone(), self.path, bytes, envelope));
+                    batch.push_back(Inbound::connected(from.clone(), self.path, bytes, envelope));
                 }
                 (Arrived::Message { read: Ok(_), .. }, None) => return Err(Nonsense::Hello.into()),
                 (Arrived::Message { read: Err(error), .. }, from) => {

@@ -13,13 +13,10 @@ use multiaddr::Multiaddr;
 use super::accepting::Accepting;
 use super::connection::{Broken, Connection, Origin};
 use super::incoming::Nonsense;
-use super::{LISTENER, Open, QUEUE, StreamConfig, Transport, WAKER};
+use super::{BATCH, LISTENER, Open, QUEUE, ROOM, StreamConfig, Transport, WAKER};
 use crate::count::Count;
 use crate::gateway::{Inbound, Outbound, ReplyPath, UnsentReason};
 use crate::link::Link;
-
-/// How many messages cross to the node at once.
-const BATCH: usize = 64;
 
 /// How many connections are accepted before those that are there have their turn.
 const ACCEPTS_IN_A_TURN: usize = 64;
@@ -47,7 +44,7 @@ pub(super) struct Engine<'a, T: Transport> {
     /// The connections with new messages to write.
     dirty: Vec<u64>,
     /// What has been read and not been delivered.
-    batch: Vec<Inbound>,
+    batch: VecDeque<Inbound>,
     /// The node does not keep up: nothing is read until it does.
     held: bool,
     /// There may be more in the outbound queue.
@@ -67,6 +64,7 @@ impl<'a, T: Transport> Engine<'a, T> {
         own: &'a Multiaddr,
         next_number: &'a mut u64,
     ) -> Self {
+        link.set_room(ROOM);
         Engine {
             open,
             transport,
@@ -79,7 +77,7 @@ impl<'a, T: Transport> Engine<'a, T> {
             deadlines: BTreeSet::new(),
             ready: VecDeque::new(),
             dirty: Vec::new(),
-            batch: Vec::new(),
+            batch: VecDeque::new(),
             held: false,
             more_outbound: true,
             accepting: Accepting::default(),
@@ -322,15 +320,18 @@ impl<'a, T: Transport> Engine<'a, T> {
         }
     }
 
+    /// Hands over what has been read, little at a time: the node may answer on this thread, and while it does nobody
+    /// empties the queue that it answers into.
     fn deliver(&mut self) {
-        if self.batch.is_empty() {
-            self.held = false;
-            return;
+        self.held = false;
+        while !self.held && !self.batch.is_empty() {
+            let next = self.batch.drain(..self.batch.len().min(BATCH)).collect();
+            if let Err(refused) = self.link.deliver(next) {
+                self.held = true;
+                refused.into_iter().rev().for_each(|message| self.batch.push_front(message));
+            }
+            self.take_outbound();
         }
-        self.batch = self.link.deliver(std::mem::take(&mut self.batch)).err().unwrap_or_default();
-        self.held = !self.batch.is_empty();
-        // The node may have answered at once, on this thread.
-        self.take_outbound();
     }
 
     fn flush(&mut self, number: u64) {
@@ -399,10 +400,16 @@ impl<'a, T: Transport> Engine<'a, T> {
 #[cfg(test)]
 #[cfg(unix)]
 mod tests {
+    use super::super::hello;
     use super::*;
-    use crate::link::Link;
+    use crate::codec::{self, SizeLimits};
+    use crate::conformance::messages;
+    use crate::gateway::{Outbox, Queue};
+    use crate::link::{FromGateway, Link, LinkHost};
+    use crossbeam::channel::{Receiver, unbounded};
     use mio::event::Source;
     use mio::net::{UnixListener, UnixStream};
+    use std::convert::Infallible;
     use std::io::Write;
     use std::sync::Mutex;
 
@@ -439,27 +446,122 @@ mod tests {
         }
     }
 
-    #[test]
-    fn what_could_be_read_before_the_connection_was_there_is_read() {
-        let folder = tempfile::tempdir().unwrap();
-        let open = Open::new(UnixListener::bind(folder.path().join("socket")).unwrap()).unwrap();
-        let (link, _host) = Link::new(1, crossbeam::channel::unbounded().0);
-        let (transport, config, own) = (Pairs::default(), StreamConfig::default(), "/memory/1".parse().unwrap());
-        let mut next_number = 1;
-        let mut engine = Engine::new(open, &transport, &link, &config, &own, &mut next_number);
-        let number = engine.dial(&"/memory/2".parse().unwrap()).unwrap();
-        let mut hello = Vec::new();
-        crate::frame::append(&mut hello, |bytes| {
-            super::super::hello::write(&own, bytes);
-            Ok::<_, std::convert::Infallible>(())
+    fn framed(fill: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        crate::frame::append(&mut bytes, |bytes| {
+            fill(bytes);
+            Ok::<_, Infallible>(())
         })
         .unwrap();
-        transport.0.lock().unwrap()[0].write_all(&hello).unwrap();
+        bytes
+    }
 
-        // Two events, in this order, as some systems report the two directions apart.
+    fn hello() -> Vec<u8> {
+        framed(|bytes| hello::write(&"/memory/2".parse().unwrap(), bytes))
+    }
+
+    fn ping(tag: u64) -> Vec<u8> {
+        framed(|bytes| codec::encode(&messages::request(tag), bytes).unwrap())
+    }
+
+    /// The node of an engine.
+    struct Node {
+        outbox: Queue,
+        events: Receiver<FromGateway>,
+        _host: LinkHost,
+    }
+
+    impl Node {
+        /// Takes all that has been handed over: how many messages each time.
+        fn take(&self) -> Vec<Vec<Inbound>> {
+            // Together, as there is room for more when one is dropped.
+            let all: Vec<FromGateway> = self.events.try_iter().collect();
+            let delivered = all.into_iter().filter_map(|event| match event {
+                FromGateway::Delivery(mut delivery) => Some(delivery.take()),
+                FromGateway::Unsent { .. } => None,
+            });
+            delivered.collect()
+        }
+    }
+
+    /// Calls `test` with an engine that nobody can connect to, and its node.
+    fn with_engine(config: &StreamConfig, test: impl FnOnce(Engine<'_, Pairs>, Node)) {
+        let folder = tempfile::tempdir().unwrap();
+        let mut open = Open::new(UnixListener::bind(folder.path().join("socket")).unwrap()).unwrap();
+        let (outbox, outbound) = Queue::new(QUEUE, SizeLimits::STREAM, |_| true);
+        open.outbound = outbound;
+        let (to_node, events) = unbounded();
+        let (link, _host) = Link::new(1, to_node);
+        let (transport, own, mut next_number) = (Pairs::default(), "/memory/1".parse().unwrap(), 1);
+        let node = Node { outbox, events, _host };
+        test(Engine::new(open, &transport, &link, config, &own, &mut next_number), node);
+    }
+
+    /// A connection that somebody opened who has sent a hello, and its number.
+    fn accepted(engine: &mut Engine<'_, Pairs>) -> (u64, UnixStream) {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        engine.add_accepted(ours, None);
+        theirs.write_all(&hello()).unwrap();
+        let number = *engine.next_number - 1;
         engine.mark_ready(number);
-        engine.handle_writable(number);
         engine.read();
         assert!(engine.connections[&number].is_greeted());
+        (number, theirs)
+    }
+
+    #[test]
+    fn what_could_be_read_before_the_connection_was_there_is_read() {
+        with_engine(&StreamConfig::default(), |mut engine, _node| {
+            let number = engine.dial(&"/memory/2".parse().unwrap()).unwrap();
+            engine.transport.0.lock().unwrap()[0].write_all(&hello()).unwrap();
+
+            // Two events, in this order, as some systems report the two directions apart.
+            engine.mark_ready(number);
+            engine.handle_writable(number);
+            engine.read();
+            assert!(engine.connections[&number].is_greeted());
+        });
+    }
+
+    #[test]
+    fn little_is_handed_over_at_a_time_and_what_is_refused_waits_in_order() {
+        with_engine(&StreamConfig::default(), |mut engine, node| {
+            engine.link.set_room(2 * BATCH);
+            let (number, mut peer) = accepted(&mut engine);
+            peer.write_all(&(0..500).flat_map(ping).collect::<Vec<_>>()).unwrap();
+            engine.mark_ready(number);
+            let mut arrived = Vec::new();
+            while arrived.len() < 500 {
+                engine.read();
+                let deliveries = node.take();
+                assert!(deliveries.iter().all(|messages| messages.len() <= BATCH));
+                let messages: Vec<Inbound> = deliveries.into_iter().flatten().collect();
+                assert!((1..=2 * BATCH).contains(&messages.len()));
+                arrived.extend(messages.iter().map(|message| message.envelope.message().tag.0));
+            }
+            assert_eq!(arrived, (0..500).collect::<Vec<_>>());
+        });
+    }
+
+    #[test]
+    fn all_that_waits_can_be_answered_and_its_senders_asked_before_the_queue_is_emptied() {
+        with_engine(&StreamConfig::default(), |mut engine, mut node| {
+            let (number, mut peer) = accepted(&mut engine);
+            let mut sent = 0;
+            while !engine.held {
+                peer.write_all(&(0..200).flat_map(ping).collect::<Vec<_>>()).unwrap();
+                sent += 200;
+                assert!(sent < 10_000, "nobody takes anything");
+                engine.mark_ready(number);
+                engine.read();
+            }
+            let waiting: Vec<Inbound> = node.take().into_iter().flatten().collect();
+            assert!((ROOM - BATCH..=ROOM).contains(&waiting.len()));
+            for asked in waiting {
+                let answer = Outbound { path: Some(asked.path), ..Outbound::new(asked.from.clone(), asked.envelope) };
+                node.outbox.send(answer).unwrap();
+                node.outbox.send(Outbound::new(asked.from, messages::request(1))).unwrap();
+            }
+        });
     }
 }

@@ -32,6 +32,13 @@ pub use incoming::{Arrived, Incoming, Nonsense};
 /// How many messages wait for the gateway's thread.
 const QUEUE: usize = 1024;
 
+/// How many messages cross to the node at once.
+const BATCH: usize = 64;
+
+/// How many messages wait for the node. Until the gateway's thread takes from its queue again, the node may answer all
+/// of them and one more batch, and ask each sender something as well: so many have room in the queue.
+const ROOM: usize = QUEUE / 2 - BATCH;
+
 const LISTENER: Token = Token(usize::MAX);
 const WAKER: Token = Token(usize::MAX - 1);
 
