@@ -138,7 +138,7 @@ pub trait Outbox: Send {
     /// How large the gateway's messages can be.
     fn limits(&self) -> SizeLimits;
 
-    /// Sends a message or queues it.
+    /// Sends a message or queues it. One that was queued and cannot be sent after all is told by [`Link::unsent`].
     ///
     /// # Errors
     ///

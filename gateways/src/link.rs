@@ -19,11 +19,11 @@ pub const MAX_PENDING: usize = 4096;
 pub enum FromGateway {
     /// Messages that came in.
     Delivery(Delivery),
-    /// A message that had been queued could not be sent.
+    /// A request of the node that had been queued could not be sent.
     Unsent {
         /// The gateway.
         gateway: u64,
-        /// The tag of the message.
+        /// The tag of the request.
         tag: Tag,
         /// Why it was not sent.
         reason: UnsentReason,
@@ -91,7 +91,8 @@ impl Shared {
         }
     }
 
-    fn count_unsent(&self, reason: UnsentReason) {
+    /// Counts an unsent message of which the node, or the outer link, is told.
+    fn count_told(&self, reason: UnsentReason) {
         if !self.nested {
             self.tally.add_unsent(reason);
         }
@@ -157,7 +158,7 @@ impl Link {
     /// A link for a gateway inside the one that has this link, and its other end.
     ///
     /// What the inner gateway counts is counted here, except for what it hands over, which this link counts when it is
-    /// passed on: [`Count::Received`], and what it could not send.
+    /// passed on: [`Count::Received`], and requests that it could not send.
     pub fn nested(&self, to_outer: Sender<FromGateway>) -> (Link, LinkHost) {
         Link::with_shared(self.gateway, to_outer, Shared::new(Arc::clone(&self.shared.tally), true))
     }
@@ -238,11 +239,19 @@ impl Link {
         self.shared.room.store(messages, Ordering::Relaxed);
     }
 
-    /// Tells the node that a queued message could not be sent, so that it need not wait for an answer.
-    pub fn unsent(&self, tag: Tag, reason: UnsentReason) {
-        self.shared.count_unsent(reason);
-        // The node has gone when this fails, and with it the interest in the message.
-        self.send(FromGateway::Unsent { gateway: self.gateway, tag, reason }).ok();
+    /// Counts a message that the outbox took and that could not be sent, and tells the node if it waits for an answer.
+    ///
+    /// `request` is what [`Envelope::own_request`](crate::Envelope::own_request) gives: of what answers or is passed on,
+    /// the node wants to know nothing, and others, who choose those tags, could have it do much work for nothing.
+    pub fn unsent(&self, request: Option<Tag>, reason: UnsentReason) {
+        match request {
+            None => self.shared.tally.add_unsent(reason),
+            Some(tag) => {
+                self.shared.count_told(reason);
+                // The node has gone when this fails, and with it the interest in the message.
+                self.send(FromGateway::Unsent { gateway: self.gateway, tag, reason }).ok();
+            }
+        }
     }
 
     /// Counts something that was dropped or closed.
@@ -432,17 +441,19 @@ mod tests {
         let (link, _host, events) = link();
         drop(events);
         assert_eq!(link.deliver(messages(2)).unwrap_err().len(), 2);
-        link.unsent(Tag(1), UnsentReason::Unreachable);
+        link.unsent(Some(Tag(1)), UnsentReason::Unreachable);
     }
 
     #[test]
-    fn what_could_not_be_sent_is_told_and_counted() {
+    fn what_could_not_be_sent_is_counted_and_requests_are_told() {
         let (link, host, events) = link();
-        link.unsent(Tag(5), UnsentReason::QueueFull);
+        link.unsent(None, UnsentReason::Unreachable);
+        link.unsent(Some(Tag(5)), UnsentReason::QueueFull);
         let Ok(FromGateway::Unsent { gateway: 7, tag: Tag(5), reason: UnsentReason::QueueFull }) = events.recv() else {
             panic!("it is told");
         };
-        assert_eq!(host.counts().unsent, UnsentCounts { queue_full: 1, ..UnsentCounts::default() });
+        assert_eq!(host.counts().unsent, UnsentCounts { queue_full: 1, unreachable: 1, ..UnsentCounts::default() });
+        assert!(events.is_empty());
     }
 
     #[test]
@@ -451,10 +462,12 @@ mod tests {
         let (to_outer, from_inner) = unbounded();
         let (inner, mut inner_host) = outer.nested(to_outer);
         inner.deliver(messages(MAX_PENDING)).unwrap();
-        inner.unsent(Tag(1), UnsentReason::QueueFull);
+        inner.unsent(Some(Tag(1)), UnsentReason::QueueFull);
+        inner.unsent(None, UnsentReason::Unreachable);
         inner.deliver_or_drop(messages(2));
         inner.count(Count::Malformed);
-        let expected = LinkCounts { malformed: 1, queue_full: 2, ..LinkCounts::default() };
+        let unsent = UnsentCounts { unreachable: 1, ..UnsentCounts::default() };
+        let expected = LinkCounts { malformed: 1, queue_full: 2, unsent, ..LinkCounts::default() };
         assert_eq!(host.counts(), expected, "what is passed on counts when it is");
         assert_eq!(from_inner.len(), 2);
         outer.deliver(messages(1)).unwrap();

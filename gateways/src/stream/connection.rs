@@ -161,8 +161,8 @@ pub(super) struct WriteBuffer {
     before: u64,
     /// How many bytes of the connection may be written as yet.
     allowed: u64,
-    /// Where each message ends, counted from the first byte of the connection.
-    ends: VecDeque<(u64, Tag)>,
+    /// Where each message ends, counted from the first byte of the connection, and its tag if it is a request.
+    ends: VecDeque<(u64, Option<Tag>)>,
 }
 
 impl WriteBuffer {
@@ -197,7 +197,7 @@ impl WriteBuffer {
         }
         let limits = outbound.limits(SizeLimits::STREAM);
         frame::append(&mut self.bytes, |bytes| codec::encode_fitting(&mut outbound.envelope, limits, bytes))?;
-        self.ends.push_back((self.before + self.bytes.len() as u64, outbound.envelope.message().tag));
+        self.ends.push_back((self.before + self.bytes.len() as u64, outbound.envelope.own_request()));
         Ok(())
     }
 
@@ -232,9 +232,9 @@ impl WriteBuffer {
         }
     }
 
-    /// The messages that have not been written in full.
-    pub(super) fn unsent(&self) -> impl Iterator<Item = Tag> {
-        self.ends.iter().map(|(_, tag)| *tag)
+    /// The messages that have not been written in full: the tags of requests, and `None` for all others.
+    pub(super) fn unsent(&self) -> impl Iterator<Item = Option<Tag>> {
+        self.ends.iter().map(|(_, request)| *request)
     }
 }
 
@@ -279,13 +279,13 @@ mod tests {
 
         let mut pipe = Pipe(hello, Vec::new());
         buffer.flush(&mut pipe).unwrap();
-        assert_eq!(buffer.unsent().collect::<Vec<_>>(), [Tag(1), Tag(2)]);
+        assert_eq!(buffer.unsent().collect::<Vec<_>>(), [Some(Tag(1)), Some(Tag(2))]);
         pipe.0 = first - hello;
         buffer.flush(&mut pipe).unwrap();
-        assert_eq!(buffer.unsent().collect::<Vec<_>>(), [Tag(2)]);
+        assert_eq!(buffer.unsent().collect::<Vec<_>>(), [Some(Tag(2))]);
         pipe.0 = all.len() - first - 1;
         buffer.flush(&mut pipe).unwrap();
-        assert_eq!(buffer.unsent().collect::<Vec<_>>(), [Tag(2)], "a byte is missing");
+        assert_eq!(buffer.unsent().collect::<Vec<_>>(), [Some(Tag(2))], "a byte is missing");
         pipe.0 = 100;
         buffer.flush(&mut pipe).unwrap();
         assert_eq!(buffer.unsent().count(), 0);

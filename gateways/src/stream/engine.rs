@@ -193,7 +193,7 @@ impl<'a, T: Transport> Engine<'a, T> {
             // Repeated numbers are cheap: the second flush has nothing to write.
             Ok((number, _)) if self.dirty.last() != Some(&number) => self.dirty.push(number),
             Ok(_) => {}
-            Err(reason) => self.link.unsent(outbound.envelope.message().tag, reason),
+            Err(reason) => self.link.unsent(outbound.envelope.own_request(), reason),
         }
     }
 
@@ -378,7 +378,7 @@ impl<'a, T: Transport> Engine<'a, T> {
         self.deadlines.extend(deadline.map(|at| (at, number)));
     }
 
-    /// Closes a connection, and tells the node of all messages that have not gone out by it.
+    /// Closes a connection, and tells the node of all requests that have not gone out by it.
     fn close(&mut self, number: u64, reason: UnsentReason) {
         let Some(mut connection) = self.connections.remove(&number) else { return };
         self.open.poll.registry().deregister(&mut connection.stream).ok();
@@ -390,8 +390,8 @@ impl<'a, T: Transport> Engine<'a, T> {
         {
             self.dialled.remove(address);
         }
-        for tag in connection.writer.unsent() {
-            self.link.unsent(tag, reason);
+        for request in connection.writer.unsent() {
+            self.link.unsent(request, reason);
         }
         self.accepting.resume();
     }

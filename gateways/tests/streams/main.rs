@@ -228,6 +228,25 @@ fn a_peer_that_does_not_read_fills_its_own_buffer_only() {
 }
 
 #[test]
+fn of_answers_that_do_not_go_out_the_node_is_told_nothing() {
+    every_wire(|wire| {
+        let mut node = wire.start();
+        let mut peer = wire.greet(&node.address(), &wire.somewhere());
+        peer.send(&request(1));
+        let asked = node.next();
+        // Its buffer is full in the end, and the rest of the answers goes with the connection.
+        let deadline = Instant::now() + DEADLINE;
+        while node.host.counts().unsent.queue_full == 0 {
+            assert!(Instant::now() < deadline, "its buffer is full in the end");
+            node.answer(&asked, found(1, 200)).ok();
+        }
+        drop(peer);
+        node.wait_for_counts("all are counted", |counts| counts.unsent.unreachable > 0);
+        node.assert_quiet();
+    });
+}
+
+#[test]
 fn beyond_the_limit_the_idlest_connection_is_closed() {
     every_wire(|wire| {
         let config = StreamConfig { max_connections: 3, ..StreamConfig::default() };
