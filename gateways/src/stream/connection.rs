@@ -65,6 +65,10 @@ pub(super) struct Connection<T: Transport> {
     pub(super) writer: WriteBuffer,
     /// When it must have come further.
     pub(super) deadline: Option<Instant>,
+    /// When the frame began that has not come in full.
+    frame_since: Option<Instant>,
+    /// Since when nothing could be written of what waits.
+    stuck_since: Option<Instant>,
     /// When it was last used, on a clock that counts uses.
     pub(super) used: u64,
     /// It waits for its turn to be read.
@@ -75,9 +79,21 @@ impl<T: Transport> Connection<T> {
     /// A connection that starts with the hello of a node that listens on `own`.
     pub(super) fn new(stream: T::Stream, origin: Origin, path: ReplyPath, own: &Multiaddr) -> Self {
         let connecting = matches!(origin, Origin::Dialled(_));
-        let (from, incoming, deadline) = Default::default();
         let writer = WriteBuffer::starting_with_hello(own);
-        Connection { stream, origin, connecting, from, path, incoming, writer, deadline, used: 0, in_ready: false }
+        Connection {
+            stream,
+            origin,
+            connecting,
+            from: None,
+            path,
+            incoming: Incoming::default(),
+            writer,
+            deadline: None,
+            frame_since: None,
+            stuck_since: None,
+            used: 0,
+            in_ready: false,
+        }
     }
 
     /// Whether its hello has come.
@@ -88,6 +104,30 @@ impl<T: Transport> Connection<T> {
     /// Whether someone unknown opened it.
     pub(super) fn is_stranger(&self) -> bool {
         !self.is_greeted() && matches!(self.origin, Origin::Accepted(_))
+    }
+
+    /// Since when the other side has not done what is its turn to do, if it is.
+    pub(super) fn stalled_since(&self) -> Option<Instant> {
+        [self.frame_since, self.stuck_since].into_iter().flatten().min()
+    }
+
+    /// Gives the frame that has begun its whole time again.
+    pub(super) fn restart_frame(&mut self) {
+        if self.frame_since.is_some() {
+            self.frame_since = Some(Instant::now());
+        }
+    }
+
+    /// Writes what can be written.
+    pub(super) fn flush(&mut self) -> io::Result<()> {
+        let before = self.writer.written();
+        self.writer.flush(&mut self.stream)?;
+        if !self.writer.is_stuck() {
+            self.stuck_since = None;
+        } else if self.stuck_since.is_none() || self.writer.written() > before {
+            self.stuck_since = Some(Instant::now());
+        }
+        Ok(())
     }
 
     /// Reads for one turn, or until `batch` is full, and puts the messages into it. Tells whether there may be more to
@@ -120,6 +160,7 @@ impl<T: Transport> Connection<T> {
 
     fn take(&mut self, mut input: &[u8], link: &Link, batch: &mut VecDeque<Inbound>) -> Result<(), Broken> {
         while let Some(arrived) = self.incoming.next(&mut input)? {
+            self.frame_since = None;
             match (arrived, &self.from) {
                 (Arrived::Hello(claimed), _) => {
                     self.from = Some(sender::<T>(&self.origin, &claimed).ok_or(Nonsense::Hello)?);
@@ -134,6 +175,9 @@ impl<T: Transport> Connection<T> {
                     link.count(Count::from(&error));
                 }
             }
+        }
+        if self.frame_since.is_none() && self.incoming.is_inside_frame() {
+            self.frame_since = Some(Instant::now());
         }
         Ok(())
     }
@@ -190,6 +234,16 @@ impl WriteBuffer {
         self.bytes.len() - self.start
     }
 
+    /// How many bytes have been written.
+    fn written(&self) -> u64 {
+        self.before + self.start as u64
+    }
+
+    /// Whether something waits that may be written.
+    fn is_stuck(&self) -> bool {
+        self.len() > 0 && self.written() < self.allowed
+    }
+
     /// Adds a message.
     pub(super) fn push(&mut self, outbound: &mut Outbound) -> Result<(), UnsentReason> {
         if self.len() >= MAX_UNSENT_BYTES {
@@ -219,7 +273,7 @@ impl WriteBuffer {
     }
 
     fn forget_written(&mut self) {
-        let written = self.before + self.start as u64;
+        let written = self.written();
         while self.ends.front().is_some_and(|(end, _)| *end <= written) {
             self.ends.pop_front();
         }

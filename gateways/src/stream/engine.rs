@@ -148,7 +148,7 @@ impl<'a, T: Transport> Engine<'a, T> {
                     return self.close(number, UnsentReason::of(&error));
                 }
             }
-            self.set_deadline(number, Some(self.config.hello_timeout));
+            self.set_deadline(number, later(self.config.hello_timeout));
             // Something to read may have been told before, once and for all.
             self.mark_ready(number);
         }
@@ -253,7 +253,7 @@ impl<'a, T: Transport> Engine<'a, T> {
         let mut connection = Connection::new(stream, origin, ReplyPath(number), self.own);
         connection.used = self.uses;
         self.connections.insert(number, connection);
-        self.set_deadline(number, Some(timeout));
+        self.set_deadline(number, later(timeout));
         Ok(number)
     }
 
@@ -299,16 +299,18 @@ impl<'a, T: Transport> Engine<'a, T> {
             self.uses += 1;
             connection.used = self.uses;
         }
-        if !greeted && connection.is_greeted() {
-            self.set_deadline(number, None);
-            if more.is_ok() {
-                // What waited for the hello.
-                self.flush(number);
-            }
+        let greeted_now = !greeted && connection.is_greeted();
+        if greeted_now && more.is_ok() {
+            // What waited for the hello.
+            self.flush(number);
         }
         match more {
-            Ok(true) => self.mark_ready(number),
-            Ok(false) => {}
+            Ok(more) => {
+                self.watch(number);
+                if more {
+                    self.mark_ready(number);
+                }
+            }
             Err(broken) => {
                 match broken {
                     Broken::Ended => {}
@@ -323,7 +325,7 @@ impl<'a, T: Transport> Engine<'a, T> {
     /// Hands over what has been read, little at a time: the node may answer on this thread, and while it does nobody
     /// empties the queue that it answers into.
     fn deliver(&mut self) {
-        self.held = false;
+        let was_held = std::mem::take(&mut self.held);
         while !self.held && !self.batch.is_empty() {
             let next = self.batch.drain(..self.batch.len().min(BATCH)).collect();
             if let Err(refused) = self.link.deliver(next) {
@@ -332,6 +334,14 @@ impl<'a, T: Transport> Engine<'a, T> {
             }
             self.take_outbound();
         }
+        if was_held && !self.held {
+            // Nobody could get on while nothing was read.
+            for number in &self.ready {
+                if let Some(connection) = self.connections.get_mut(number) {
+                    connection.restart_frame();
+                }
+            }
+        }
     }
 
     fn flush(&mut self, number: u64) {
@@ -339,9 +349,12 @@ impl<'a, T: Transport> Engine<'a, T> {
         if connection.connecting {
             return;
         }
-        if let Err(error) = connection.writer.flush(&mut connection.stream) {
-            log::debug!("writing to a connection: {error}");
-            self.close(number, UnsentReason::Unreachable);
+        match connection.flush() {
+            Ok(()) => self.watch(number),
+            Err(error) => {
+                log::debug!("writing to a connection: {error}");
+                self.close(number, UnsentReason::Unreachable);
+            }
         }
     }
 
@@ -351,27 +364,47 @@ impl<'a, T: Transport> Engine<'a, T> {
         if self.deadlines.is_empty() {
             return;
         }
-        let now = Instant::now();
-        while let Some((at, number)) = self.deadlines.first().copied()
-            && at <= now
-        {
-            self.deadlines.pop_first();
-            let connecting = self.connections.get(&number).is_some_and(|connection| connection.connecting);
-            if !connecting && self.held {
-                // The hello may have come: it is we who do not read.
-                self.set_deadline(number, Some(self.config.hello_timeout));
-                continue;
-            }
-            if !connecting {
-                self.link.count(Count::GreetingLate);
-            }
-            self.close(number, UnsentReason::Unreachable);
+        let due = (Instant::now(), u64::MAX);
+        for (at, number) in self.deadlines.range(..=due).copied().collect::<Vec<_>>() {
+            self.expire_one(number, at);
         }
     }
 
-    fn set_deadline(&mut self, number: u64, after: Option<Duration>) {
+    fn expire_one(&mut self, number: u64, at: Instant) {
+        // It may be full only because the system tells late that there is room again.
+        self.flush(number);
         let Some(connection) = self.connections.get_mut(&number) else { return };
-        let deadline = after.map(|after| Instant::now() + after);
+        if connection.in_ready && !connection.connecting {
+            // What is missing may have come: it is we who do not read.
+            connection.restart_frame();
+            if !connection.is_greeted() {
+                self.set_deadline(number, later(self.config.hello_timeout));
+            }
+        }
+        self.watch(number);
+        let Some(connection) = self.connections.get(&number).filter(|connection| connection.deadline == Some(at))
+        else {
+            return;
+        };
+        match (connection.connecting, connection.is_greeted()) {
+            (true, _) => {}
+            (false, false) => self.link.count(Count::GreetingLate),
+            (false, true) => self.link.count(Count::Stalled),
+        }
+        self.close(number, UnsentReason::Unreachable);
+    }
+
+    /// Sets the deadline of a connection that is established: for as long as the other side owes something.
+    fn watch(&mut self, number: u64) {
+        let Some(connection) = self.connections.get(&number).filter(|connection| connection.is_greeted()) else {
+            return;
+        };
+        let since = connection.stalled_since();
+        self.set_deadline(number, since.and_then(|since| since.checked_add(self.config.stall_timeout)));
+    }
+
+    fn set_deadline(&mut self, number: u64, deadline: Option<Instant>) {
+        let Some(connection) = self.connections.get_mut(&number) else { return };
         if let Some(old) = std::mem::replace(&mut connection.deadline, deadline) {
             self.deadlines.remove(&(old, number));
         }
@@ -397,6 +430,11 @@ impl<'a, T: Transport> Engine<'a, T> {
     }
 }
 
+/// The time after so long; `None` if that never comes.
+fn later(after: Duration) -> Option<Instant> {
+    Instant::now().checked_add(after)
+}
+
 #[cfg(test)]
 #[cfg(unix)]
 mod tests {
@@ -410,7 +448,7 @@ mod tests {
     use mio::event::Source;
     use mio::net::{UnixListener, UnixStream};
     use std::convert::Infallible;
-    use std::io::Write;
+    use std::io::{Read, Write};
     use std::sync::Mutex;
 
     /// A transport that connects to the other ends of these.
@@ -468,7 +506,7 @@ mod tests {
     struct Node {
         outbox: Queue,
         events: Receiver<FromGateway>,
-        _host: LinkHost,
+        host: LinkHost,
     }
 
     impl Node {
@@ -482,6 +520,34 @@ mod tests {
             });
             delivered.collect()
         }
+
+        /// Queues an answer by this connection, of about so many bytes.
+        fn answer(&mut self, number: u64, bytes: usize) {
+            let to = "/memory/2".parse().unwrap();
+            let answer = Outbound { path: Some(ReplyPath(number)), ..Outbound::new(to, messages::store(1, bytes)) };
+            self.outbox.send(answer).unwrap();
+        }
+    }
+
+    /// Something comes, and is read.
+    fn arrive(engine: &mut Engine<'_, Pairs>, number: u64, peer: &mut UnixStream, bytes: &[u8]) {
+        peer.write_all(bytes).unwrap();
+        engine.mark_ready(number);
+        engine.read();
+    }
+
+    /// Reads all that has come, and gives how much that was.
+    fn read_all(peer: &mut UnixStream) -> usize {
+        let (mut buffer, mut all) = (vec![0; 64 * 1024], 0);
+        while let Ok(size @ 1..) = peer.read(&mut buffer) {
+            all += size;
+        }
+        all
+    }
+
+    /// Nobody may take any time over anything.
+    fn impatient() -> StreamConfig {
+        StreamConfig { stall_timeout: Duration::ZERO, ..StreamConfig::default() }
     }
 
     /// Calls `test` with an engine that nobody can connect to, and its node.
@@ -491,9 +557,9 @@ mod tests {
         let (outbox, outbound) = Queue::new(QUEUE, SizeLimits::STREAM, |_| true);
         open.outbound = outbound;
         let (to_node, events) = unbounded();
-        let (link, _host) = Link::new(1, to_node);
+        let (link, host) = Link::new(1, to_node);
         let (transport, own, mut next_number) = (Pairs::default(), "/memory/1".parse().unwrap(), 1);
-        let node = Node { outbox, events, _host };
+        let node = Node { outbox, events, host };
         test(Engine::new(open, &transport, &link, config, &own, &mut next_number), node);
     }
 
@@ -501,10 +567,8 @@ mod tests {
     fn accepted(engine: &mut Engine<'_, Pairs>) -> (u64, UnixStream) {
         let (ours, mut theirs) = UnixStream::pair().unwrap();
         engine.add_accepted(ours, None);
-        theirs.write_all(&hello()).unwrap();
         let number = *engine.next_number - 1;
-        engine.mark_ready(number);
-        engine.read();
+        arrive(engine, number, &mut theirs, &hello());
         assert!(engine.connections[&number].is_greeted());
         (number, theirs)
     }
@@ -549,11 +613,9 @@ mod tests {
             let (number, mut peer) = accepted(&mut engine);
             let mut sent = 0;
             while !engine.held {
-                peer.write_all(&(0..200).flat_map(ping).collect::<Vec<_>>()).unwrap();
+                arrive(&mut engine, number, &mut peer, &(0..200).flat_map(ping).collect::<Vec<_>>());
                 sent += 200;
                 assert!(sent < 10_000, "nobody takes anything");
-                engine.mark_ready(number);
-                engine.read();
             }
             let waiting: Vec<Inbound> = node.take().into_iter().flatten().collect();
             assert!((ROOM - BATCH..=ROOM).contains(&waiting.len()));
@@ -562,6 +624,71 @@ mod tests {
                 node.outbox.send(answer).unwrap();
                 node.outbox.send(Outbound::new(asked.from, messages::request(1))).unwrap();
             }
+        });
+    }
+
+    #[test]
+    fn nobody_stalls_while_nothing_is_read() {
+        with_engine(&impatient(), |mut engine, node| {
+            engine.link.set_room(1);
+            let ((slow, mut slow_peer), (fast, mut fast_peer)) = (accepted(&mut engine), accepted(&mut engine));
+            let message = ping(1);
+            arrive(&mut engine, slow, &mut slow_peer, &message[..7]);
+            arrive(&mut engine, fast, &mut fast_peer, &ping(2));
+            arrive(&mut engine, fast, &mut fast_peer, &ping(3));
+            assert!(engine.held, "there is room for one");
+
+            // The rest comes, and is not read.
+            arrive(&mut engine, slow, &mut slow_peer, &message[7..]);
+            engine.expire();
+            for n in [2, 3, 1] {
+                assert_eq!(node.take()[0][0].envelope, messages::request(n));
+                engine.read();
+            }
+            engine.expire();
+            assert_eq!((engine.connections.len(), node.host.counts().stalled), (2, 0));
+
+            // When nothing holds it up any more, it is the other side that does not go on.
+            arrive(&mut engine, slow, &mut slow_peer, &message[..7]);
+            engine.expire();
+            assert_eq!((engine.connections.len(), node.host.counts().stalled), (1, 1));
+        });
+    }
+
+    #[test]
+    fn the_time_for_a_message_starts_again_when_it_can_be_read_again() {
+        with_engine(&StreamConfig::default(), |mut engine, node| {
+            engine.link.set_room(1);
+            let ((slow, mut slow_peer), (fast, mut fast_peer)) = (accepted(&mut engine), accepted(&mut engine));
+            let message = ping(1);
+            arrive(&mut engine, slow, &mut slow_peer, &message[..7]);
+            let before = engine.connections[&slow].deadline;
+            arrive(&mut engine, fast, &mut fast_peer, &ping(2));
+            arrive(&mut engine, fast, &mut fast_peer, &ping(3));
+            arrive(&mut engine, slow, &mut slow_peer, &message[7..9]);
+            assert_eq!((engine.held, engine.connections[&slow].deadline), (true, before));
+            node.take();
+            engine.read();
+            assert!(before.is_some() && engine.connections[&slow].deadline > before);
+        });
+    }
+
+    #[test]
+    fn who_reads_slowly_is_not_closed_and_who_stops_is() {
+        with_engine(&impatient(), |mut engine, mut node| {
+            let (number, mut peer) = accepted(&mut engine);
+            while node.host.counts().unsent.queue_full == 0 {
+                node.answer(number, 50_000);
+                engine.take_outbound();
+            }
+            for _ in 0..2 {
+                assert!(read_all(&mut peer) > 0);
+                engine.expire();
+                assert!(engine.connections[&number].writer.len() > 0, "there is more to write");
+            }
+            engine.expire();
+            assert!(engine.connections.is_empty() && engine.deadlines.is_empty());
+            assert_eq!(node.host.counts().stalled, 1);
         });
     }
 }

@@ -51,6 +51,9 @@ pub struct StreamConfig {
     pub connect_timeout: Duration,
     /// How long the first bytes of the other side may take: 10 s if not set.
     pub hello_timeout: Duration,
+    /// How long the other side may take for a message that it has begun, and for how long it may read nothing while
+    /// something waits to be written to it: 10 s if not set. Between messages it may be silent for as long as it likes.
+    pub stall_timeout: Duration,
 }
 
 impl Default for StreamConfig {
@@ -59,6 +62,7 @@ impl Default for StreamConfig {
             max_connections: 256,
             connect_timeout: Duration::from_secs(5),
             hello_timeout: Duration::from_secs(10),
+            stall_timeout: Duration::from_secs(10),
         }
     }
 }
