@@ -4,7 +4,7 @@
 const LENGTH_BYTES: usize = 4;
 
 /// A reader keeps no more than this many bytes of memory from one frame to the next.
-const MAX_KEPT: usize = 8 * 1024;
+const MAX_KEPT: usize = 1024;
 
 /// The length before a frame is more than may come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -163,6 +163,17 @@ mod tests {
         assert!(reader.is_inside_frame());
         reader.next(&mut &[1, 5][..], 9).unwrap().unwrap();
         assert!(!reader.is_inside_frame());
+    }
+
+    #[test]
+    fn a_large_frame_leaves_little_behind() {
+        let mut frame = 70_000_u32.to_be_bytes().to_vec();
+        frame.resize(4 + 70_000, 7);
+        let mut reader = FrameReader::default();
+        let frames = frame.chunks(10_000).filter(|piece| reader.next(&mut &**piece, 70_000).unwrap().is_some());
+        assert_eq!(frames.count(), 1);
+        assert_eq!(reader.next(&mut &[][..], 70_000), Ok(None));
+        assert!(reader.partial.capacity() <= MAX_KEPT);
     }
 
     #[test]

@@ -20,7 +20,10 @@ use crate::message::Tag;
 const MAX_UNSENT_BYTES: usize = 1024 * 1024;
 
 /// A write buffer keeps no more than this many bytes of memory while it is empty.
-const MAX_KEPT: usize = 64 * 1024;
+const MAX_KEPT: usize = 4 * 1024;
+
+/// Nor does it keep places for more messages than this.
+const MAX_KEPT_ENDS: usize = 64;
 
 /// How often one connection is read before the others have their turn.
 const READS_IN_A_TURN: usize = 4;
@@ -278,9 +281,10 @@ impl WriteBuffer {
             self.ends.pop_front();
         }
         // Not at every write, which would move the rest each time.
-        if self.start == self.bytes.len() || self.start >= MAX_UNSENT_BYTES / 2 {
+        if self.start >= self.len() {
             self.bytes.drain(..self.start);
             self.bytes.shrink_to(MAX_KEPT.max(self.bytes.len()));
+            self.ends.shrink_to(MAX_KEPT_ENDS.max(self.ends.len()));
             self.before = written;
             self.start = 0;
         }
@@ -376,8 +380,9 @@ mod tests {
         assert!(buffer.bytes.len() < MAX_UNSENT_BYTES + 100);
         buffer.flush(&mut Pipe(MAX_UNSENT_BYTES * 3 / 4, Vec::new())).unwrap();
         buffer.push(&mut ping(pushed)).unwrap();
+        assert!(buffer.bytes.capacity() < MAX_UNSENT_BYTES, "what has been written takes no memory");
         buffer.flush(&mut Pipe(usize::MAX, Vec::new())).unwrap();
         assert_eq!(buffer.unsent().count(), 0);
-        assert!(buffer.bytes.capacity() <= MAX_KEPT);
+        assert!(buffer.bytes.capacity() <= MAX_KEPT && buffer.ends.capacity() <= 2 * MAX_KEPT_ENDS);
     }
 }
