@@ -19,6 +19,9 @@ use crate::message::Tag;
 /// Beyond this many unsent bytes a connection takes no more messages.
 const MAX_UNSENT_BYTES: usize = 1024 * 1024;
 
+/// While the other side leaves more than this many bytes of answers unread, it is not read either.
+pub(super) const MAX_UNREAD_BYTES: usize = 64 * 1024;
+
 /// A write buffer keeps no more than this many bytes of memory while it is empty.
 const MAX_KEPT: usize = 4 * 1024;
 
@@ -74,8 +77,10 @@ pub(super) struct Connection<T: Transport> {
     stuck_since: Option<Instant>,
     /// When it was last used, on a clock that counts uses.
     pub(super) used: u64,
-    /// It waits for its turn to be read.
-    pub(super) in_ready: bool,
+    /// There may be something to read.
+    pub(super) readable: bool,
+    /// It is not read until it reads more of what it asked for.
+    pub(super) muted: bool,
 }
 
 impl<T: Transport> Connection<T> {
@@ -95,7 +100,8 @@ impl<T: Transport> Connection<T> {
             frame_since: None,
             stuck_since: None,
             used: 0,
-            in_ready: false,
+            readable: false,
+            muted: false,
         }
     }
 
@@ -107,6 +113,12 @@ impl<T: Transport> Connection<T> {
     /// Whether someone unknown opened it.
     pub(super) fn is_stranger(&self) -> bool {
         !self.is_greeted() && matches!(self.origin, Origin::Accepted(_))
+    }
+
+    /// Whether it leaves so much unread that it must not ask for more. What waits on a connection that we dialled are our
+    /// own requests; if the answers were not read for that, two nodes could wait for each other.
+    pub(super) fn asks_too_much(&self) -> bool {
+        matches!(self.origin, Origin::Accepted(_)) && self.writer.len() > MAX_UNREAD_BYTES
     }
 
     /// Since when the other side has not done what is its turn to do, if it is.

@@ -158,7 +158,7 @@ impl<'a, T: Transport> Engine<'a, T> {
     fn mark_ready(&mut self, number: u64) {
         if let Some(connection) = self.connections.get_mut(&number)
             && !connection.connecting
-            && !std::mem::replace(&mut connection.in_ready, true)
+            && !std::mem::replace(&mut connection.readable, true)
         {
             self.ready.push_back(number);
         }
@@ -292,7 +292,11 @@ impl<'a, T: Transport> Engine<'a, T> {
 
     fn read_one(&mut self, number: u64) {
         let Some(connection) = self.connections.get_mut(&number) else { return };
-        connection.in_ready = false;
+        connection.muted = connection.asks_too_much();
+        if connection.muted {
+            return;
+        }
+        connection.readable = false;
         let (greeted, before) = (connection.is_greeted(), self.batch.len());
         let more = connection.read(&mut self.scratch, self.link, &mut self.batch);
         if self.batch.len() > before {
@@ -306,7 +310,7 @@ impl<'a, T: Transport> Engine<'a, T> {
         }
         match more {
             Ok(more) => {
-                self.watch(number);
+                self.settle(number);
                 if more {
                     self.mark_ready(number);
                 }
@@ -350,7 +354,7 @@ impl<'a, T: Transport> Engine<'a, T> {
             return;
         }
         match connection.flush() {
-            Ok(()) => self.watch(number),
+            Ok(()) => self.settle(number),
             Err(error) => {
                 log::debug!("writing to a connection: {error}");
                 self.close(number, UnsentReason::Unreachable);
@@ -374,14 +378,14 @@ impl<'a, T: Transport> Engine<'a, T> {
         // It may be full only because the system tells late that there is room again.
         self.flush(number);
         let Some(connection) = self.connections.get_mut(&number) else { return };
-        if connection.in_ready && !connection.connecting {
+        if connection.readable && !connection.connecting {
             // What is missing may have come: it is we who do not read.
             connection.restart_frame();
             if !connection.is_greeted() {
                 self.set_deadline(number, later(self.config.hello_timeout));
             }
         }
-        self.watch(number);
+        self.settle(number);
         let Some(connection) = self.connections.get(&number).filter(|connection| connection.deadline == Some(at))
         else {
             return;
@@ -394,13 +398,19 @@ impl<'a, T: Transport> Engine<'a, T> {
         self.close(number, UnsentReason::Unreachable);
     }
 
-    /// Sets the deadline of a connection that is established: for as long as the other side owes something.
-    fn watch(&mut self, number: u64) {
-        let Some(connection) = self.connections.get(&number).filter(|connection| connection.is_greeted()) else {
-            return;
-        };
-        let since = connection.stalled_since();
-        self.set_deadline(number, since.and_then(|since| since.checked_add(self.config.stall_timeout)));
+    /// Sees to what follows when a connection was read, written, or given something to write.
+    fn settle(&mut self, number: u64) {
+        let Some(connection) = self.connections.get_mut(&number) else { return };
+        if connection.muted && !connection.asks_too_much() {
+            connection.muted = false;
+            connection.restart_frame();
+            self.ready.push_back(number);
+        }
+        if connection.is_greeted() {
+            // It has a deadline for as long as the other side owes something.
+            let deadline = connection.stalled_since().and_then(|since| since.checked_add(self.config.stall_timeout));
+            self.set_deadline(number, deadline);
+        }
     }
 
     fn set_deadline(&mut self, number: u64, deadline: Option<Instant>) {
@@ -438,6 +448,7 @@ fn later(after: Duration) -> Option<Instant> {
 #[cfg(test)]
 #[cfg(unix)]
 mod tests {
+    use super::super::connection::MAX_UNREAD_BYTES;
     use super::super::hello;
     use super::*;
     use crate::codec::{self, SizeLimits};
@@ -689,6 +700,54 @@ mod tests {
             engine.expire();
             assert!(engine.connections.is_empty() && engine.deadlines.is_empty());
             assert_eq!(node.host.counts().stalled, 1);
+        });
+    }
+
+    #[test]
+    fn who_does_not_read_the_answers_is_not_read_either_until_then() {
+        with_engine(&StreamConfig::default(), |mut engine, mut node| {
+            let (number, mut peer) = accepted(&mut engine);
+            let mut asked: u64 = 0;
+            let mut answered = 0;
+            // It asks and reads nothing, until nobody listens any more.
+            loop {
+                arrive(&mut engine, number, &mut peer, &ping(asked));
+                asked += 1;
+                if node.take().is_empty() {
+                    break;
+                }
+                node.answer(number, 10_000);
+                answered += 1;
+                engine.take_outbound();
+                assert!(engine.connections[&number].writer.len() < MAX_UNREAD_BYTES + 11_000);
+            }
+            assert_eq!(answered, asked - 1);
+
+            let read = read_all(&mut peer);
+            engine.handle_writable(number);
+            engine.read();
+            assert_eq!(node.take().concat().len(), 1, "it has read some, so it is heard again");
+            assert!(read + read_all(&mut peer) > answered as usize * 10_000, "no answer was lost");
+        });
+    }
+
+    #[test]
+    fn answers_are_read_however_much_waits_to_be_asked() {
+        with_engine(&StreamConfig::default(), |mut engine, node| {
+            let number = engine.dial(&"/memory/2".parse().unwrap()).unwrap();
+            engine.handle_writable(number);
+            let mut peer = engine.transport.0.lock().unwrap().pop().unwrap();
+            arrive(&mut engine, number, &mut peer, &hello());
+            let mut outbox = node.outbox;
+            while engine.connections[&number].writer.len() <= MAX_UNREAD_BYTES {
+                outbox.send(Outbound::new("/memory/2".parse().unwrap(), messages::store(1, 10_000))).unwrap();
+                engine.take_outbound();
+            }
+            // Else two nodes that both ask and answer could wait for each other.
+            peer.write_all(&framed(|bytes| codec::encode(&messages::reply(1), bytes).unwrap())).unwrap();
+            engine.mark_ready(number);
+            engine.read();
+            assert_eq!(node.events.len(), 1);
         });
     }
 }
