@@ -102,6 +102,11 @@ impl FrameReader {
         !self.done && !self.partial.is_empty()
     }
 
+    /// How much memory the beginning of a frame takes whose end has not come, in bytes.
+    pub fn buffered_bytes(&self) -> usize {
+        if self.is_inside_frame() { self.partial.capacity() } else { 0 }
+    }
+
     /// Moves bytes from `input` until `partial` has `size` of them.
     fn fill(&mut self, input: &mut &[u8], size: usize) {
         let missing = size.saturating_sub(self.partial.len()).min(input.len());
@@ -160,9 +165,9 @@ mod tests {
         let mut reader = FrameReader::default();
         assert!(!reader.is_inside_frame());
         reader.next(&mut &[0, 0, 0][..], 9).unwrap();
-        assert!(reader.is_inside_frame());
+        assert!(reader.is_inside_frame() && reader.buffered_bytes() >= 3);
         reader.next(&mut &[1, 5][..], 9).unwrap().unwrap();
-        assert!(!reader.is_inside_frame());
+        assert!(!reader.is_inside_frame() && reader.buffered_bytes() == 0);
     }
 
     #[test]

@@ -17,7 +17,7 @@ use crate::link::Link;
 use crate::message::Tag;
 
 /// Beyond this many unsent bytes a connection takes no more messages.
-const MAX_UNSENT_BYTES: usize = 1024 * 1024;
+pub(super) const MAX_UNSENT_BYTES: usize = 1024 * 1024;
 
 /// While the other side leaves more than this many bytes of answers unread, it is not read either.
 pub(super) const MAX_UNREAD_BYTES: usize = 64 * 1024;
@@ -59,6 +59,24 @@ impl From<Nonsense> for Broken {
     }
 }
 
+/// Memory for what is unfinished, in bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Buffered {
+    /// The other side makes us take it: messages whose end has not come, and answers that it has not read.
+    pub(super) for_others: usize,
+    /// Requests of this node that have not been written.
+    pub(super) for_requests: usize,
+}
+
+impl Buffered {
+    /// Changes the sum when one part of it changes.
+    pub(super) fn replace(&mut self, part: &mut Buffered, new: Buffered) {
+        self.for_others = self.for_others - part.for_others + new.for_others;
+        self.for_requests = self.for_requests - part.for_requests + new.for_requests;
+        *part = new;
+    }
+}
+
 pub(super) struct Connection<T: Transport> {
     pub(super) stream: T::Stream,
     pub(super) origin: Origin,
@@ -69,6 +87,8 @@ pub(super) struct Connection<T: Transport> {
     path: ReplyPath,
     incoming: Incoming,
     pub(super) writer: WriteBuffer,
+    /// What it took when that was last counted.
+    pub(super) counted: Buffered,
     /// When it must have come further.
     pub(super) deadline: Option<Instant>,
     /// When the frame began that has not come in full.
@@ -96,6 +116,7 @@ impl<T: Transport> Connection<T> {
             path,
             incoming: Incoming::default(),
             writer,
+            counted: Buffered::default(),
             deadline: None,
             frame_since: None,
             stuck_since: None,
@@ -113,6 +134,16 @@ impl<T: Transport> Connection<T> {
     /// Whether someone unknown opened it.
     pub(super) fn is_stranger(&self) -> bool {
         !self.is_greeted() && matches!(self.origin, Origin::Accepted(_))
+    }
+
+    /// What it takes now.
+    pub(super) fn buffered(&self) -> Buffered {
+        let (incoming, outgoing) = (self.incoming.buffered_bytes(), self.writer.buffered_bytes());
+        if self.writer.answers > 0 {
+            Buffered { for_others: incoming + outgoing, for_requests: 0 }
+        } else {
+            Buffered { for_others: incoming, for_requests: outgoing }
+        }
     }
 
     /// Whether it leaves so much unread that it must not ask for more. What waits on a connection that we dialled are our
@@ -222,6 +253,8 @@ pub(super) struct WriteBuffer {
     allowed: u64,
     /// Where each message ends, counted from the first byte of the connection, and its tag if it is a request.
     ends: VecDeque<(u64, Option<Tag>)>,
+    /// How many of them are no requests of this node.
+    answers: usize,
 }
 
 impl WriteBuffer {
@@ -249,6 +282,14 @@ impl WriteBuffer {
         self.bytes.len() - self.start
     }
 
+    /// How much memory it takes that something waits, in bytes.
+    fn buffered_bytes(&self) -> usize {
+        if self.len() == 0 {
+            return 0;
+        }
+        self.bytes.capacity() + self.ends.capacity() * size_of::<(u64, Option<Tag>)>()
+    }
+
     /// How many bytes have been written.
     fn written(&self) -> u64 {
         self.before + self.start as u64
@@ -266,7 +307,9 @@ impl WriteBuffer {
         }
         let limits = outbound.limits(SizeLimits::STREAM);
         frame::append(&mut self.bytes, |bytes| codec::encode_fitting(&mut outbound.envelope, limits, bytes))?;
-        self.ends.push_back((self.before + self.bytes.len() as u64, outbound.envelope.own_request()));
+        let request = outbound.envelope.own_request();
+        self.ends.push_back((self.before + self.bytes.len() as u64, request));
+        self.answers += usize::from(request.is_none());
         Ok(())
     }
 
@@ -289,7 +332,8 @@ impl WriteBuffer {
 
     fn forget_written(&mut self) {
         let written = self.written();
-        while self.ends.front().is_some_and(|(end, _)| *end <= written) {
+        while let Some((_, request)) = self.ends.front().filter(|(end, _)| *end <= written) {
+            self.answers -= usize::from(request.is_none());
             self.ends.pop_front();
         }
         // Not at every write, which would move the rest each time.

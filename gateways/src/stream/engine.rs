@@ -11,7 +11,7 @@ use mio::{Events, Interest, Token};
 use multiaddr::Multiaddr;
 
 use super::accepting::Accepting;
-use super::connection::{Broken, Connection, Origin};
+use super::connection::{Broken, Buffered, Connection, Origin};
 use super::incoming::Nonsense;
 use super::{BATCH, LISTENER, Open, QUEUE, ROOM, StreamConfig, Transport, WAKER};
 use crate::count::Count;
@@ -25,7 +25,10 @@ const ACCEPTS_IN_A_TURN: usize = 64;
 const SCRATCH_BYTES: usize = 32 * 1024;
 
 /// So many bytes for one connection are written before more messages are taken from the queue.
-const FLUSHED_AT_ONCE: usize = 64 * 1024;
+const FLUSHED_AT_ONCE: usize = 16 * 1024;
+
+/// While requests of this node that wait take this much memory on all connections, in bytes, no more are taken.
+const MAX_REQUEST_BYTES: usize = 16 * 1024 * 1024;
 
 pub(super) struct Engine<'a, T: Transport> {
     open: Open<T>,
@@ -50,6 +53,8 @@ pub(super) struct Engine<'a, T: Transport> {
     /// There may be more in the outbound queue.
     more_outbound: bool,
     accepting: Accepting,
+    /// What all connections take together.
+    buffered: Buffered,
     /// Counts what was done with connections.
     uses: u64,
     scratch: Box<[u8]>,
@@ -81,6 +86,7 @@ impl<'a, T: Transport> Engine<'a, T> {
             held: false,
             more_outbound: true,
             accepting: Accepting::default(),
+            buffered: Buffered::default(),
             uses: 0,
             scratch: vec![0; SCRATCH_BYTES].into_boxed_slice(),
         }
@@ -180,14 +186,7 @@ impl<'a, T: Transport> Engine<'a, T> {
     }
 
     fn send(&mut self, mut outbound: Outbound) {
-        let pushed = self.route(&outbound).and_then(|number| {
-            let connection = self.connections.get_mut(&number).ok_or(UnsentReason::Unreachable)?;
-            connection.writer.push(&mut outbound)?;
-            self.uses += 1;
-            connection.used = self.uses;
-            Ok((number, connection.writer.len()))
-        });
-        match pushed {
+        match self.push(&mut outbound) {
             // Small messages leave together.
             Ok((number, unsent)) if unsent >= FLUSHED_AT_ONCE => self.flush(number),
             // Repeated numbers are cheap: the second flush has nothing to write.
@@ -195,6 +194,21 @@ impl<'a, T: Transport> Engine<'a, T> {
             Ok(_) => {}
             Err(reason) => self.link.unsent(outbound.envelope.own_request(), reason),
         }
+    }
+
+    /// Adds a message to what waits on its connection. Gives that, and how many bytes wait there.
+    fn push(&mut self, outbound: &mut Outbound) -> Result<(u64, usize), UnsentReason> {
+        if self.buffered.for_requests >= MAX_REQUEST_BYTES && outbound.envelope.own_request().is_some() {
+            return Err(UnsentReason::QueueFull);
+        }
+        let number = self.route(outbound)?;
+        let connection = self.connections.get_mut(&number).ok_or(UnsentReason::Unreachable)?;
+        connection.writer.push(outbound)?;
+        self.uses += 1;
+        connection.used = self.uses;
+        let waiting = connection.writer.len();
+        self.count(number);
+        Ok((number, waiting))
     }
 
     /// The connection for a message: for an answer the one that it answers by, else only one that we dialled.
@@ -350,10 +364,7 @@ impl<'a, T: Transport> Engine<'a, T> {
 
     fn flush(&mut self, number: u64) {
         let Some(connection) = self.connections.get_mut(&number) else { return };
-        if connection.connecting {
-            return;
-        }
-        match connection.flush() {
+        match if connection.connecting { Ok(()) } else { connection.flush() } {
             Ok(()) => self.settle(number),
             Err(error) => {
                 log::debug!("writing to a connection: {error}");
@@ -411,6 +422,28 @@ impl<'a, T: Transport> Engine<'a, T> {
             let deadline = connection.stalled_since().and_then(|since| since.checked_add(self.config.stall_timeout));
             self.set_deadline(number, deadline);
         }
+        self.count(number);
+        while self.buffered.for_others > self.config.max_buffered_bytes && self.close_one_that_takes_too_much() {}
+    }
+
+    /// Counts what the connection takes now.
+    fn count(&mut self, number: u64) {
+        if let Some(connection) = self.connections.get_mut(&number) {
+            let new = connection.buffered();
+            self.buffered.replace(&mut connection.counted, new);
+        }
+    }
+
+    /// Closes the connection that has stalled longest of those that take more than an even share: one that gets on, or
+    /// takes little, is not driven out by others.
+    fn close_one_that_takes_too_much(&mut self) -> bool {
+        let share = self.config.max_buffered_bytes / self.config.max_connections.max(1);
+        let greedy = self.connections.iter().filter(|(_, connection)| connection.counted.for_others > share);
+        let slowest = greedy.min_by_key(|(_, connection)| (connection.deadline.is_none(), connection.deadline));
+        let Some(slowest) = slowest.map(|(number, _)| *number) else { return false };
+        self.link.count(Count::Displaced);
+        self.close(slowest, UnsentReason::QueueFull);
+        true
     }
 
     fn set_deadline(&mut self, number: u64, deadline: Option<Instant>) {
@@ -424,6 +457,7 @@ impl<'a, T: Transport> Engine<'a, T> {
     /// Closes a connection, and tells the node of all requests that have not gone out by it.
     fn close(&mut self, number: u64, reason: UnsentReason) {
         let Some(mut connection) = self.connections.remove(&number) else { return };
+        self.buffered.replace(&mut connection.counted, Buffered::default());
         self.open.poll.registry().deregister(&mut connection.stream).ok();
         if let Some(deadline) = connection.deadline {
             self.deadlines.remove(&(deadline, number));
@@ -448,13 +482,14 @@ fn later(after: Duration) -> Option<Instant> {
 #[cfg(test)]
 #[cfg(unix)]
 mod tests {
-    use super::super::connection::MAX_UNREAD_BYTES;
+    use super::super::connection::{MAX_UNREAD_BYTES, MAX_UNSENT_BYTES};
     use super::super::hello;
     use super::*;
     use crate::codec::{self, SizeLimits};
     use crate::conformance::messages;
     use crate::gateway::{Outbox, Queue};
     use crate::link::{FromGateway, Link, LinkHost};
+    use crate::{Body, Found, Record, Reply, Token, Version};
     use crossbeam::channel::{Receiver, unbounded};
     use mio::event::Source;
     use mio::net::{UnixListener, UnixStream};
@@ -534,9 +569,11 @@ mod tests {
 
         /// Queues an answer by this connection, of about so many bytes.
         fn answer(&mut self, number: u64, bytes: usize) {
-            let to = "/memory/2".parse().unwrap();
-            let answer = Outbound { path: Some(ReplyPath(number)), ..Outbound::new(to, messages::store(1, bytes)) };
-            self.outbox.send(answer).unwrap();
+            let record = Some(Record::plain(vec![7; bytes], Version(1), Duration::from_secs(60)));
+            let found = Found { record, held: None, contacts: Vec::new(), token: Token(1) };
+            let envelope = messages::message(1, Body::Reply(Reply::Found(found)));
+            let answer = Outbound::new("/memory/2".parse().unwrap(), envelope);
+            self.outbox.send(Outbound { path: Some(ReplyPath(number)), ..answer }).unwrap();
         }
     }
 
@@ -748,6 +785,85 @@ mod tests {
             engine.mark_ready(number);
             engine.read();
             assert_eq!(node.events.len(), 1);
+        });
+    }
+
+    /// What the engine should have counted.
+    fn buffered(engine: &Engine<'_, Pairs>) -> Buffered {
+        let mut sum = Buffered::default();
+        engine.connections.values().for_each(|connection| sum.replace(&mut Buffered::default(), connection.buffered()));
+        sum
+    }
+
+    /// Small enough to be filled at once.
+    fn small() -> StreamConfig {
+        StreamConfig { max_buffered_bytes: 1024 * 1024, ..StreamConfig::default() }
+    }
+
+    #[test]
+    fn all_who_do_not_read_together_take_bounded_memory_and_a_reader_stays() {
+        let config = small();
+        with_engine(&config, |mut engine, mut node| {
+            let (reader, mut reading) = accepted(&mut engine);
+            let mut others = Vec::new();
+            for _ in 0..100 {
+                let (number, peer) = accepted(&mut engine);
+                others.push(peer);
+                for _ in 0..10 {
+                    node.answer(number, 50_000);
+                    node.answer(reader, 50_000);
+                    engine.take_outbound();
+                    assert_eq!(engine.buffered, buffered(&engine));
+                    assert!(engine.buffered.for_others <= config.max_buffered_bytes);
+                    assert!(read_all(&mut reading) > 0);
+                    engine.handle_writable(reader);
+                }
+            }
+            assert!(engine.connections.contains_key(&reader));
+            let closed = node.host.counts().displaced;
+            assert!(closed > 50 && closed == 101 - engine.connections.len() as u64, "{closed}");
+        });
+    }
+
+    #[test]
+    fn all_unfinished_messages_together_take_bounded_memory_and_who_finishes_stays() {
+        let config = small();
+        with_engine(&config, |mut engine, node| {
+            let (whole, mut finishing) = accepted(&mut engine);
+            let message = framed(|bytes| codec::encode(&messages::store(1, 60_000), bytes).unwrap());
+            let mut others = Vec::new();
+            for n in 0..200 {
+                let (number, mut peer) = accepted(&mut engine);
+                let (half, rest) = message.split_at(message.len() / 2);
+                arrive(&mut engine, whole, &mut finishing, half);
+                arrive(&mut engine, number, &mut peer, &message[..message.len() - 1 - n]);
+                others.push(peer);
+                assert_eq!(engine.buffered, buffered(&engine));
+                assert!(engine.buffered.for_others <= config.max_buffered_bytes);
+                arrive(&mut engine, whole, &mut finishing, rest);
+                assert_eq!(node.take().len(), 1, "the message of who goes on");
+            }
+            let closed = node.host.counts().displaced;
+            assert!(closed > 100 && closed == 201 - engine.connections.len() as u64, "{closed}");
+        });
+    }
+
+    #[test]
+    fn own_requests_take_bounded_memory_and_close_nothing() {
+        with_engine(&StreamConfig::default(), |mut engine, mut node| {
+            for n in 0..30 * 20 {
+                let to = format!("/memory/{}", n % 30 + 2).parse().unwrap();
+                node.outbox.send(Outbound::new(to, messages::store(n, 60_000))).unwrap();
+                engine.take_outbound();
+                assert_eq!(engine.buffered, buffered(&engine));
+                assert!(engine.buffered.for_requests < MAX_REQUEST_BYTES + 2 * MAX_UNSENT_BYTES);
+            }
+            assert_eq!(engine.connections.len(), 30);
+            assert!(node.host.counts().unsent.queue_full > 300);
+            for number in 1..=30 {
+                engine.close(number, UnsentReason::Unreachable);
+            }
+            assert_eq!(engine.buffered, Buffered::default());
         });
     }
 }

@@ -54,6 +54,10 @@ pub struct StreamConfig {
     /// How long the other side may take for a message that it has begun, and for how long it may read nothing while
     /// something waits to be written to it: 10 s if not set. Between messages it may be silent for as long as it likes.
     pub stall_timeout: Duration,
+    /// How much memory the other sides of all connections together may make the gateway take for messages whose end has
+    /// not come and for answers that they have not read, in bytes: 4 MiB if not set. Beyond it, of the connections that
+    /// take more than an even share the one that has stalled longest is closed.
+    pub max_buffered_bytes: usize,
 }
 
 impl Default for StreamConfig {
@@ -63,6 +67,7 @@ impl Default for StreamConfig {
             connect_timeout: Duration::from_secs(5),
             hello_timeout: Duration::from_secs(10),
             stall_timeout: Duration::from_secs(10),
+            max_buffered_bytes: 4 * 1024 * 1024,
         }
     }
 }

@@ -327,6 +327,29 @@ fn who_reads_nothing_of_what_waits_is_closed() {
 }
 
 #[test]
+fn many_who_take_much_memory_are_closed_and_others_are_heard() {
+    every_wire(|wire| {
+        let config = StreamConfig { max_buffered_bytes: 512 * 1024, ..StreamConfig::default() };
+        let mut node = wire.start_with(config);
+        let mut peer = wire.greet(&node.address(), &wire.somewhere());
+        let message = framed(&encoded(&store(1, 60_000)));
+        let halting: Vec<Peer> = (0..50)
+            .map(|n| {
+                let mut halting = wire.greet(&node.address(), &wire.somewhere());
+                halting.stream.write_all(&message[..message.len() - 1]).unwrap();
+                peer.send(&store(n, 60_000));
+                assert_eq!(node.next().envelope, store(n, 60_000));
+                halting
+            })
+            .collect();
+        node.wait_for_counts("most are closed", |counts| counts.displaced > 40);
+        peer.send(&request(1));
+        assert_eq!(node.next().envelope, request(1));
+        drop(halting);
+    });
+}
+
+#[test]
 fn beyond_the_limit_the_idlest_connection_is_closed() {
     every_wire(|wire| {
         let config = StreamConfig { max_connections: 3, ..StreamConfig::default() };
