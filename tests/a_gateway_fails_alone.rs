@@ -138,7 +138,7 @@ impl Gateway for Pipe {
                         inbox.try_send(Inbound::new(self.address.clone(), envelope.clone())).is_ok()
                     });
                     if !sent {
-                        link.unsent(envelope.message().tag, UnsentReason::Unreachable);
+                        link.unsent(envelope.own_request(), UnsentReason::Unreachable);
                     }
                 }
             }

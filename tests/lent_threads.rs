@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
+use std::collections::BTreeSet;
+use std::io::{Read, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Wake, Waker};
@@ -11,7 +13,8 @@ use std::time::{Duration, Instant};
 use crossbeam::channel::{Receiver, Sender, bounded, select, unbounded};
 use kademlia_dht::gateway::{
     Body, Envelope, FaultConfig, FaultGateway, Gateway, GatewayError, Inbound, Link, MemoryGateway, Message, Outbound,
-    Outbox, Reply, ReplyPath, Request, SizeLimits, Tag, TcpGateway, UdpGateway, Unsent,
+    Outbox, Reply, ReplyPath, Request, SizeLimits, Tag, TcpGateway, UdpGateway, Unsent, address, codec,
+    frame::{self, FrameReader},
 };
 use kademlia_dht::{Config, DHTService, GatewayState, Id, Multiaddr, Pending};
 
@@ -322,4 +325,67 @@ fn everything_ends_whatever_happens_at_once() {
         }
     });
     nodes.iter().for_each(DHTService::stop);
+}
+
+/// Sends so many pings at once by a connection, while it reads. Gives how many answers came until there are as many, or
+/// none comes any more.
+fn answers_to_pings(pings: usize, claimed: &Multiaddr, mut reader: impl Read, mut writer: impl Write + Send) -> usize {
+    let network = Config::default().network;
+    let mut requests = framed(|buffer| buffer.extend([&[codec::WIRE_VERSION], claimed.as_ref()].concat()));
+    for tag in 0..pings {
+        let message = Message { network, tag: Tag(tag as u64), sender: None, also: Vec::new(), body: PING };
+        requests.extend(framed(|buffer| codec::encode(&Envelope::Direct(message), buffer).unwrap()));
+    }
+    let (mut tags, mut frames, mut buffer) = (BTreeSet::new(), FrameReader::default(), [0; 4096]);
+    thread::scope(|scope| {
+        scope.spawn(move || writer.write_all(&requests).unwrap());
+        while tags.len() < pings
+            && let Ok(size @ 1..) = reader.read(&mut buffer)
+        {
+            let mut input = &buffer[..size];
+            while let Some(frame) = frames.next(&mut input, codec::MAX_MESSAGE_BYTES).unwrap() {
+                // The first one is a hello, and no message.
+                tags.extend(codec::decode(frame).ok().map(|answer| answer.message().tag));
+            }
+        }
+    });
+    tags.len()
+}
+
+fn framed(fill: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    frame::append(&mut bytes, |buffer| {
+        fill(buffer);
+        Ok::<(), ()>(())
+    })
+    .unwrap();
+    bytes
+}
+
+#[test]
+fn whoever_reads_gets_all_answers_however_many_requests_come_at_once() {
+    const PINGS: usize = 10_000;
+    let service = service([]);
+    let gateway = TcpGateway::bind("/ip4/127.0.0.1/tcp/0".parse().unwrap()).unwrap();
+    let to = address::socket_addr(gateway.address()).unwrap().0;
+    service.register_gateway(gateway).unwrap();
+    let stream = std::net::TcpStream::connect(to).unwrap();
+    stream.set_read_timeout(Some(LONG)).unwrap();
+    stream.set_write_timeout(Some(LONG)).unwrap();
+    let claimed = "/ip4/127.0.0.1/tcp/9".parse().unwrap();
+    assert_eq!(answers_to_pings(PINGS, &claimed, &stream, &stream), PINGS, "over TCP");
+
+    #[cfg(unix)]
+    {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("node");
+        let at = |path| address::unix_address(path).unwrap();
+        service.register_gateway(kademlia_dht::gateway::UnixGateway::bind(at(path.clone())).unwrap()).unwrap();
+        let stream = std::os::unix::net::UnixStream::connect(path).unwrap();
+        stream.set_read_timeout(Some(LONG)).unwrap();
+        stream.set_write_timeout(Some(LONG)).unwrap();
+        let claimed = at(folder.path().join("nobody"));
+        assert_eq!(answers_to_pings(PINGS, &claimed, &stream, &stream), PINGS, "over Unix sockets");
+    }
+    service.stop();
 }

@@ -25,6 +25,9 @@ pub enum Count {
     GreetingLate,
     /// Connections closed because what should have been a greeting is none, or not one of this network's.
     GreetingWrong,
+    /// Connections closed because the other side did not finish a message that it had begun, or read nothing of what was
+    /// sent to it.
+    Stalled,
     /// Errors of the socket itself: a connection that could not be accepted, a receive that failed.
     SocketError,
 }
@@ -61,6 +64,8 @@ pub struct LinkCounts {
     pub greeting_late: u64,
     /// See [`Count::GreetingWrong`].
     pub greeting_wrong: u64,
+    /// See [`Count::Stalled`].
+    pub stalled: u64,
     /// See [`Count::SocketError`].
     pub socket_errors: u64,
     /// Messages that the gateway took and could not send after all.
@@ -86,7 +91,7 @@ impl LinkCounts {
 
     /// All connections closed by this side.
     pub fn closed(&self) -> u64 {
-        self.displaced + self.greeting_late + self.greeting_wrong
+        self.displaced + self.greeting_late + self.greeting_wrong + self.stalled
     }
 }
 
@@ -164,6 +169,7 @@ impl Tally {
             displaced: read(Count::Displaced),
             greeting_late: read(Count::GreetingLate),
             greeting_wrong: read(Count::GreetingWrong),
+            stalled: read(Count::Stalled),
             socket_errors: read(Count::SocketError),
             unsent: *self.unsent.lock().unwrap_or_else(PoisonError::into_inner),
         }
@@ -186,6 +192,7 @@ mod tests {
             Count::Displaced,
             Count::GreetingLate,
             Count::GreetingWrong,
+            Count::Stalled,
             Count::SocketError,
         ];
         assert_eq!(all.len(), COUNTS);
@@ -215,10 +222,11 @@ mod tests {
             displaced: 6,
             greeting_late: 7,
             greeting_wrong: 8,
-            socket_errors: 9,
+            stalled: 9,
+            socket_errors: 10,
             unsent,
         };
         assert_eq!(tally.read(), expected);
-        assert_eq!((expected.dropped(), expected.closed()), (2 + 3 + 4 + 5, 6 + 7 + 8));
+        assert_eq!((expected.dropped(), expected.closed()), (2 + 3 + 4 + 5, 6 + 7 + 8 + 9));
     }
 }

@@ -4,7 +4,7 @@
 const LENGTH_BYTES: usize = 4;
 
 /// A reader keeps no more than this many bytes of memory from one frame to the next.
-const MAX_KEPT: usize = 8 * 1024;
+const MAX_KEPT: usize = 1024;
 
 /// The length before a frame is more than may come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -102,6 +102,11 @@ impl FrameReader {
         !self.done && !self.partial.is_empty()
     }
 
+    /// How much memory the beginning of a frame takes whose end has not come, in bytes.
+    pub fn buffered_bytes(&self) -> usize {
+        if self.is_inside_frame() { self.partial.capacity() } else { 0 }
+    }
+
     /// Moves bytes from `input` until `partial` has `size` of them.
     fn fill(&mut self, input: &mut &[u8], size: usize) {
         let missing = size.saturating_sub(self.partial.len()).min(input.len());
@@ -160,9 +165,20 @@ mod tests {
         let mut reader = FrameReader::default();
         assert!(!reader.is_inside_frame());
         reader.next(&mut &[0, 0, 0][..], 9).unwrap();
-        assert!(reader.is_inside_frame());
+        assert!(reader.is_inside_frame() && reader.buffered_bytes() >= 3);
         reader.next(&mut &[1, 5][..], 9).unwrap().unwrap();
-        assert!(!reader.is_inside_frame());
+        assert!(!reader.is_inside_frame() && reader.buffered_bytes() == 0);
+    }
+
+    #[test]
+    fn a_large_frame_leaves_little_behind() {
+        let mut frame = 70_000_u32.to_be_bytes().to_vec();
+        frame.resize(4 + 70_000, 7);
+        let mut reader = FrameReader::default();
+        let frames = frame.chunks(10_000).filter(|piece| reader.next(&mut &**piece, 70_000).unwrap().is_some());
+        assert_eq!(frames.count(), 1);
+        assert_eq!(reader.next(&mut &[][..], 70_000), Ok(None));
+        assert!(reader.partial.capacity() <= MAX_KEPT);
     }
 
     #[test]

@@ -96,7 +96,10 @@ pub trait Gateway: Send + 'static {
     ///
     /// Then outboxes, this gateway's own among them, and what [`Link::on_wake`] was given are called from within
     /// [`Link::deliver`] and [`Link::unsent`]. So who calls these, on whatever thread, must hold nothing that its outbox
-    /// or its waker waits for; and an outbox must not call them itself. `false` unless a gateway says otherwise.
+    /// or its waker waits for; and an outbox must not call them itself.
+    ///
+    /// What `run` takes from a queue of its own waits there meanwhile: so it should hand over no more messages at once than
+    /// the queue has room for their answers. `false` unless a gateway says otherwise.
     fn lends_thread(&self) -> bool {
         false
     }
@@ -136,7 +139,7 @@ pub trait Outbox: Send {
     /// How large the gateway's messages can be.
     fn limits(&self) -> SizeLimits;
 
-    /// Sends a message or queues it.
+    /// Sends a message or queues it. One that was queued and cannot be sent after all is told by [`Link::unsent`].
     ///
     /// # Errors
     ///

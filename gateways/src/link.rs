@@ -12,7 +12,7 @@ use crate::count::{Count, LinkCounts, Tally};
 use crate::gateway::{Inbound, UnsentReason};
 use crate::message::Tag;
 
-/// How many messages of one gateway can wait for the node.
+/// How many messages of one gateway can wait for the node, unless it says otherwise with [`Link::set_room`].
 pub const MAX_PENDING: usize = 4096;
 
 /// What a gateway sends to the node.
@@ -20,11 +20,11 @@ pub const MAX_PENDING: usize = 4096;
 pub enum FromGateway {
     /// Messages that came in.
     Delivery(Delivery),
-    /// A message that had been queued could not be sent.
+    /// A request of the node that had been queued could not be sent.
     Unsent {
         /// The gateway.
         gateway: u64,
-        /// The tag of the message.
+        /// The tag of the request.
         tag: Tag,
         /// Why it was not sent.
         reason: UnsentReason,
@@ -56,6 +56,8 @@ type Waker = Box<dyn Fn() + Send + Sync>;
 
 struct Shared {
     pending: AtomicUsize,
+    /// How many messages can wait.
+    room: AtomicUsize,
     /// A delivery was handed back: wake the gateway when there is room again.
     starved: AtomicBool,
     stopping: AtomicBool,
@@ -79,6 +81,7 @@ impl Shared {
     fn new(tally: Arc<Tally>, nested: bool) -> Arc<Self> {
         Arc::new(Shared {
             pending: AtomicUsize::new(0),
+            room: AtomicUsize::new(MAX_PENDING),
             starved: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             waker: Mutex::new(None),
@@ -93,7 +96,8 @@ impl Shared {
         }
     }
 
-    fn count_unsent(&self, reason: UnsentReason) {
+    /// Counts an unsent message of which the node, or the outer link, is told.
+    fn count_told(&self, reason: UnsentReason) {
         if !self.nested {
             self.tally.add_unsent(reason);
         }
@@ -120,7 +124,7 @@ impl Drop for Credit {
         // Sequentially consistent, as in `Link::deliver`: one of the two sides must see what the other wrote.
         let before = self.shared.pending.fetch_sub(self.messages, Ordering::SeqCst);
         let after = before.saturating_sub(self.messages);
-        if after <= MAX_PENDING / 2 && self.shared.starved.swap(false, Ordering::SeqCst) {
+        if after <= self.shared.room.load(Ordering::Relaxed) / 2 && self.shared.starved.swap(false, Ordering::SeqCst) {
             self.shared.wake();
         }
     }
@@ -159,7 +163,7 @@ impl Link {
     /// A link for a gateway inside the one that has this link, and its other end.
     ///
     /// What the inner gateway counts is counted here, except for what it hands over, which this link counts when it is
-    /// passed on: [`Count::Received`], and what it could not send.
+    /// passed on: [`Count::Received`], and requests that it could not send.
     pub fn nested(&self, to_outer: Sender<FromGateway>) -> (Link, LinkHost) {
         Link::with_shared(self.gateway, to_outer, Shared::new(Arc::clone(&self.shared.tally), true))
     }
@@ -189,8 +193,9 @@ impl Link {
     ///
     /// # Errors
     ///
-    /// When [`MAX_PENDING`] messages wait already, the messages come back. A stream gateway then stops reading; the
-    /// waker of [`Link::on_wake`] is called when there is room again. Also when the node has gone.
+    /// When [`MAX_PENDING`] messages wait already, or as many as [`Link::set_room`] allows, the messages come back. A
+    /// stream gateway then stops reading; the waker of [`Link::on_wake`] is called when there is room again. Also when
+    /// the node has gone.
     pub fn deliver(&self, messages: Vec<Inbound>) -> Result<(), Vec<Inbound>> {
         let amount = messages.len();
         if amount == 0 {
@@ -221,20 +226,37 @@ impl Link {
     }
 
     fn reserve(&self, amount: usize) -> bool {
+        let room = self.shared.room.load(Ordering::Relaxed);
         // A batch larger than the bound passes when nothing waits.
         self.shared
             .pending
             .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |pending| {
-                (pending == 0 || pending + amount <= MAX_PENDING).then_some(pending + amount)
+                (pending == 0 || pending + amount <= room).then_some(pending + amount)
             })
             .is_ok()
     }
 
-    /// Tells the node that a queued message could not be sent, so that it need not wait for an answer.
-    pub fn unsent(&self, tag: Tag, reason: UnsentReason) {
-        self.shared.count_unsent(reason);
-        // The node has gone when this fails, and with it the interest in the message.
-        self.send(FromGateway::Unsent { gateway: self.gateway, tag, reason }).ok();
+    /// From now on at most so many messages wait for the node, instead of [`MAX_PENDING`].
+    ///
+    /// For a gateway that queues what the node sends for its own thread: all that waits may be answered before that
+    /// thread looks into the queue, which should then have room for the answers.
+    pub fn set_room(&self, messages: usize) {
+        self.shared.room.store(messages, Ordering::Relaxed);
+    }
+
+    /// Counts a message that the outbox took and that could not be sent, and tells the node if it waits for an answer.
+    ///
+    /// `request` is what [`Envelope::own_request`](crate::Envelope::own_request) gives: of what answers or is passed on,
+    /// the node wants to know nothing, and others, who choose those tags, could have it do much work for nothing.
+    pub fn unsent(&self, request: Option<Tag>, reason: UnsentReason) {
+        match request {
+            None => self.shared.tally.add_unsent(reason),
+            Some(tag) => {
+                self.shared.count_told(reason);
+                // The node has gone when this fails, and with it the interest in the message.
+                self.send(FromGateway::Unsent { gateway: self.gateway, tag, reason }).ok();
+            }
+        }
     }
 
     /// Counts something that was dropped or closed.
@@ -352,6 +374,19 @@ mod tests {
     }
 
     #[test]
+    fn a_gateway_can_do_with_less_room() {
+        let (link, _host, events) = link();
+        let woken = wakes(&link);
+        link.set_room(4);
+        link.deliver(messages(2)).unwrap();
+        link.deliver(messages(2)).unwrap();
+        link.deliver(messages(1)).unwrap_err();
+        drop(events.recv());
+        assert_eq!(woken.len(), 1, "half is free");
+        link.deliver(messages(2)).unwrap();
+    }
+
+    #[test]
     fn who_was_refused_is_woken_when_half_is_free_and_nobody_else_is() {
         let (link, _host, events) = link();
         let woken = wakes(&link);
@@ -422,17 +457,19 @@ mod tests {
         let (link, _host, events) = link();
         drop(events);
         assert_eq!(link.deliver(messages(2)).unwrap_err().len(), 2);
-        link.unsent(Tag(1), UnsentReason::Unreachable);
+        link.unsent(Some(Tag(1)), UnsentReason::Unreachable);
     }
 
     #[test]
-    fn what_could_not_be_sent_is_told_and_counted() {
+    fn what_could_not_be_sent_is_counted_and_requests_are_told() {
         let (link, host, events) = link();
-        link.unsent(Tag(5), UnsentReason::QueueFull);
+        link.unsent(None, UnsentReason::Unreachable);
+        link.unsent(Some(Tag(5)), UnsentReason::QueueFull);
         let Ok(FromGateway::Unsent { gateway: 7, tag: Tag(5), reason: UnsentReason::QueueFull }) = events.recv() else {
             panic!("it is told");
         };
-        assert_eq!(host.counts().unsent, UnsentCounts { queue_full: 1, ..UnsentCounts::default() });
+        assert_eq!(host.counts().unsent, UnsentCounts { queue_full: 1, unreachable: 1, ..UnsentCounts::default() });
+        assert!(events.is_empty());
     }
 
     #[test]
@@ -441,10 +478,12 @@ mod tests {
         let (to_outer, from_inner) = unbounded();
         let (inner, mut inner_host) = outer.nested(to_outer);
         inner.deliver(messages(MAX_PENDING)).unwrap();
-        inner.unsent(Tag(1), UnsentReason::QueueFull);
+        inner.unsent(Some(Tag(1)), UnsentReason::QueueFull);
+        inner.unsent(None, UnsentReason::Unreachable);
         inner.deliver_or_drop(messages(2));
         inner.count(Count::Malformed);
-        let expected = LinkCounts { malformed: 1, queue_full: 2, ..LinkCounts::default() };
+        let unsent = UnsentCounts { unreachable: 1, ..UnsentCounts::default() };
+        let expected = LinkCounts { malformed: 1, queue_full: 2, unsent, ..LinkCounts::default() };
         assert_eq!(host.counts(), expected, "what is passed on counts when it is");
         assert_eq!(from_inner.len(), 2);
         outer.deliver(messages(1)).unwrap();

@@ -185,6 +185,14 @@ impl Envelope {
             Envelope::Relayed(circuit) => &mut circuit.message,
         }
     }
+
+    /// The tag, if the node that sends this waits for an answer to it: it asks something, and does not pass the question
+    /// on for another. All other tags are those of other nodes.
+    pub fn own_request(&self) -> Option<Tag> {
+        let passed_on = matches!(self, Envelope::Relayed(circuit) if circuit.from.is_some());
+        let message = self.message();
+        (message.is_request() && !passed_on).then_some(message.tag)
+    }
 }
 
 /// A message on its way through relays, which keep no state: the way on and the way back are both in it.
@@ -235,5 +243,22 @@ impl Request {
 impl<P: Peer> fmt::Display for Message<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {:016x}", self.name(), self.tag.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_request_that_is_passed_on_another_node_waits_for_the_answer() {
+        let message = |body| Message { network: NetworkId(1), tag: Tag(7), sender: None, also: Vec::new(), body };
+        let relayed = |from, message| Envelope::Relayed(Box::new(Circuit { to: None, from, message }));
+        let back = || Some("/memory/1".parse().unwrap());
+        let ping = || message(Body::Request(Request::Ping));
+        assert_eq!(Envelope::Direct(ping()).own_request(), Some(Tag(7)));
+        assert_eq!(relayed(None, ping()).own_request(), Some(Tag(7)));
+        assert_eq!(relayed(back(), ping()).own_request(), None);
+        assert_eq!(Envelope::Direct(message(Body::Reply(Reply::Pong))).own_request(), None);
     }
 }

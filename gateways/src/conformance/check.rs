@@ -83,7 +83,7 @@ checks! {
     HandsBackWhenFull "hands back when full" queues::hands_back_when_full, Nothing;
     /// That nobody is there is told at once, for each message.
     TellsUnreachable "tells unreachable" unsent::tells_unreachable, Reliable;
-    /// Each message arrives or is reported, by its own tag, and not both.
+    /// Each request arrives or is reported, by its own tag, and not both. An answer that cannot be sent is only counted.
     AccountsForMessages "accounts for messages" unsent::accounts_for_messages, Nothing;
     /// It does not bind an address of another kind, and names it.
     RefusesForeignAddresses "refuses foreign addresses" addresses::refuses_foreign_addresses, Nothing;

@@ -73,7 +73,7 @@ impl<'a> Relay<'a> {
 
     fn handle(&mut self, event: FromGateway) {
         match event {
-            FromGateway::Unsent { tag, reason, .. } => self.link.unsent(tag, reason),
+            FromGateway::Unsent { tag, reason, .. } => self.link.unsent(Some(tag), reason),
             FromGateway::Delivery(mut delivery) => {
                 let messages = delivery.take();
                 let delivery = Arc::new(delivery);
@@ -126,7 +126,7 @@ impl<'a> Relay<'a> {
                 }
                 Waiting::Outbound(outbound) => {
                     if let Err(unsent) = lock(self.sending).send(*outbound) {
-                        self.link.unsent(unsent.outbound.envelope.message().tag, unsent.reason);
+                        self.link.unsent(unsent.outbound.envelope.own_request(), unsent.reason);
                     }
                 }
             }

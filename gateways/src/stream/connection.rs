@@ -8,7 +8,7 @@ use std::time::Instant;
 use multiaddr::Multiaddr;
 
 use super::incoming::{Arrived, Incoming, Nonsense};
-use super::{Transport, hello};
+use super::{BATCH, Transport, hello};
 use crate::codec::{self, SizeLimits};
 use crate::count::Count;
 use crate::frame;
@@ -17,10 +17,16 @@ use crate::link::Link;
 use crate::message::Tag;
 
 /// Beyond this many unsent bytes a connection takes no more messages.
-const MAX_UNSENT_BYTES: usize = 1024 * 1024;
+pub(super) const MAX_UNSENT_BYTES: usize = 1024 * 1024;
+
+/// While the other side leaves more than this many bytes of answers unread, it is not read either.
+pub(super) const MAX_UNREAD_BYTES: usize = 64 * 1024;
 
 /// A write buffer keeps no more than this many bytes of memory while it is empty.
-const MAX_KEPT: usize = 64 * 1024;
+const MAX_KEPT: usize = 4 * 1024;
+
+/// Nor does it keep places for more messages than this.
+const MAX_KEPT_ENDS: usize = 64;
 
 /// How often one connection is read before the others have their turn.
 const READS_IN_A_TURN: usize = 4;
@@ -53,6 +59,24 @@ impl From<Nonsense> for Broken {
     }
 }
 
+/// Memory for what is unfinished, in bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Buffered {
+    /// The other side makes us take it: messages whose end has not come, and answers that it has not read.
+    pub(super) for_others: usize,
+    /// Requests of this node that have not been written.
+    pub(super) for_requests: usize,
+}
+
+impl Buffered {
+    /// Changes the sum when one part of it changes.
+    pub(super) fn replace(&mut self, part: &mut Buffered, new: Buffered) {
+        self.for_others = self.for_others - part.for_others + new.for_others;
+        self.for_requests = self.for_requests - part.for_requests + new.for_requests;
+        *part = new;
+    }
+}
+
 pub(super) struct Connection<T: Transport> {
     pub(super) stream: T::Stream,
     pub(super) origin: Origin,
@@ -63,21 +87,43 @@ pub(super) struct Connection<T: Transport> {
     path: ReplyPath,
     incoming: Incoming,
     pub(super) writer: WriteBuffer,
+    /// What it took when that was last counted.
+    pub(super) counted: Buffered,
     /// When it must have come further.
     pub(super) deadline: Option<Instant>,
+    /// When the frame began that has not come in full.
+    frame_since: Option<Instant>,
+    /// Since when nothing could be written of what waits.
+    stuck_since: Option<Instant>,
     /// When it was last used, on a clock that counts uses.
     pub(super) used: u64,
-    /// It waits for its turn to be read.
-    pub(super) in_ready: bool,
+    /// There may be something to read.
+    pub(super) readable: bool,
+    /// It is not read until it reads more of what it asked for.
+    pub(super) muted: bool,
 }
 
 impl<T: Transport> Connection<T> {
     /// A connection that starts with the hello of a node that listens on `own`.
     pub(super) fn new(stream: T::Stream, origin: Origin, path: ReplyPath, own: &Multiaddr) -> Self {
         let connecting = matches!(origin, Origin::Dialled(_));
-        let (from, incoming, deadline) = Default::default();
         let writer = WriteBuffer::starting_with_hello(own);
-        Connection { stream, origin, connecting, from, path, incoming, writer, deadline, used: 0, in_ready: false }
+        Connection {
+            stream,
+            origin,
+            connecting,
+            from: None,
+            path,
+            incoming: Incoming::default(),
+            writer,
+            counted: Buffered::default(),
+            deadline: None,
+            frame_since: None,
+            stuck_since: None,
+            used: 0,
+            readable: false,
+            muted: false,
+        }
     }
 
     /// Whether its hello has come.
@@ -90,9 +136,58 @@ impl<T: Transport> Connection<T> {
         !self.is_greeted() && matches!(self.origin, Origin::Accepted(_))
     }
 
-    /// Reads for one turn and puts the messages into `batch`. Tells whether there may be more to read.
-    pub(super) fn read(&mut self, scratch: &mut [u8], link: &Link, batch: &mut Vec<Inbound>) -> Result<bool, Broken> {
+    /// What it takes now.
+    pub(super) fn buffered(&self) -> Buffered {
+        let (incoming, outgoing) = (self.incoming.buffered_bytes(), self.writer.buffered_bytes());
+        if self.writer.answers > 0 {
+            Buffered { for_others: incoming + outgoing, for_requests: 0 }
+        } else {
+            Buffered { for_others: incoming, for_requests: outgoing }
+        }
+    }
+
+    /// Whether it leaves so much unread that it must not ask for more. What waits on a connection that we dialled are our
+    /// own requests; if the answers were not read for that, two nodes could wait for each other.
+    pub(super) fn asks_too_much(&self) -> bool {
+        matches!(self.origin, Origin::Accepted(_)) && self.writer.len() > MAX_UNREAD_BYTES
+    }
+
+    /// Since when the other side has not done what is its turn to do, if it is.
+    pub(super) fn stalled_since(&self) -> Option<Instant> {
+        [self.frame_since, self.stuck_since].into_iter().flatten().min()
+    }
+
+    /// Gives the frame that has begun its whole time again.
+    pub(super) fn restart_frame(&mut self) {
+        if self.frame_since.is_some() {
+            self.frame_since = Some(Instant::now());
+        }
+    }
+
+    /// Writes what can be written.
+    pub(super) fn flush(&mut self) -> io::Result<()> {
+        let before = self.writer.written();
+        self.writer.flush(&mut self.stream)?;
+        if !self.writer.is_stuck() {
+            self.stuck_since = None;
+        } else if self.stuck_since.is_none() || self.writer.written() > before {
+            self.stuck_since = Some(Instant::now());
+        }
+        Ok(())
+    }
+
+    /// Reads for one turn, or until `batch` is full, and puts the messages into it. Tells whether there may be more to
+    /// read.
+    pub(super) fn read(
+        &mut self,
+        scratch: &mut [u8],
+        link: &Link,
+        batch: &mut VecDeque<Inbound>,
+    ) -> Result<bool, Broken> {
         for _ in 0..READS_IN_A_TURN {
+            if batch.len() >= BATCH {
+                break;
+            }
             match self.stream.read(scratch) {
                 Ok(0) => {
                     if self.incoming.is_inside_frame() {
@@ -109,15 +204,16 @@ impl<T: Transport> Connection<T> {
         Ok(true)
     }
 
-    fn take(&mut self, mut input: &[u8], link: &Link, batch: &mut Vec<Inbound>) -> Result<(), Broken> {
+    fn take(&mut self, mut input: &[u8], link: &Link, batch: &mut VecDeque<Inbound>) -> Result<(), Broken> {
         while let Some(arrived) = self.incoming.next(&mut input)? {
+            self.frame_since = None;
             match (arrived, &self.from) {
                 (Arrived::Hello(claimed), _) => {
                     self.from = Some(sender::<T>(&self.origin, &claimed).ok_or(Nonsense::Hello)?);
                     self.writer.release();
                 }
                 (Arrived::Message { bytes, read: Ok(envelope) }, Some(from)) => {
-                    batch.push(Inbound::connected(from.clone(), self.path, bytes, envelope));
+                    batch.push_back(Inbound::connected(from.clone(), self.path, bytes, envelope));
                 }
                 (Arrived::Message { read: Ok(_), .. }, None) => return Err(Nonsense::Hello.into()),
                 (Arrived::Message { read: Err(error), .. }, from) => {
@@ -125,6 +221,9 @@ impl<T: Transport> Connection<T> {
                     link.count(Count::from(&error));
                 }
             }
+        }
+        if self.frame_since.is_none() && self.incoming.is_inside_frame() {
+            self.frame_since = Some(Instant::now());
         }
         Ok(())
     }
@@ -152,8 +251,10 @@ pub(super) struct WriteBuffer {
     before: u64,
     /// How many bytes of the connection may be written as yet.
     allowed: u64,
-    /// Where each message ends, counted from the first byte of the connection.
-    ends: VecDeque<(u64, Tag)>,
+    /// Where each message ends, counted from the first byte of the connection, and its tag if it is a request.
+    ends: VecDeque<(u64, Option<Tag>)>,
+    /// How many of them are no requests of this node.
+    answers: usize,
 }
 
 impl WriteBuffer {
@@ -181,6 +282,24 @@ impl WriteBuffer {
         self.bytes.len() - self.start
     }
 
+    /// How much memory it takes that something waits, in bytes.
+    fn buffered_bytes(&self) -> usize {
+        if self.len() == 0 {
+            return 0;
+        }
+        self.bytes.capacity() + self.ends.capacity() * size_of::<(u64, Option<Tag>)>()
+    }
+
+    /// How many bytes have been written.
+    fn written(&self) -> u64 {
+        self.before + self.start as u64
+    }
+
+    /// Whether something waits that may be written.
+    fn is_stuck(&self) -> bool {
+        self.len() > 0 && self.written() < self.allowed
+    }
+
     /// Adds a message.
     pub(super) fn push(&mut self, outbound: &mut Outbound) -> Result<(), UnsentReason> {
         if self.len() >= MAX_UNSENT_BYTES {
@@ -188,7 +307,9 @@ impl WriteBuffer {
         }
         let limits = outbound.limits(SizeLimits::STREAM);
         frame::append(&mut self.bytes, |bytes| codec::encode_fitting(&mut outbound.envelope, limits, bytes))?;
-        self.ends.push_back((self.before + self.bytes.len() as u64, outbound.envelope.message().tag));
+        let request = outbound.envelope.own_request();
+        self.ends.push_back((self.before + self.bytes.len() as u64, request));
+        self.answers += usize::from(request.is_none());
         Ok(())
     }
 
@@ -210,22 +331,24 @@ impl WriteBuffer {
     }
 
     fn forget_written(&mut self) {
-        let written = self.before + self.start as u64;
-        while self.ends.front().is_some_and(|(end, _)| *end <= written) {
+        let written = self.written();
+        while let Some((_, request)) = self.ends.front().filter(|(end, _)| *end <= written) {
+            self.answers -= usize::from(request.is_none());
             self.ends.pop_front();
         }
         // Not at every write, which would move the rest each time.
-        if self.start == self.bytes.len() || self.start >= MAX_UNSENT_BYTES / 2 {
+        if self.start >= self.len() {
             self.bytes.drain(..self.start);
             self.bytes.shrink_to(MAX_KEPT.max(self.bytes.len()));
+            self.ends.shrink_to(MAX_KEPT_ENDS.max(self.ends.len()));
             self.before = written;
             self.start = 0;
         }
     }
 
-    /// The messages that have not been written in full.
-    pub(super) fn unsent(&self) -> impl Iterator<Item = Tag> {
-        self.ends.iter().map(|(_, tag)| *tag)
+    /// The messages that have not been written in full: the tags of requests, and `None` for all others.
+    pub(super) fn unsent(&self) -> impl Iterator<Item = Option<Tag>> {
+        self.ends.iter().map(|(_, request)| *request)
     }
 }
 
@@ -270,13 +393,13 @@ mod tests {
 
         let mut pipe = Pipe(hello, Vec::new());
         buffer.flush(&mut pipe).unwrap();
-        assert_eq!(buffer.unsent().collect::<Vec<_>>(), [Tag(1), Tag(2)]);
+        assert_eq!(buffer.unsent().collect::<Vec<_>>(), [Some(Tag(1)), Some(Tag(2))]);
         pipe.0 = first - hello;
         buffer.flush(&mut pipe).unwrap();
-        assert_eq!(buffer.unsent().collect::<Vec<_>>(), [Tag(2)]);
+        assert_eq!(buffer.unsent().collect::<Vec<_>>(), [Some(Tag(2))]);
         pipe.0 = all.len() - first - 1;
         buffer.flush(&mut pipe).unwrap();
-        assert_eq!(buffer.unsent().collect::<Vec<_>>(), [Tag(2)], "a byte is missing");
+        assert_eq!(buffer.unsent().collect::<Vec<_>>(), [Some(Tag(2))], "a byte is missing");
         pipe.0 = 100;
         buffer.flush(&mut pipe).unwrap();
         assert_eq!(buffer.unsent().count(), 0);
@@ -313,8 +436,9 @@ mod tests {
         assert!(buffer.bytes.len() < MAX_UNSENT_BYTES + 100);
         buffer.flush(&mut Pipe(MAX_UNSENT_BYTES * 3 / 4, Vec::new())).unwrap();
         buffer.push(&mut ping(pushed)).unwrap();
+        assert!(buffer.bytes.capacity() < MAX_UNSENT_BYTES, "what has been written takes no memory");
         buffer.flush(&mut Pipe(usize::MAX, Vec::new())).unwrap();
         assert_eq!(buffer.unsent().count(), 0);
-        assert!(buffer.bytes.capacity() <= MAX_KEPT);
+        assert!(buffer.bytes.capacity() <= MAX_KEPT && buffer.ends.capacity() <= 2 * MAX_KEPT_ENDS);
     }
 }

@@ -61,4 +61,9 @@ impl Incoming {
     pub fn is_inside_frame(&self) -> bool {
         self.reader.is_inside_frame()
     }
+
+    /// How much memory it takes that the beginning of a frame has come and its end has not, in bytes.
+    pub fn buffered_bytes(&self) -> usize {
+        self.reader.buffered_bytes()
+    }
 }

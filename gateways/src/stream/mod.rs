@@ -32,6 +32,13 @@ pub use incoming::{Arrived, Incoming, Nonsense};
 /// How many messages wait for the gateway's thread.
 const QUEUE: usize = 1024;
 
+/// How many messages cross to the node at once.
+const BATCH: usize = 64;
+
+/// How many messages wait for the node. Until the gateway's thread takes from its queue again, the node may answer all
+/// of them and one more batch, and ask each sender something as well: so many have room in the queue.
+const ROOM: usize = QUEUE / 2 - BATCH;
+
 const LISTENER: Token = Token(usize::MAX);
 const WAKER: Token = Token(usize::MAX - 1);
 
@@ -44,6 +51,13 @@ pub struct StreamConfig {
     pub connect_timeout: Duration,
     /// How long the first bytes of the other side may take: 10 s if not set.
     pub hello_timeout: Duration,
+    /// How long the other side may take for a message that it has begun, and for how long it may read nothing while
+    /// something waits to be written to it: 10 s if not set. Between messages it may be silent for as long as it likes.
+    pub stall_timeout: Duration,
+    /// How much memory the other sides of all connections together may make the gateway take for messages whose end has
+    /// not come and for answers that they have not read, in bytes: 4 MiB if not set. Beyond it, of the connections that
+    /// take more than an even share the one that has stalled longest is closed.
+    pub max_buffered_bytes: usize,
 }
 
 impl Default for StreamConfig {
@@ -52,6 +66,8 @@ impl Default for StreamConfig {
             max_connections: 256,
             connect_timeout: Duration::from_secs(5),
             hello_timeout: Duration::from_secs(10),
+            stall_timeout: Duration::from_secs(10),
+            max_buffered_bytes: 4 * 1024 * 1024,
         }
     }
 }

@@ -70,6 +70,8 @@ broken! {
     a_gateway_that_reports_another_tag: reliable(Flaw::ReportsAnotherTag) => AccountsForMessages;
     a_lossy_gateway_that_reports_another_tag: lossy(Flaw::ReportsAnotherTag) => AccountsForMessages;
     a_gateway_that_reports_what_arrives: reliable(Flaw::ReportsWhatArrives) => AccountsForMessages;
+    a_gateway_that_reports_answers: reliable(Flaw::ReportsAnswers) => AccountsForMessages;
+    a_gateway_that_does_not_count_answers: reliable(Flaw::CountsNoAnswers) => AccountsForMessages;
     a_gateway_that_binds_any_address: reliable(Flaw::BindsAnything) => RefusesForeignAddresses;
     a_gateway_that_takes_another_address: reliable(Flaw::TakesAnotherAddress) => NamesAddressInUse;
     a_gateway_that_does_not_say_what_is_in_use: reliable(Flaw::NamesNothing) => NamesAddressInUse;

@@ -32,6 +32,8 @@ pub(crate) enum Flaw {
     GivesAnotherReason,
     ReportsAnotherTag,
     ReportsWhatArrives,
+    ReportsAnswers,
+    CountsNoAnswers,
     BindsAnything,
     TakesAnotherAddress,
     NamesNothing,
@@ -63,8 +65,8 @@ pub(crate) struct Broken {
     inner: MemoryGateway,
     flaw: Flaw,
     lossy: bool,
-    /// Tags that the outbox has reported as unsent.
-    report: (Sender<Tag>, Receiver<Tag>),
+    /// What the outbox has reported as unsent.
+    report: (Sender<Option<Tag>>, Receiver<Option<Tag>>),
     /// Held while it delivers.
     delivering: Arc<Mutex<()>>,
     outbox_gone: Receiver<()>,
@@ -110,7 +112,7 @@ impl Broken {
                 recv(ended) -> _ => break,
                 recv(woken) -> _ => {}
                 recv(look) -> _ => {}
-                recv(self.report.1) -> tag => link.unsent(tag.unwrap(), UnsentReason::Unreachable),
+                recv(self.report.1) -> request => link.unsent(request.unwrap(), UnsentReason::Unreachable),
                 recv(from_inner) -> event => {
                     if let Ok(FromGateway::Delivery(mut delivery)) = event {
                         for inbound in delivery.take() {
@@ -239,7 +241,7 @@ struct BrokenOutbox {
     inner: Box<dyn Outbox>,
     own: Multiaddr,
     flaw: Flaw,
-    report: Sender<Tag>,
+    report: Sender<Option<Tag>>,
     delivering: Arc<Mutex<()>>,
     sent: u64,
     /// Dropped with the outbox.
@@ -280,7 +282,7 @@ impl Outbox for BrokenOutbox {
                     thread::park_timeout(Duration::from_millis(1));
                 }
             }
-            Flaw::ReportsWhatArrives => self.report.send(tag).unwrap(),
+            Flaw::ReportsWhatArrives => self.report.send(Some(tag)).unwrap(),
             _ => {}
         }
         let Err(mut unsent) = self.inner.send(outbound) else { return Ok(()) };
@@ -291,7 +293,14 @@ impl Outbox for BrokenOutbox {
             (Flaw::HandsBackAnother, UnsentReason::QueueFull) => unsent.outbound.envelope.message_mut().tag.0 ^= 1,
             (Flaw::GivesAnotherReason, UnsentReason::Unreachable) => unsent.reason = UnsentReason::NoNetwork,
             (Flaw::ReportsAnotherTag, UnsentReason::Unreachable) => {
-                self.report.send(Tag(tag.0 ^ 1)).unwrap();
+                self.report.send(Some(Tag(tag.0 ^ 1))).unwrap();
+                return Ok(());
+            }
+            (Flaw::ReportsAnswers, UnsentReason::Unreachable) => {
+                self.report.send(Some(tag)).unwrap();
+                return Ok(());
+            }
+            (Flaw::CountsNoAnswers, UnsentReason::Unreachable) if unsent.outbound.envelope.own_request().is_none() => {
                 return Ok(());
             }
             _ => {}

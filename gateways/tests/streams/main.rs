@@ -228,6 +228,128 @@ fn a_peer_that_does_not_read_fills_its_own_buffer_only() {
 }
 
 #[test]
+fn of_answers_that_do_not_go_out_the_node_is_told_nothing() {
+    every_wire(|wire| {
+        let mut node = wire.start();
+        let mut peer = wire.greet(&node.address(), &wire.somewhere());
+        peer.send(&request(1));
+        let asked = node.next();
+        // Its buffer is full in the end, and the rest of the answers goes with the connection.
+        let deadline = Instant::now() + DEADLINE;
+        while node.host.counts().unsent.queue_full == 0 {
+            assert!(Instant::now() < deadline, "its buffer is full in the end");
+            node.answer(&asked, found(1, 200)).ok();
+        }
+        drop(peer);
+        node.wait_for_counts("all are counted", |counts| counts.unsent.unreachable > 0);
+        node.assert_quiet();
+    });
+}
+
+/// Nobody may take long over a message.
+fn hasty() -> StreamConfig {
+    StreamConfig { stall_timeout: Duration::from_millis(100), ..StreamConfig::default() }
+}
+
+#[test]
+fn a_message_that_does_not_come_to_its_end_closes_the_connection() {
+    every_wire(|wire| {
+        let mut node = wire.start_with(hasty());
+        let mut halting = wire.greet(&node.address(), &wire.somewhere());
+        let message = framed(&encoded(&store(1, 60_000)));
+        halting.stream.write_all(&message[..message.len() / 2]).unwrap();
+        halting.assert_closed();
+        node.wait_for_counts("it is counted", |counts| counts.stalled == 1);
+
+        // Nor does it help to send a byte now and then. All of them would take a minute.
+        let mut trickling = wire.greet(&node.address(), &wire.somewhere());
+        let sent = message.iter().take_while(|byte| {
+            a_moment();
+            trickling.stream.write_all(&[**byte]).is_ok()
+        });
+        assert!(sent.count() < message.len());
+        node.wait_for_counts("it is counted", |counts| counts.stalled == 2);
+
+        // The same for a connection that the gateway dialled.
+        let (listener, to) = wire.listen();
+        node.send(&to, request(1)).unwrap();
+        let mut dialled = listener.greet(&to);
+        assert_eq!(dialled.receive(), request(1));
+        dialled.stream.write_all(&message[..4]).unwrap();
+        dialled.assert_closed();
+        node.wait_for_counts("it is counted", |counts| counts.stalled == 3);
+
+        // Between two messages a peer may be silent as long as it likes.
+        let mut peer = wire.greet(&node.address(), &wire.somewhere());
+        for n in 0..2 {
+            let message = framed(&encoded(&request(n)));
+            let (one, other) = message.split_at(message.len() / 2);
+            peer.stream.write_all(one).unwrap();
+            peer.stream.write_all(other).unwrap();
+            assert_eq!(node.next().envelope, request(n));
+            node.wait_for_idleness("no timer is left");
+        }
+    });
+}
+
+#[test]
+fn who_reads_nothing_of_what_waits_is_closed() {
+    every_wire(|wire| {
+        let mut node = wire.start_with(hasty());
+        let mut silent = wire.greet(&node.address(), &wire.somewhere());
+        silent.send(&request(1));
+        let asked = node.next();
+        // The system takes some before anything waits.
+        let deadline = Instant::now() + DEADLINE;
+        while node.host.counts().stalled == 0 {
+            assert!(Instant::now() < deadline);
+            node.answer(&asked, found(1, 200)).ok();
+        }
+
+        // The same for a connection that the gateway dialled: all that waits is told.
+        let (listener, to) = wire.listen();
+        node.send(&to, request(0)).unwrap();
+        let mut deaf = listener.greet(&to);
+        assert_eq!(deaf.receive(), request(0));
+        let mut sent = 0;
+        let first = loop {
+            sent += 1;
+            node.send_patiently(&to, &store(sent, 60_000));
+            if let Some((tag, UnsentReason::Unreachable)) = node.unsent_so_far() {
+                break tag;
+            }
+            assert!(Instant::now() < deadline);
+        };
+        assert!(first > 1, "the first ones went out");
+        node.wait_for_counts("it is counted", |counts| counts.stalled == 2);
+        deaf.assert_closed();
+    });
+}
+
+#[test]
+fn many_who_take_much_memory_are_closed_and_others_are_heard() {
+    every_wire(|wire| {
+        let config = StreamConfig { max_buffered_bytes: 512 * 1024, ..StreamConfig::default() };
+        let mut node = wire.start_with(config);
+        let mut peer = wire.greet(&node.address(), &wire.somewhere());
+        let message = framed(&encoded(&store(1, 60_000)));
+        let halting: Vec<Peer> = (0..50)
+            .map(|n| {
+                let mut halting = wire.greet(&node.address(), &wire.somewhere());
+                halting.stream.write_all(&message[..message.len() - 1]).unwrap();
+                peer.send(&store(n, 60_000));
+                assert_eq!(node.next().envelope, store(n, 60_000));
+                halting
+            })
+            .collect();
+        node.wait_for_counts("most are closed", |counts| counts.displaced > 40);
+        peer.send(&request(1));
+        assert_eq!(node.next().envelope, request(1));
+        drop(halting);
+    });
+}
+
+#[test]
 fn beyond_the_limit_the_idlest_connection_is_closed() {
     every_wire(|wire| {
         let config = StreamConfig { max_connections: 3, ..StreamConfig::default() };

@@ -6,16 +6,20 @@ use std::time::{Duration, Instant};
 use multiaddr::Multiaddr;
 
 use super::{Checked, ensure, ensure_eq, start_two, tag};
-use crate::conformance::messages::request;
+use crate::conformance::messages::{outbound, reply, request};
 use crate::conformance::node::a_moment;
 use crate::conformance::{AT_ONCE, Failure, TestNode, Transport};
-use crate::gateway::UnsentReason;
+use crate::gateway::{Outbound, ReplyPath, UnsentReason};
+use crate::message::Tag;
 
 /// When nothing has come for so long, nothing more will.
 const NO_MORE: Duration = Duration::from_millis(500);
 
-/// How many messages are sent to each of the two addresses, of which one has nobody.
+/// How many requests are sent to each of the two addresses, of which one has nobody, and how many answers to nobody.
 const EACH: u64 = 300;
+
+/// A connection that has never been there.
+const NO_CONNECTION: ReplyPath = ReplyPath(u64::MAX);
 
 pub(crate) fn tells_unreachable(transport: &Transport) -> Checked {
     let mut one = TestNode::start_within(transport.make()?, AT_ONCE.min(transport.deadline()))?;
@@ -57,12 +61,14 @@ pub(crate) fn accounts_for_messages(transport: &Transport) -> Checked {
     let (mut one, mut two) = start_two(transport)?;
     let nobody = nobodys_address(transport)?;
     let mut account = Account::default();
-    let mut told_later = 0;
+    let (mut told_later, mut answers) = (0, 0);
     for n in 0..EACH {
         // Even tags go to somebody, odd ones to nobody.
-        for (to, tag) in [(two.address(), 2 * n), (nobody.clone(), 2 * n + 1)] {
-            account.send(&mut one, &to, tag)?;
-        }
+        account.send(&mut one, &outbound(&two.address(), None, request(2 * n)))?;
+        account.send(&mut one, &outbound(&nobody, None, request(2 * n + 1)))?;
+        // The tags of answers are those of others, and beyond all that may be reported.
+        let answer = outbound(&nobody, Some(NO_CONNECTION), reply(2 * EACH + n));
+        answers += u64::from(account.send(&mut one, &answer)?);
         while let Some(inbound) = two.arrived_so_far() {
             account.arrive(tag(&inbound.envelope))?;
         }
@@ -88,27 +94,30 @@ pub(crate) fn accounts_for_messages(transport: &Transport) -> Checked {
         account.report(one.next_unsent()?.0)?;
         told_later += 1;
     }
+    let expected = "a count of all messages that were queued and not sent, answers among them";
+    one.wait_for_counts(expected, |counts| counts.unsent.total() == told_later + answers)?;
     one.ensure_quiet()?;
-    two.ensure_quiet()?;
-    ensure_eq("the count of messages that were queued and not sent", &one.host.counts().unsent.total(), &told_later)
+    two.ensure_quiet()
 }
 
 impl Account {
-    /// Sends, and again where a queue is full. Any other error must be about a message to nobody, and hand it back.
-    fn send(&mut self, node: &mut TestNode, to: &Multiaddr, tag: u64) -> Checked {
+    /// Sends, and again where a queue is full. Any other error must be about a message to nobody, and hand it back. Tells
+    /// whether the message was taken.
+    fn send(&mut self, node: &mut TestNode, outbound: &Outbound) -> Result<bool, Failure> {
         let until = Instant::now() + node.deadline();
-        while let Err(unsent) = node.send(to, request(tag)) {
-            let back = &unsent.outbound;
-            ensure(back.to == *to && back.envelope == request(tag), "the very message back that was not sent", || {
-                format!("for the tag {tag} to {to} came {} to {}", back.envelope.message(), back.to)
+        while let Err(unsent) = node.outbox.send(outbound.clone()) {
+            ensure(*unsent.outbound == *outbound, "the very message back that was not sent", || {
+                let (sent, back) = (outbound.envelope.message(), unsent.outbound.envelope.message());
+                format!("for {sent} to {} came {back} to {}", outbound.to, unsent.outbound.to)
             })?;
             if unsent.reason != UnsentReason::QueueFull {
-                return self.report(tag);
+                let request = outbound.envelope.own_request();
+                return request.map_or(Ok(()), |Tag(tag)| self.report(tag)).map(|()| false);
             }
             ensure(Instant::now() < until, "room in the queue", || "it stays full".to_owned())?;
             a_moment();
         }
-        Ok(())
+        Ok(true)
     }
 
     fn arrive(&mut self, tag: u64) -> Checked {
@@ -120,7 +129,7 @@ impl Account {
 
     fn report(&mut self, tag: u64) -> Checked {
         let valid = !tag.is_multiple_of(2) && tag < 2 * EACH;
-        ensure(valid, "reports of messages to nobody", || format!("the tag {tag} was reported as unsent"))?;
+        ensure(valid, "reports of requests to nobody alone", || format!("the tag {tag} was reported as unsent"))?;
         let new = self.unsent.insert(tag);
         ensure(new, "one report of each message", || format!("the tag {tag} was reported twice"))
     }
