@@ -29,7 +29,7 @@ const IN_A_MILLISECOND: usize = 20;
 const SLOW_CONNECTIONS: usize = 1000;
 
 /// Below this a query takes as long as the scheduler likes.
-const NOTICEABLE: Duration = Duration::from_millis(5);
+const NOTICEABLE: Duration = Duration::from_millis(2);
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Wire {
@@ -89,9 +89,10 @@ impl Network {
         stream
     }
 
-    /// The 99th percentile of the times of some queries, of which each finds what was saved; while `busy`, if it is given.
-    fn queries(&self, busy: Option<&AtomicBool>) -> Duration {
-        let mut times = Vec::new();
+    /// The 99th percentile of the times of some queries, of which each finds what was saved, and the most memory that the
+    /// process had in between; while `busy`, if it is given.
+    fn queries(&self, busy: Option<&AtomicBool>) -> (Duration, u64) {
+        let (mut times, mut peak) = (Vec::new(), 0);
         for n in 0.. {
             let goes_on = busy.map_or(n < MEASURED, |busy| n < MEASURED / 4 || busy.load(Ordering::Relaxed));
             if !goes_on {
@@ -100,10 +101,11 @@ impl Network {
             let begun = Instant::now();
             let found = self.victim.query(format!("key {}", n % RECORDS)).wait().unwrap();
             times.push(begun.elapsed());
+            peak = peak.max(resident());
             assert_eq!(found.expect("it is found").value, [(n % RECORDS) as u8; 100][..]);
         }
         times.sort_unstable();
-        times[times.len() * 99 / 100]
+        (times[times.len() * 99 / 100], peak)
     }
 
     /// What was dropped, refused or closed, in all.
@@ -120,15 +122,17 @@ impl Network {
         let (counted, memory) = (self.counted(), resident());
         // A machine that does something else can make any one round slow; a slow node is slow in all of them.
         for round in 0..3 {
-            let usual = self.queries(None).max(NOTICEABLE);
+            let usual = self.queries(None).0.max(NOTICEABLE);
             let busy = AtomicBool::new(true);
-            let attacked = std::thread::scope(|scope| {
+            let (attacked, peak) = std::thread::scope(|scope| {
                 scope.spawn(|| {
                     attack();
                     busy.store(false, Ordering::Relaxed);
                 });
                 self.queries(Some(&busy))
             });
+            let grown = peak.max(resident()).saturating_sub(memory);
+            assert!(grown < 8 << 20, "{what}: {} KiB more", grown >> 10);
             if round == 0 {
                 let deadline = Instant::now() + Duration::from_secs(20);
                 while self.counted() < counted + least {
@@ -136,7 +140,11 @@ impl Network {
                     self.queries(None);
                 }
             }
-            println!("{:?}, {what}: 99 % of queries within {usual:?} before, {attacked:?} meanwhile", self.wire);
+            println!(
+                "{:?}, {what}: 99 % of queries within {usual:?} before, {attacked:?} meanwhile; {} KiB more",
+                self.wire,
+                grown >> 10
+            );
             if attacked <= usual * 2 {
                 break;
             }
@@ -145,14 +153,15 @@ impl Network {
         let after = self.victim.status();
         assert_eq!((after.known_peers, after.records), (before.known_peers, before.records), "{what}");
         assert_eq!(after.record_bytes, before.record_bytes, "{what}");
-        let grown = resident().saturating_sub(memory);
-        assert!(grown < 8 << 20, "{what}: {} KiB more", grown >> 10);
     }
 }
 
 trait Stream: Read + Write + Send {
     /// Says that nothing more comes, and waits until the other side has read it all and closes as well.
     fn finish(&mut self);
+
+    /// Waits for no more than this to write.
+    fn patient(&mut self, time: Duration);
 }
 
 impl Stream for TcpStream {
@@ -160,12 +169,20 @@ impl Stream for TcpStream {
         self.shutdown(Shutdown::Write).ok();
         self.read_to_end(&mut Vec::new()).ok();
     }
+
+    fn patient(&mut self, time: Duration) {
+        self.set_write_timeout(Some(time)).unwrap();
+    }
 }
 
 impl Stream for UnixStream {
     fn finish(&mut self) {
         self.shutdown(Shutdown::Write).ok();
         self.read_to_end(&mut Vec::new()).ok();
+    }
+
+    fn patient(&mut self, time: Duration) {
+        self.set_write_timeout(Some(time)).unwrap();
     }
 }
 
@@ -385,6 +402,57 @@ fn attack_streams(network: &Network) {
     });
 }
 
+/// Those who have said hello, and then want to be waited for.
+fn attack_by_acquaintances(network: &Network) {
+    network.stand("slow frames", SLOW_CONNECTIONS as u64 / 2, || {
+        let frame = framed(&encoded(None, 1, Body::Request(Request::Ping)));
+        let mut streams: Vec<Box<dyn Stream>> = Vec::new();
+        for n in 0..SLOW_CONNECTIONS {
+            streams.push(network.greeted(n));
+            pace(n);
+        }
+        // The largest frame that there is, of which a part comes.
+        let begun = [&(60_u32 << 10).to_be_bytes()[..], &[1; 3000]].concat();
+        for stream in &mut streams {
+            stream.write_all(&begun).ok();
+        }
+        for byte in &frame[..3] {
+            for stream in &mut streams {
+                stream.write_all(&[*byte]).ok();
+            }
+            std::thread::sleep(Duration::from_secs(1)); // One byte a second.
+        }
+    });
+    network.stand("questions whose answers nobody reads", 0, || {
+        let question = framed(&encoded(None, 1, Body::Request(Request::FindNode { target: Id::ZERO })));
+        let many = question.repeat(IN_A_MILLISECOND);
+        let mut streams: Vec<Box<dyn Stream>> = (0..15).map(|n| network.greeted(n)).collect();
+        for stream in &mut streams {
+            stream.patient(Duration::from_millis(5));
+        }
+        // Five megabytes of answers each: what the system keeps of them is full long before.
+        for _ in 0..5000 / IN_A_MILLISECOND {
+            // One that is not read any more, or is closed, is given up.
+            streams.retain_mut(|stream| {
+                pace(0);
+                stream.write_all(&many).is_ok()
+            });
+        }
+    });
+    network.stand("forged replies and stores", 1000, || {
+        let mut stream = network.greeted(1);
+        for n in 0..1000 {
+            let record = Record::plain(vec![6; 100], Version(n), Duration::from_secs(9999));
+            let (key, token) = (Id::from_prefix(&[8; 20]), Token(n));
+            let store = Body::Request(Request::Store { key, record, token, expect: Expect::Anything });
+            stream.write_all(&framed(&encoded(None, n, store))).unwrap();
+            stream.write_all(&framed(&encoded(Some(Id::ZERO), n, Body::Reply(Reply::Pong)))).unwrap();
+            pace(n as usize);
+        }
+        stream.finish();
+    });
+}
+
 #[test]
 fn nothing_comes_of_it_but_counts() {
     rlimit::increase_nofile_limit(8 * SLOW_CONNECTIONS as u64).unwrap();
@@ -392,7 +460,10 @@ fn nothing_comes_of_it_but_counts() {
         let network = Network::start(wire);
         match wire {
             Wire::Udp => attack_datagrams(&network),
-            Wire::Tcp | Wire::Unix => attack_streams(&network),
+            Wire::Tcp | Wire::Unix => {
+                attack_streams(&network);
+                attack_by_acquaintances(&network);
+            }
         }
         network.queries(None);
     }
