@@ -10,7 +10,7 @@ mod limiter;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use kademlia_gateways::codec::LEAST_REQUEST_BYTES;
+use kademlia_gateways::codec::{self, LEAST_REQUEST_BYTES};
 use kademlia_gateways::{
     Body, Circuit, Envelope, Found, Inbound, MAX_ADDRESSES, Message, Multiaddr, Outbound, Outbox, Reply, ReplyPath,
     Unsent, UnsentReason, address,
@@ -30,9 +30,6 @@ const MAX_RELAYS: usize = 3;
 /// An address that is not proved is sent at most so many times the bytes that came from there, as in QUIC (RFC 9000,
 /// section 8). Else a node would multiply whatever comes under a forged address.
 const MAX_AMPLIFICATION: usize = 3;
-
-/// The most bytes of a ping without the address that it goes to.
-const PING_BYTES: usize = 64;
 
 /// Knows the gateways, and which of them a message takes.
 pub(super) struct Router {
@@ -221,6 +218,12 @@ impl Router {
     /// Takes what came in. What is for this node comes back.
     pub(super) fn receive(&mut self, now: Time, gateway: GatewayId, inbound: Inbound) -> Option<Received> {
         let Inbound { from, path, proved, bytes, envelope } = inbound;
+        // Filled up again it would be multiplied, whoever sent it: here, or by the answer to what was relayed.
+        let is_circuit = matches!(envelope, Envelope::Relayed(_));
+        if is_circuit && codec::encoded_size(&envelope).map_or(true, |whole| bytes < whole) {
+            self.drop(gateway, "circuit too short");
+            return None;
+        }
         let (source, proved, message) = match envelope {
             Envelope::Direct(message) => (from.clone(), proved, message),
             Envelope::Relayed(circuit) => match *circuit {
@@ -229,7 +232,8 @@ impl Router {
                     (address::through(&from, &back), false, message)
                 }
                 Circuit { to: Some(to), from: back, message } if sound(&to) && back.iter().all(sound) => {
-                    match self.relay(now, &from, &to, back, message) {
+                    let at_most = (!proved).then_some(bytes);
+                    match self.relay(now, &from, at_most, &to, back, message) {
                         Ok(()) => self.relayed += 1,
                         Err(cause) => self.drop(gateway, cause),
                     }
@@ -252,8 +256,8 @@ impl Router {
         let message = self.accept(gateway, &from, &source, message)?;
         // Who shows an id may be pinged, and pinged again, to learn whether it is there.
         let pings = if message.sender.is_some() { 2 } else { 0 };
-        let ping = LEAST_REQUEST_BYTES.max(PING_BYTES + source.len());
-        let at_most = bytes.saturating_mul(MAX_AMPLIFICATION).saturating_sub(pings * ping);
+        let way = address::split_first(&source).1.map_or(0, |way| codec::way_size(&way));
+        let at_most = bytes.saturating_mul(MAX_AMPLIFICATION).saturating_sub(pings * (LEAST_REQUEST_BYTES + way));
         self.arrivals += 1;
         let number = ReplyPath(self.arrivals);
         self.arrival = Some(Arrival { number, gateway, path, at_most });
@@ -285,11 +289,12 @@ impl Router {
         Some(message)
     }
 
-    /// Passes on a message between two others.
+    /// Passes on a message between two others, in at most so many bytes.
     fn relay(
         &mut self,
         now: Time,
         from: &Multiaddr,
+        at_most: Option<usize>,
         to: &Multiaddr,
         back: Option<Multiaddr>,
         message: Message,
@@ -312,7 +317,7 @@ impl Router {
         let (head, rest) = address::split_first(to);
         let port = self.ports.values_mut().find(|port| port.dials(&head)).ok_or("relay cannot dial")?;
         let envelope = Envelope::Relayed(Box::new(Circuit { to: rest, from: Some(back), message }));
-        let outbound = Outbound { to: head, path: None, at_most: None, envelope };
+        let outbound = Outbound { to: head, path: None, at_most, envelope };
         port.send(outbound, &self.publisher).map_err(|_| "relay cannot send")
     }
 

@@ -287,6 +287,57 @@ fn who_relays() {
 }
 
 #[test]
+fn a_circuit_that_is_not_filled_up_is_not_taken() {
+    let find = |key| message(Body::Request(Request::FindValue { key, proof: None }));
+    let (to, back) = (Some("/ip4/1.0.0.8/udp/1"), Some("/ip4/1.0.0.7/udp/1"));
+    for message in [ping(), pong(), find(Id::ZERO), find(Id::new([7; 32])), found(b"value", vec![])] {
+        for (to, back) in [(to, None), (to, back), (None, back)] {
+            let envelope = relayed(to, back, message.clone());
+            let whole = codec::encoded_size(&envelope).unwrap();
+            for proved in [false, true] {
+                let mut node = Node::new(&["/ip4/1.0.0.1/udp/1"]);
+                let mut receive = |bytes| {
+                    let inbound = Inbound::datagram(parse("/ip4/1.0.0.9/udp/1"), bytes, envelope.clone());
+                    let taken = node.router.receive(NOW, node.gateways[0].0, Inbound { proved, ..inbound }).is_some();
+                    (taken, node.router.relayed(), node.dropped("circuit too short"))
+                };
+                assert_eq!(receive(whole - 1), (false, 0, 1));
+                assert_eq!(receive(whole), (to.is_none(), u64::from(to.is_some()), 1));
+                let sent = node.sent(0);
+                let bound = if proved { None } else { Some(whole) };
+                assert!(sent.iter().all(|sent| sent.at_most == bound && size(sent) <= whole), "{sent:?}");
+            }
+        }
+    }
+}
+
+fn size(outbound: &Outbound) -> usize {
+    codec::encoded_size(&outbound.envelope).unwrap()
+}
+
+#[test]
+fn an_answer_through_relays_leaves_room_for_the_pings_of_who_asked() {
+    let mut node = Node::new(&["/ip4/1.0.0.1/udp/1"]);
+    let way = "/memory/1/p2p-circuit/ip4/1.0.0.2/tcp/1";
+    let largest =
+        Message { network: NetworkId(u32::MAX), tag: Tag(u64::MAX), sender: Some(Id::new([7; 32])), ..ping() };
+    for back in [None, Some("/memory/1"), Some(way)] {
+        let request = match back {
+            None => Envelope::Direct(ping()),
+            Some(_) => relayed(None, back, ping()),
+        };
+        let bytes = codec::encoded_size(&request).unwrap();
+        let inbound = Inbound::datagram(parse("/ip4/1.0.0.9/udp/1"), bytes, request);
+        let received = node.router.receive(NOW, node.gateways[0].0, inbound).unwrap();
+        node.router.send(&received.from, Some(received.path), false, Message { sender: None, ..pong() }).unwrap();
+        node.router.send(&received.from, None, true, largest.clone()).unwrap();
+        let [answer, ping] = &node.sent(0)[..] else { panic!() };
+        assert_eq!(answer.at_most.unwrap() + 2 * size(ping), 3 * bytes);
+        assert!(size(answer) <= answer.at_most.unwrap());
+    }
+}
+
+#[test]
 fn one_source_is_limited_and_others_are_not() {
     let mut node = Node::new(&["/ip4/1.0.0.1/udp/1"]);
     for _ in 0..15 {
