@@ -102,7 +102,7 @@ fn encoded(sender: Option<Id>, tag: u64, body: Body, way: Option<Multiaddr>) -> 
     let message = Message { network, tag: Tag(tag), sender, also: Vec::new(), body };
     let envelope = match way {
         None => Envelope::Direct(message),
-        Some(way) => Envelope::Relayed(Box::new(Circuit { to: Some(way), from: None, message })),
+        Some(way) => Envelope::Relayed(Box::new(Circuit { to: Some(way), from: None, proof: Token(1), message })),
     };
     let mut bytes = Vec::new();
     codec::encode(&envelope, &mut bytes).unwrap();

@@ -28,6 +28,9 @@ const LEAST_ADDRESS_BYTES: usize = 21;
 /// between two of them.
 const AROUND_ADDRESS_BYTES: usize = 4;
 
+/// The most bytes of a token.
+const TOKEN_BYTES: usize = 9;
+
 /// Why bytes are not a message.
 #[derive(Debug, thiserror::Error)]
 pub enum DecodeError {
@@ -166,8 +169,9 @@ fn append(envelope: &Envelope, buffer: &mut Vec<u8>) -> Result<usize, EncodeErro
 
 /// The size that a message is filled up to, whose encoding has `size` bytes.
 ///
-/// What a circuit carries is filled up as it is without one, and the way has room of its own. So a circuit has the same
-/// size before a relay and behind it, where one address, if it has an IP, has gone out of the way and another one into it.
+/// What a circuit carries is filled up as it is without one, and the way and the proof have room of their own. So a circuit
+/// has the same size before a relay and behind it, where one address, if it has an IP, has gone out of the way and
+/// another one into it.
 fn filled_size(envelope: &Envelope, size: usize) -> Result<usize, EncodeError> {
     let least = match &envelope.message().body {
         Body::Request(Request::FindNode { .. } | Request::FindValue { .. }) => LEAST_FIND_BYTES,
@@ -175,19 +179,16 @@ fn filled_size(envelope: &Envelope, size: usize) -> Result<usize, EncodeError> {
         Body::Reply(_) => 0,
     };
     let Envelope::Relayed(circuit) = envelope else { return Ok(size.max(least)) };
-    let (mut taken, mut room) = (0, 0);
-    for way in circuit.to.iter().chain(&circuit.from) {
-        let bytes = size_of(way)?;
-        taken += bytes;
-        room += way_size(way).max(bytes);
-    }
-    Ok(size.saturating_sub(taken).max(least) + room)
+    let ways = || circuit.to.iter().chain(&circuit.from);
+    let taken = ways().try_fold(size_of(&circuit.proof)?, |sum, way| Ok::<_, EncodeError>(sum + size_of(way)?))?;
+    Ok(size.saturating_sub(taken).max(least) + circuit_size(ways()).max(taken))
 }
 
-/// How many bytes a way takes in a circuit.
-pub fn way_size(way: &Multiaddr) -> usize {
+/// How many bytes a circuit with these ways has beyond what it carries.
+pub fn circuit_size<'a>(ways: impl IntoIterator<Item = &'a Multiaddr>) -> usize {
     let room = |address: &Multiaddr| address.len().max(LEAST_ADDRESS_BYTES) + AROUND_ADDRESS_BYTES;
-    address::segments(way).iter().map(room).sum()
+    let addresses = ways.into_iter().flat_map(address::segments);
+    TOKEN_BYTES + addresses.map(|address| room(&address)).sum::<usize>()
 }
 
 /// How many bytes the encoding of `envelope` has.
@@ -354,10 +355,11 @@ mod tests {
             also,
             body,
         });
-        let ways = prop::option::of((prop::option::of(any_address()), prop::option::of(any_address())));
+        let proof = any::<u64>().prop_map(Token);
+        let ways = prop::option::of((prop::option::of(any_address()), prop::option::of(any_address()), proof));
         (message, ways).prop_map(|(message, ways)| match ways {
             None => Envelope::Direct(message),
-            Some((to, from)) => Envelope::Relayed(Box::new(Circuit { to, from, message })),
+            Some((to, from, proof)) => Envelope::Relayed(Box::new(Circuit { to, from, proof, message })),
         })
     }
 
@@ -426,22 +428,22 @@ mod tests {
         assert_eq!(encoded(&Envelope::Direct(pong)).len(), PING);
     }
 
-    /// A message between the first and the second of these addresses.
-    fn circuit(message: Message, to: &[Multiaddr], from: &[Multiaddr]) -> Envelope {
-        Envelope::Relayed(Box::new(Circuit { to: address::join(to), from: address::join(from), message }))
+    fn circuit(message: Message, to: &[Multiaddr], from: &[Multiaddr], proof: u64) -> Envelope {
+        let (to, from) = (address::join(to), address::join(from));
+        Envelope::Relayed(Box::new(Circuit { to, from, proof: Token(proof), message }))
     }
 
     #[test]
     fn what_a_circuit_carries_is_as_large_as_without_one_and_the_way_has_room_of_its_own() {
         let way = ["/ip4/1.2.3.4/udp/1".parse().unwrap()];
         for least in [ping(), found(2, 0)] {
-            let carried = encoded(&circuit(least.message().clone(), &way, &[]));
+            let carried = encoded(&circuit(least.message().clone(), &way, &[], 0));
             // A circuit says which ways it has.
             let extra = if least.message().is_request() { 0 } else { 2 };
-            assert_eq!(carried.len(), encoded(&least).len() + extra + way_size(&way[0]));
+            assert_eq!(carried.len(), encoded(&least).len() + extra + circuit_size(&way));
         }
-        let bytes = encoded(&circuit(found(0, 0).message().clone(), &way, &[]));
-        assert_eq!(decode(&bytes).unwrap(), circuit(found(0, 0).message().clone(), &way, &[]));
+        let bytes = encoded(&circuit(found(0, 0).message().clone(), &way, &[], 0));
+        assert_eq!(decode(&bytes).unwrap(), circuit(found(0, 0).message().clone(), &way, &[], 0));
         assert!(matches!(decode(&bytes[..bytes.len() - 1]), Err(DecodeError::Trailing(_))));
     }
 
@@ -541,11 +543,12 @@ mod tests {
         fn a_circuit_is_as_large_behind_a_relay_as_before_it(
             carried in any_envelope(),
             way in prop::collection::vec(any_ip_address(), 2..6),
+            proofs: [u64; 6],
         ) {
             let sizes: Vec<usize> = (1..way.len())
                 .map(|at| {
                     let (from, to) = way.split_at(at);
-                    encoded(&circuit(carried.message().clone(), to, &from[..at - 1])).len()
+                    encoded(&circuit(carried.message().clone(), to, &from[..at - 1], proofs[at])).len()
                 })
                 .collect();
             prop_assert!(sizes.iter().all(|size| *size == sizes[0]), "{sizes:?}");

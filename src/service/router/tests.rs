@@ -1,7 +1,7 @@
 use std::sync::Mutex;
 
 use crossbeam::channel::unbounded;
-use kademlia_gateways::{Contact, Id, Link, Multiaddr, NetworkId, Record, Request, SizeLimits, Tag, Token, Version};
+use kademlia_gateways::{Contact, Id, Link, Multiaddr, NetworkId, Record, Request, SizeLimits, Version};
 use proptest::prelude::*;
 
 use super::*;
@@ -106,7 +106,7 @@ impl Node {
 }
 
 fn relayed(to: Option<&str>, from: Option<&str>, message: Message) -> Envelope {
-    Envelope::Relayed(Box::new(Circuit { to: to.map(parse), from: from.map(parse), message }))
+    Envelope::Relayed(Box::new(Circuit { to: to.map(parse), from: from.map(parse), proof: Token(u64::MAX), message }))
 }
 
 /// Carries everything on until nothing moves any more. Gives what arrived at each node.
@@ -348,6 +348,36 @@ fn one_source_is_limited_and_others_are_not() {
     assert_eq!(node.router.relayed(), 11);
 }
 
+/// Circuits under the address of `victim`, and under more addresses of others than a limiter remembers.
+fn flood(relay: &mut Node, victim: &str) {
+    let circuit = relayed(Some("/ip4/1.0.0.2/tcp/1"), None, ping());
+    let others = (0..10_000).map(|n: u16| format!("/ip4/9.9.{}.{}/udp/1", n >> 8, n & 255));
+    for from in std::iter::repeat_n(victim.to_owned(), 100).chain(others) {
+        let inbound = Inbound::new(parse(&from), circuit.clone());
+        relay.router.receive(NOW, relay.gateways[0].0, inbound);
+    }
+}
+
+#[test]
+fn a_flood_in_the_names_of_others_takes_nothing_from_them() {
+    let honest = "/ip4/1.0.0.9/udp/1";
+    let mut nodes = [
+        Node::new(&[honest]),
+        Node::new(&["/ip4/1.0.0.1/udp/1", "/ip4/1.0.0.1/tcp/1"]),
+        Node::new(&["/ip4/1.0.0.2/tcp/1"]),
+    ];
+    let way = parse("/ip4/1.0.0.1/udp/1/p2p-circuit/ip4/1.0.0.2/tcp/1");
+    let mut arrived = Vec::new();
+    for number in 100..120 {
+        flood(&mut nodes[1], honest);
+        nodes[0].router.send(&way, None, true, Message { tag: Tag(number), ..ping() }).unwrap();
+        let came = carry(&mut nodes).into_iter().map(|(_, _, _, message)| message.tag.0);
+        arrived.extend(came.filter(|tag| *tag >= 100));
+    }
+    // The first one is lost: by its answer the sender learns how to show that it is there. Ten may pass at once.
+    assert_eq!(arrived, (101..111).collect::<Vec<_>>());
+}
+
 #[test]
 fn what_is_no_circuit_is_dropped() {
     let mut node = Node::new(&["/ip4/1.0.0.1/udp/1"]);
@@ -393,7 +423,8 @@ proptest! {
     ) {
         let mut node = Node::new(&["/ip4/1.0.0.1/udp/1", "/memory/1"]);
         let address = |text: &str| if text.is_empty() { None } else { text.parse::<Multiaddr>().ok() };
-        let circuit = Circuit { to: address(&to), from: address(&from), message: if reply { pong() } else { ping() } };
+        let message = if reply { pong() } else { ping() };
+        let circuit = Circuit { to: address(&to), from: address(&from), proof: Token(0), message };
         let taken = node.receive(0, "/ip4/1.0.0.2/udp/1", Envelope::Relayed(Box::new(circuit)));
         let sent = [node.sent(0), node.sent(1)].concat();
         prop_assert_eq!(sent.len() as u64, node.router.relayed());
