@@ -15,13 +15,14 @@ use std::sync::Arc;
 
 use kademlia_gateways::codec::{self, LEAST_REQUEST_BYTES};
 use kademlia_gateways::{
-    Body, Circuit, Envelope, Found, Inbound, MAX_ADDRESSES, Message, Multiaddr, Outbound, Outbox, Refusal, Reply,
-    ReplyPath, Tag, Token, Unsent, UnsentReason, address,
+    Body, Circuit, Contact, Envelope, Found, Inbound, MAX_ADDRESSES, Message, Multiaddr, Outbound, Outbox, Refusal,
+    Reply, ReplyPath, Tag, Token, Unsent, UnsentReason, address,
 };
 
 use self::chain::{Localiser, has_repeated, sound};
 use self::limiter::Limiter;
 use self::proofs::Proofs;
+use self::recent::Recent;
 use super::config::{RelayMode, RelayPolicy};
 use super::events::Publisher;
 use super::host::{Facts, GatewayId};
@@ -44,6 +45,8 @@ pub(super) struct Router {
     client: bool,
     limiter: Limiter,
     proofs: Proofs,
+    /// Addresses of this host at which there are other nodes.
+    neighbours: Recent<()>,
     arrival: Option<Arrival>,
     arrivals: u64,
     relayed: u64,
@@ -143,6 +146,7 @@ impl Router {
             client,
             limiter: Limiter::new(policy.rate, policy.burst),
             proofs: Proofs::new(),
+            neighbours: Recent::new(),
             arrival: None,
             arrivals: 0,
             relayed: 0,
@@ -252,6 +256,9 @@ impl Router {
             self.drop(gateway, "circuit too short");
             return None;
         }
+        if self.relays() && address::is_host_scoped(&from) {
+            self.neighbours.insert(&from, ());
+        }
         let (source, proved, message) = match envelope {
             Envelope::Direct(message) => (from.clone(), proved, message),
             Envelope::Relayed(circuit) => match *circuit {
@@ -353,11 +360,26 @@ impl Router {
             return Err("relay loop");
         }
         let (head, rest) = address::split_first(to);
+        if address::is_host_scoped(&back) {
+            self.note_named(&message);
+        } else if address::is_host_scoped(&head) && self.neighbours.get(&head).is_none() {
+            return Err("stranger to this host");
+        }
         let port = self.ports.values_mut().find(|port| port.dials(&head)).ok_or("relay cannot dial")?;
         let proof = self.proofs.to_show(&head);
         let envelope = Envelope::Relayed(Box::new(Circuit { to: rest, from: Some(back), proof, message }));
         let outbound = Outbound { to: head, path: None, at_most: sender.at_most(), envelope };
         port.send(outbound, &self.publisher).map_err(|_| "relay cannot send")
+    }
+
+    /// Remembers the nodes of this host that another one names: whoever is told of them reaches them through here.
+    fn note_named(&mut self, message: &Message) {
+        let Body::Reply(Reply::Found(Found { contacts, .. })) = &message.body else { return };
+        for address in contacts.iter().flat_map(Contact::addresses) {
+            for segment in address::segments(address).iter().take_while(|segment| address::is_host_scoped(segment)) {
+                self.neighbours.insert(segment, ());
+            }
+        }
     }
 
     /// Tells the sender of a circuit what to show, so that it has an allowance of its own.

@@ -1,7 +1,7 @@
 use std::sync::Mutex;
 
 use crossbeam::channel::unbounded;
-use kademlia_gateways::{Contact, Id, Link, Multiaddr, NetworkId, Record, Request, SizeLimits, Version};
+use kademlia_gateways::{Id, Link, Multiaddr, NetworkId, Record, Request, SizeLimits, Version};
 use proptest::prelude::*;
 
 use super::*;
@@ -235,6 +235,7 @@ fn a_question_and_its_answer_pass_up_to_three_relays() {
             Node::new(&["/unix/%2Fc", "/ip4/1.0.0.3/udp/1"]),
             Node::new(&["/ip4/1.0.0.4/udp/1"]),
         ];
+        nodes[2].receive(1, "/unix/%2Fc", Envelope::Direct(ping())).unwrap();
         nodes[0].router.send(&parse(way), None, true, ping()).unwrap();
         let arrived = carry(&mut nodes);
         let [(at, from, path, request)] = arrived.as_slice() else { panic!("{arrived:?}") };
@@ -376,6 +377,57 @@ fn a_flood_in_the_names_of_others_takes_nothing_from_them() {
     }
     // The first one is lost: by its answer the sender learns how to show that it is there. Ten may pass at once.
     assert_eq!(arrived, (101..111).collect::<Vec<_>>());
+}
+
+/// Whether a node at a public UDP address, with Unix sockets besides, passes a message on.
+fn passes(node: &mut Node, gateway: usize, from: &str, envelope: Envelope) -> bool {
+    let before = node.router.relayed();
+    node.receive(gateway, from, envelope);
+    node.router.relayed() > before
+}
+
+#[test]
+fn what_comes_from_elsewhere_is_passed_on_only_to_nodes_of_this_host() {
+    let (stranger, local) = ("/ip4/2.0.0.9/udp/1", "/unix/%2Flocal");
+    for to in ["/ip4/127.0.0.1/udp/53", "/unix/%2Frun%2Fservice.sock", "/unix/%2Fx/p2p-circuit/ip4/1.0.0.8/udp/1"] {
+        for message in [ping(), pong()] {
+            let mut node = Node::new(&["/ip4/1.0.0.1/udp/1", "/unix/%2Fown"]);
+            let into = |back| relayed(Some(to), back, message.clone());
+            assert!(!passes(&mut node, 0, stranger, into(None)));
+            assert!(!passes(&mut node, 0, stranger, into(Some(local))), "whatever it says of where it comes from");
+            assert!(!passes(&mut node, 1, local, into(Some(stranger))), "through another relay of this host");
+            assert_eq!(node.dropped("stranger to this host"), 3);
+            assert!(passes(&mut node, 1, local, into(None)));
+            assert!(passes(&mut node, 1, local, into(Some("/ip4/127.0.0.1/udp/7"))));
+            // Who has been heard of there is a node.
+            let (there, _) = address::split_first(&parse(to));
+            let gateway = usize::from(address::ip(&there).is_none());
+            node.receive(gateway, &there.to_string(), Envelope::Direct(ping()));
+            assert!(passes(&mut node, 0, stranger, into(None)));
+        }
+    }
+}
+
+#[test]
+fn whom_a_node_of_this_host_names_others_may_reach() {
+    let (stranger, local) = ("/ip4/2.0.0.9/udp/1", "/unix/%2Flocal");
+    let contacts = || {
+        let addresses =
+            ["/unix/%2Fa/p2p-circuit/unix/%2Fb/p2p-circuit/ip4/2.0.0.1/tcp/1/p2p-circuit/unix/%2Fc", "/unix/%2Fd"];
+        vec![Contact::with_others(Id::ZERO, parse("/ip4/127.0.0.1/udp/7"), addresses.map(parse).to_vec())]
+    };
+    let reachable = |node: &mut Node, stranger| {
+        let all = ["/ip4/127.0.0.1/udp/7", "/unix/%2Fa", "/unix/%2Fb", "/unix/%2Fc", "/unix/%2Fd"];
+        all.map(|to| passes(node, 0, stranger, relayed(Some(to), None, ping())))
+    };
+    let mut node = Node::new(&["/ip4/1.0.0.1/udp/1", "/unix/%2Fown"]);
+    // Strangers name them to each other, or say that somebody of this host does.
+    for from in [None, Some(local)] {
+        assert!(passes(&mut node, 0, stranger, relayed(Some("/ip4/2.0.0.8/udp/1"), from, found(b"", contacts()))));
+    }
+    assert_eq!(reachable(&mut node, stranger), [false; 5]);
+    assert!(passes(&mut node, 1, local, relayed(Some(stranger), None, found(b"", contacts()))));
+    assert_eq!(reachable(&mut node, "/ip4/2.0.0.7/udp/1"), [true, true, true, false, true], "one is on another host");
 }
 
 #[test]
