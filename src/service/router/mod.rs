@@ -422,4 +422,6 @@ impl Router {
 }
 
 #[cfg(test)]
+mod bounds;
+#[cfg(test)]
 mod tests;

@@ -58,6 +58,11 @@ impl Outbox for Fake {
     }
 }
 
+/// What is known of a gateway with this address.
+pub(super) fn facts(id: GatewayId, address: Multiaddr) -> Arc<Facts> {
+    Arc::new(Facts::new(id, "fake".to_owned(), vec![address], Link::new(id.0, unbounded().0).1))
+}
+
 /// A node: a router, and what it sent by each gateway.
 struct Node {
     router: Router,
@@ -84,9 +89,7 @@ impl Node {
         let id = GatewayId(self.gateways.len() as u64 + 1);
         let sent = Sent::default();
         let fake = Fake { kind: address::transport(&address), largest, sent: Arc::clone(&sent) };
-        let facts =
-            Arc::new(Facts::new(id, "fake".to_owned(), vec![address.clone()], Link::new(id.0, unbounded().0).1));
-        self.router.open(facts, Box::new(fake));
+        self.router.open(facts(id, address.clone()), Box::new(fake));
         self.gateways.push((id, address, sent));
     }
 
