@@ -1,5 +1,6 @@
 //! A node multiplies nothing: an address that is not proved is sent at most three times the bytes that came from there,
-//! whatever is asked and whatever the node holds; and no large record at all.
+//! whatever is asked, on whatever way, and whatever the node holds; and no large record at all. To others a relay sends no
+//! more than what came.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
@@ -7,10 +8,10 @@ use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use kademlia_dht::gateway::{
-    Body, Envelope, Expect, Found, Id, Message, NetworkId, Record, Reply, Request, Tag, Token, UdpGateway, Version,
-    address, codec,
+    Body, Circuit, Envelope, Expect, Found, Id, Message, Multiaddr, NetworkId, Record, Reply, Request, Tag, Token,
+    UdpGateway, Version, address, codec,
 };
-use kademlia_dht::{Config, DHTService};
+use kademlia_dht::{Config, DHTService, RelayMode, RelayPolicy};
 
 /// After this long without an answer the node pings no more.
 const REQUEST_TIMEOUT: Duration = Duration::from_millis(400);
@@ -24,7 +25,9 @@ fn id(n: u16) -> Id {
 }
 
 fn start() -> (DHTService, SocketAddr) {
-    let config = Config { request_timeout: REQUEST_TIMEOUT, ..Config::default() };
+    // So much is relayed that nothing is left out here.
+    let relay = RelayPolicy { mode: RelayMode::On, rate: 1_000_000, burst: 1_000_000 };
+    let config = Config { request_timeout: REQUEST_TIMEOUT, relay, ..Config::default() };
     let service = DHTService::start(config).unwrap();
     service.register_gateway(UdpGateway::bind("/ip4/127.0.0.1/udp/0".parse().unwrap()).unwrap()).unwrap();
     let (socket, _) = address::socket_addr(&service.listen_addresses()[0]).unwrap();
@@ -34,6 +37,8 @@ fn start() -> (DHTService, SocketAddr) {
 /// Someone with a socket, who speaks the protocol by hand.
 struct Stranger {
     socket: UdpSocket,
+    /// The way on from whom the socket is connected to.
+    way: Option<Multiaddr>,
     sent: usize,
 }
 
@@ -41,12 +46,12 @@ impl Stranger {
     fn new(to: SocketAddr) -> Self {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         socket.connect(to).unwrap();
-        Stranger { socket, sent: 0 }
+        Stranger { socket, way: None, sent: 0 }
     }
 
     /// Sends a message with so many bytes of what the encoder fills it up with.
     fn send(&mut self, sender: Option<Id>, tag: u64, body: Body, filling: Filling) {
-        let bytes = encoded(sender, tag, body);
+        let bytes = encoded(sender, tag, body, self.way.clone());
         let used = bytes.iter().rposition(|byte| *byte != 0).unwrap() + 1;
         let bytes = match filling {
             Filling::All => &bytes[..],
@@ -58,11 +63,11 @@ impl Stranger {
     }
 
     fn receive(&self, within: Duration) -> Option<(usize, Message)> {
-        self.socket.set_read_timeout(Some(within)).unwrap();
+        self.socket.set_nonblocking(within.is_zero()).unwrap();
+        self.socket.set_read_timeout(Some(within).filter(|within| !within.is_zero())).unwrap();
         let mut buffer = [0; 2000];
         let size = self.socket.recv(&mut buffer).ok()?;
-        let Envelope::Direct(message) = codec::decode(&buffer[..size]).unwrap() else { panic!("it is not relayed") };
-        Some((size, message))
+        Some((size, codec::decode(&buffer[..size]).unwrap().message().clone()))
     }
 
     /// All bytes that come until nothing has come for a while.
@@ -92,11 +97,15 @@ enum Filling {
     None,
 }
 
-fn encoded(sender: Option<Id>, tag: u64, body: Body) -> Vec<u8> {
+fn encoded(sender: Option<Id>, tag: u64, body: Body, way: Option<Multiaddr>) -> Vec<u8> {
     let network = Config::default().network;
     let message = Message { network, tag: Tag(tag), sender, also: Vec::new(), body };
+    let envelope = match way {
+        None => Envelope::Direct(message),
+        Some(way) => Envelope::Relayed(Box::new(Circuit { to: Some(way), from: None, proof: Token(1), message })),
+    };
     let mut bytes = Vec::new();
-    codec::encode(&Envelope::Direct(message), &mut bytes).unwrap();
+    codec::encode(&envelope, &mut bytes).unwrap();
     bytes
 }
 
@@ -121,7 +130,14 @@ fn fill_the_table(service: &DHTService, at: SocketAddr) {
 #[test]
 fn an_unproved_address_gets_at_most_three_times_what_it_sent() {
     let (service, at) = start();
-    let mut cases = Vec::new();
+    let (near, near_at) = start();
+    let (far, _) = start();
+    let node = service.listen_addresses()[0].clone();
+    let ways = [
+        ("directly", at, None),
+        ("through a relay", near_at, Some(node.clone())),
+        ("through two relays", near_at, Some(address::through(&far.listen_addresses()[0], &node))),
+    ];
     for state in ["new", "holding", "full"] {
         match state {
             "holding" => {
@@ -133,18 +149,44 @@ fn an_unproved_address_gets_at_most_three_times_what_it_sent() {
             "full" => fill_the_table(&service, at),
             _ => {}
         }
-        cases.extend(every_request(at).into_iter().map(|(what, stranger)| (format!("{state}: {what}"), stranger)));
-        let mut answered = 0;
-        // The last one is pinged last, and pinged again: then nothing more comes for anyone.
-        let mut pause = REQUEST_TIMEOUT * 2;
-        for (what, stranger) in cases.drain(..).rev() {
-            let received = stranger.received(pause);
-            pause = Duration::from_millis(1);
-            assert!(received <= stranger.sent * 3, "{what}: {} bytes sent, {received} received", stranger.sent);
-            answered += usize::from(received > 0);
+        for (how, first, way) in &ways {
+            let mut answered = 0;
+            // The last one is pinged last, and pinged again: then nothing more comes for anyone.
+            let mut pause = REQUEST_TIMEOUT * 2;
+            for (what, stranger) in every_request(*first, || way.clone()).into_iter().rev() {
+                let received = stranger.received(pause);
+                pause = Duration::ZERO;
+                let sent = stranger.sent;
+                assert!(received <= sent * 3, "{state}, {how}: {what}: {sent} bytes sent, {received} received");
+                answered += usize::from(received > 0);
+            }
+            assert!(answered > 20, "{state}, {how}: {answered}");
         }
-        assert!(answered > 20, "{state}: {answered}");
     }
+    assert!(near.status().relayed > far.status().relayed && far.status().relayed > 0);
+}
+
+#[test]
+fn what_is_relayed_to_others_is_not_more_than_what_came() {
+    let (relay, at) = start();
+    let mut others = Vec::new();
+    let mut way = || {
+        let other = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let address = address::ip_address(other.local_addr().unwrap(), address::IpTransport::Udp);
+        others.push(Stranger { socket: other, way: None, sent: 0 });
+        Some(address)
+    };
+    let asked = every_request(at, &mut way);
+    let mut relayed = 0;
+    // The last one is the last that something comes for, if it does.
+    let mut pause = Duration::from_secs(1);
+    for ((what, stranger), other) in asked.iter().zip(&others).rev() {
+        let received = other.received(pause);
+        pause = Duration::ZERO;
+        assert!(received <= stranger.sent, "{what}: {} bytes sent, {received} relayed", stranger.sent);
+        relayed += usize::from(received > 0);
+    }
+    assert!(relayed > 20, "{relayed}: {:?}", relay.status());
 }
 
 /// Has the node keep a record, as anyone may who shows its token.
@@ -157,7 +199,7 @@ fn hold(at: SocketAddr, key: Id, bytes: usize) {
 }
 
 /// Each request with and without an id, filled up and bare, by someone who never answers.
-fn every_request(at: SocketAddr) -> Vec<(String, Stranger)> {
+fn every_request(at: SocketAddr, mut way: impl FnMut() -> Option<Multiaddr>) -> Vec<(String, Stranger)> {
     let mut requests = vec![Request::Ping];
     for n in 0..6 {
         let key = id(n);
@@ -175,7 +217,7 @@ fn every_request(at: SocketAddr) -> Vec<(String, Stranger)> {
             [(None, 1), (None, u64::MAX), (Some(id(900 + number as u16)), 1), (Some(Id::new([3; 32])), 7)]
         {
             for filling in [Filling::All, Filling::None] {
-                let mut stranger = Stranger::new(at);
+                let mut stranger = Stranger { way: way(), ..Stranger::new(at) };
                 stranger.send(sender, tag, Body::Request(request.clone()), filling);
                 asked.push((format!("{request:?} from {sender:?}, {filling:?}"), stranger));
             }

@@ -6,9 +6,12 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
+use std::net::UdpSocket;
 use std::time::Duration;
 
-use kademlia_dht::gateway::{TcpGateway, UdpGateway, UnixGateway, address};
+use kademlia_dht::gateway::{
+    Body, Circuit, Envelope, Message, Request, Tag, TcpGateway, Token, UdpGateway, UnixGateway, address, codec,
+};
 use kademlia_dht::{Config, DHTService, Multiaddr, RelayMode, RelayPolicy};
 
 const LONG: Duration = Duration::from_secs(60);
@@ -119,6 +122,32 @@ fn who_must_not_relay_does_not() {
     assert_eq!(joint.status().relayed, 0);
     // It came to the gateway for UDP.
     assert!(joint.status().gateways[0].dropped["relaying is off"] > 0);
+}
+
+#[test]
+fn who_shows_that_they_are_there_are_relayed_whatever_strangers_send() {
+    let mut network = Network::new();
+    let relay = RelayPolicy { rate: 1, burst: 100, ..RelayPolicy::default() };
+    let joint = network.add(&[On::Udp, On::Tcp], Config { relay, ..small() }).clone();
+    let tcp = network.add(&[On::Tcp], small()).clone();
+    let udp = network.add(&[On::Udp], small()).clone();
+    let [at, end] = [&joint, &tcp].map(|node| node.listen_addresses()[0].clone());
+    let flood = || {
+        let body = Body::Request(Request::Ping);
+        let message = Message { network: small().network, tag: Tag(1), sender: None, also: Vec::new(), body };
+        let circuit = Circuit { to: Some(end.clone()), from: None, proof: Token(1), message };
+        let mut bytes = Vec::new();
+        codec::encode(&Envelope::Relayed(Box::new(circuit)), &mut bytes).unwrap();
+        for _ in 0..20 {
+            let stranger = UdpSocket::bind("127.0.0.1:0").unwrap();
+            stranger.send_to(&bytes, address::socket_addr(&at).unwrap().0).unwrap();
+        }
+    };
+    for _ in 0..20 {
+        flood();
+        udp.ping(address::through(&at, &end)).wait_timeout(LONG).unwrap().unwrap();
+    }
+    assert!(joint.status().gateways[0].dropped["relaying is limited"] > 100);
 }
 
 #[test]

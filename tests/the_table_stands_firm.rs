@@ -219,6 +219,26 @@ impl Relayed {
 }
 
 #[test]
+fn a_relay_that_nobody_is_known_behind_is_not_asked_whether_it_is_there() {
+    let mut this = Relayed::new();
+    let stranger = "/ip4/6.6.6.6/udp/6/p2p-circuit/ip4/3.0.0.3/tcp/3";
+    let message = Message {
+        network: NetworkId::default(),
+        tag: Tag(1),
+        sender: Some(id(3)),
+        also: vec![],
+        body: Body::Request(Request::Ping),
+    };
+    let from = stranger.parse().unwrap();
+    this.input(Input::Message { from, path: ReplyPath::default(), proved: false, message });
+    this.wait(Duration::from_secs(60));
+    let there = this.sent.iter().filter(|(to, _)| to.to_string().starts_with("/ip4/6.6.6.6"));
+    let there: Vec<_> = there.map(|(to, message)| (to.to_string(), message.name())).collect();
+    // Anyone can have written that address, and all that goes there counts against what came from there.
+    assert_eq!(there, ["PONG", "PING", "PING"].map(|name| (stranger.to_owned(), name)));
+}
+
+#[test]
 fn a_stranger_with_its_id_does_not_take_the_place_of_a_contact_behind_a_relay() {
     let mut this = Relayed::new();
     this.ping(2, "/ip4/6.6.6.6/udp/6", vec![]);

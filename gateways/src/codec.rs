@@ -1,9 +1,11 @@
-//! The native encoding: one version byte, then the [`Envelope`] in bincode, and for a request zero bytes up to a least
-//! size. The one place that knows it.
+//! The native encoding: one version byte, then the [`Envelope`] in bincode, and for a request or a circuit zero bytes up
+//! to a least size. The one place that knows it.
 
 use bincode::config::{self, Configuration, Limit, LittleEndian, Varint};
 use bincode::enc::write::SizeWriter;
+use multiaddr::Multiaddr;
 
+use crate::address;
 use crate::message::{Body, Envelope, Reply, Request};
 
 /// The version of the wire format: the first byte of every message.
@@ -18,6 +20,16 @@ pub const LEAST_REQUEST_BYTES: usize = 80;
 
 /// A request for contacts is filled up to this size, as its answer is longer: 20 contacts on IPv4 have 720 bytes.
 pub const LEAST_FIND_BYTES: usize = 320;
+
+/// In a circuit each address of the way has room for so many bytes at least: those of any IP and port.
+const LEAST_ADDRESS_BYTES: usize = 21;
+
+/// What the addresses of a way take beyond their own bytes, at most and for each of them: the lengths, and what stands
+/// between two of them.
+const AROUND_ADDRESS_BYTES: usize = 4;
+
+/// The most bytes of a token.
+const TOKEN_BYTES: usize = 9;
 
 /// Why bytes are not a message.
 #[derive(Debug, thiserror::Error)]
@@ -142,22 +154,41 @@ pub fn encode_fitting(envelope: &mut Envelope, limits: SizeLimits, buffer: &mut 
 fn append(envelope: &Envelope, buffer: &mut Vec<u8>) -> Result<usize, EncodeError> {
     let start = buffer.len();
     buffer.push(WIRE_VERSION);
-    if let Err(error) = bincode::serde::encode_into_writer(envelope, &mut Appender(buffer), format()) {
-        buffer.truncate(start);
-        return Err(error.into());
+    let encoded = bincode::serde::encode_into_writer(envelope, &mut Appender(buffer), format());
+    match encoded.map_err(EncodeError::from).and_then(|()| filled_size(envelope, buffer.len() - start)) {
+        Ok(size) => {
+            buffer.resize(start + size, 0);
+            Ok(size)
+        }
+        Err(error) => {
+            buffer.truncate(start);
+            Err(error)
+        }
     }
-    let size = (buffer.len() - start).max(least_size(envelope));
-    buffer.resize(start + size, 0);
-    Ok(size)
 }
 
-/// The size that a message is filled up to.
-fn least_size(envelope: &Envelope) -> usize {
-    match &envelope.message().body {
+/// The size that a message is filled up to, whose encoding has `size` bytes.
+///
+/// What a circuit carries is filled up as it is without one, and the way and the proof have room of their own. So a circuit
+/// has the same size before a relay and behind it, where one address, if it has an IP, has gone out of the way and
+/// another one into it.
+fn filled_size(envelope: &Envelope, size: usize) -> Result<usize, EncodeError> {
+    let least = match &envelope.message().body {
         Body::Request(Request::FindNode { .. } | Request::FindValue { .. }) => LEAST_FIND_BYTES,
         Body::Request(_) => LEAST_REQUEST_BYTES,
         Body::Reply(_) => 0,
-    }
+    };
+    let Envelope::Relayed(circuit) = envelope else { return Ok(size.max(least)) };
+    let ways = || circuit.to.iter().chain(&circuit.from);
+    let taken = ways().try_fold(size_of(&circuit.proof)?, |sum, way| Ok::<_, EncodeError>(sum + size_of(way)?))?;
+    Ok(size.saturating_sub(taken).max(least) + circuit_size(ways()).max(taken))
+}
+
+/// How many bytes a circuit with these ways has beyond what it carries.
+pub fn circuit_size<'a>(ways: impl IntoIterator<Item = &'a Multiaddr>) -> usize {
+    let room = |address: &Multiaddr| address.len().max(LEAST_ADDRESS_BYTES) + AROUND_ADDRESS_BYTES;
+    let addresses = ways.into_iter().flat_map(address::segments);
+    TOKEN_BYTES + addresses.map(|address| room(&address)).sum::<usize>()
 }
 
 /// How many bytes the encoding of `envelope` has.
@@ -166,7 +197,7 @@ fn least_size(envelope: &Envelope) -> usize {
 ///
 /// When the encoder fails.
 pub fn encoded_size(envelope: &Envelope) -> Result<usize, EncodeError> {
-    Ok((1 + size_of(envelope)?).max(least_size(envelope)))
+    filled_size(envelope, 1 + size_of(envelope)?)
 }
 
 fn size_of(part: &impl serde::Serialize) -> Result<usize, EncodeError> {
@@ -196,10 +227,12 @@ pub fn decode(bytes: &[u8]) -> Result<Envelope, DecodeError> {
         return Err(DecodeError::Version(*version));
     }
     let (envelope, read) = bincode::serde::borrow_decode_from_slice(rest, format())?;
-    match rest.get(read..) {
-        None | Some([]) => Ok(envelope),
-        Some(filling) if bytes.len() == least_size(&envelope) && filling.iter().all(|byte| *byte == 0) => Ok(envelope),
-        Some(trailing) => Err(DecodeError::Trailing(trailing.len())),
+    let filling = rest.get(read..).unwrap_or_default();
+    let is_filled = || filled_size(&envelope, 1 + read).is_ok_and(|size| size == bytes.len());
+    if filling.is_empty() || filling.iter().all(|byte| *byte == 0) && is_filled() {
+        Ok(envelope)
+    } else {
+        Err(DecodeError::Trailing(filling.len()))
     }
 }
 
@@ -215,25 +248,30 @@ impl bincode::enc::write::Writer for Appender<'_> {
 
 #[cfg(test)]
 mod tests {
-    use multiaddr::Multiaddr;
+    use std::net::{IpAddr, SocketAddr};
+
     use proptest::prelude::*;
 
     use super::*;
+    use crate::address::IpTransport;
     use crate::{
         Circuit, Contact, Expect, Found, Id, MAX_ADDRESS_BYTES, Message, NetworkId, Record, RecordKind, Refusal,
         Request, Tag, Token, Version,
     };
 
+    fn any_ip_address() -> impl Strategy<Value = Multiaddr> {
+        let ip = prop_oneof![any::<[u8; 4]>().prop_map(IpAddr::from), any::<[u8; 16]>().prop_map(IpAddr::from)];
+        let transport = prop_oneof![Just(IpTransport::Udp), Just(IpTransport::Tcp)];
+        (ip, any::<u16>(), transport)
+            .prop_map(|(ip, port, transport)| address::ip_address(SocketAddr::new(ip, port), transport))
+    }
+
     fn any_address() -> impl Strategy<Value = Multiaddr> {
-        let text = prop_oneof![
-            (any::<[u8; 4]>(), any::<u16>())
-                .prop_map(|(ip, port)| format!("/ip4/{}/udp/{port}", std::net::Ipv4Addr::from(ip))),
-            (any::<[u8; 16]>(), any::<u16>())
-                .prop_map(|(ip, port)| format!("/ip6/{}/tcp/{port}", std::net::Ipv6Addr::from(ip))),
-            any::<u64>().prop_map(|number| format!("/memory/{number}")),
-            "[a-z]{1,80}".prop_map(|name| format!("/unix/%2F{name}/p2p-circuit/memory/1")),
-        ];
-        text.prop_map(|text| text.parse().unwrap())
+        prop_oneof![
+            2 => any_ip_address(),
+            1 => any::<u64>().prop_map(|number| format!("/memory/{number}").parse().unwrap()),
+            1 => "[a-z]{1,80}".prop_map(|name| format!("/unix/%2F{name}/p2p-circuit/memory/1").parse().unwrap()),
+        ]
     }
 
     fn any_id() -> impl Strategy<Value = Id> {
@@ -317,10 +355,11 @@ mod tests {
             also,
             body,
         });
-        let ways = prop::option::of((prop::option::of(any_address()), prop::option::of(any_address())));
+        let proof = any::<u64>().prop_map(Token);
+        let ways = prop::option::of((prop::option::of(any_address()), prop::option::of(any_address()), proof));
         (message, ways).prop_map(|(message, ways)| match ways {
             None => Envelope::Direct(message),
-            Some((to, from)) => Envelope::Relayed(Box::new(Circuit { to, from, message })),
+            Some((to, from, proof)) => Envelope::Relayed(Box::new(Circuit { to, from, proof, message })),
         })
     }
 
@@ -387,6 +426,25 @@ mod tests {
         }
         let pong = Message { body: Body::Reply(Reply::Pong), ..ping().message().clone() };
         assert_eq!(encoded(&Envelope::Direct(pong)).len(), PING);
+    }
+
+    fn circuit(message: Message, to: &[Multiaddr], from: &[Multiaddr], proof: u64) -> Envelope {
+        let (to, from) = (address::join(to), address::join(from));
+        Envelope::Relayed(Box::new(Circuit { to, from, proof: Token(proof), message }))
+    }
+
+    #[test]
+    fn what_a_circuit_carries_is_as_large_as_without_one_and_the_way_has_room_of_its_own() {
+        let way = ["/ip4/1.2.3.4/udp/1".parse().unwrap()];
+        for least in [ping(), found(2, 0)] {
+            let carried = encoded(&circuit(least.message().clone(), &way, &[], 0));
+            // A circuit says which ways it has.
+            let extra = if least.message().is_request() { 0 } else { 2 };
+            assert_eq!(carried.len(), encoded(&least).len() + extra + circuit_size(&way));
+        }
+        let bytes = encoded(&circuit(found(0, 0).message().clone(), &way, &[], 0));
+        assert_eq!(decode(&bytes).unwrap(), circuit(found(0, 0).message().clone(), &way, &[], 0));
+        assert!(matches!(decode(&bytes[..bytes.len() - 1]), Err(DecodeError::Trailing(_))));
     }
 
     #[test]
@@ -478,6 +536,22 @@ mod tests {
         #[test]
         fn every_message_survives(envelope in any_envelope()) {
             prop_assert_eq!(decode(&encoded(&envelope)).unwrap(), envelope);
+        }
+
+        /// From the one end to the other, through relays with any IPs.
+        #[test]
+        fn a_circuit_is_as_large_behind_a_relay_as_before_it(
+            carried in any_envelope(),
+            way in prop::collection::vec(any_ip_address(), 2..6),
+            proofs: [u64; 6],
+        ) {
+            let sizes: Vec<usize> = (1..way.len())
+                .map(|at| {
+                    let (from, to) = way.split_at(at);
+                    encoded(&circuit(carried.message().clone(), to, &from[..at - 1], proofs[at])).len()
+                })
+                .collect();
+            prop_assert!(sizes.iter().all(|size| *size == sizes[0]), "{sizes:?}");
         }
 
         #[test]

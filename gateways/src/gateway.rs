@@ -185,7 +185,8 @@ pub struct Inbound {
     /// Whether the sender is known to be at that address: a connection shows it, the source address of a datagram does
     /// not, as anyone can write it there.
     pub proved: bool,
-    /// How many bytes it had. An answer to an address that is not proved has at most three times as many.
+    /// How many bytes it had. An answer to an address that is not proved has at most three times as many. A circuit is
+    /// dropped unless it has as many as in the native encoding, filled up.
     pub bytes: usize,
     /// What came.
     pub envelope: Envelope,

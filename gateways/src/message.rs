@@ -17,8 +17,9 @@ pub struct NetworkId(pub u32);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Tag(pub u64);
 
-/// The right to store one key, and to be sent large records under it, given by a holder to the address that asked, as
-/// in BEP 5. Opaque to all others.
+/// Shows whoever gave it that it comes from the address that it was given to. With that of a holder one may store one key
+/// and be sent large records under it, as in BEP 5. With that of a relay one has an allowance of one's own there. Opaque
+/// to all others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Token(pub u64);
 
@@ -200,12 +201,18 @@ impl Envelope {
 /// At every hop the relay takes the first address off `to` and puts the address that it saw the message come from
 /// in front of `from`. Where `to` is empty, the receiver is the destination and `from` is the way back, seen from
 /// the last relay. The inner message cannot itself be relayed: the types allow no nesting.
+///
+/// A relay limits each sender, and all together of whom it does not know that they are where they seem to be. When they
+/// have used up what they may, it sends back a circuit without `to` and `from`, in which `proof` is what to show it from
+/// then on. The message is a refusal, and its tag the proof that was shown.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Circuit {
     /// The way that remains, as seen by the receiver of this envelope.
     pub to: Option<Multiaddr>,
     /// The way already gone, as seen by the sender of this envelope.
     pub from: Option<Multiaddr>,
+    /// Shows the receiver, if it is a relay that has asked for that, that the sender is where it seems to be.
+    pub proof: Token,
     /// What is carried.
     pub message: Message,
 }
@@ -253,7 +260,7 @@ mod tests {
     #[test]
     fn of_a_request_that_is_passed_on_another_node_waits_for_the_answer() {
         let message = |body| Message { network: NetworkId(1), tag: Tag(7), sender: None, also: Vec::new(), body };
-        let relayed = |from, message| Envelope::Relayed(Box::new(Circuit { to: None, from, message }));
+        let relayed = |from, message| Envelope::Relayed(Box::new(Circuit { to: None, from, proof: Token(0), message }));
         let back = || Some("/memory/1".parse().unwrap());
         let ping = || message(Body::Request(Request::Ping));
         assert_eq!(Envelope::Direct(ping()).own_request(), Some(Tag(7)));

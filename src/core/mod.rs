@@ -39,3 +39,4 @@ pub use io::{
 pub use node::Node;
 pub use params::{Limits, Params};
 pub use time::Time;
+pub(crate) use token::Tokens;

@@ -315,8 +315,9 @@ impl<P: Peer> Node<P> {
             self.lookup_slow(*task, id, out);
         }
         self.count_effort(&open.purpose, |effort| effort.messages += 1);
-        // A relay that has died takes all who are behind it along. Better to know at once.
-        if let Some(relay) = P::relay(&open.to) {
+        // A relay that has died takes all who are behind it along. Better to know at once. If nobody is known behind it, it
+        // may be anyone whose address a stranger has written.
+        if let Some(relay) = P::relay(&open.to).filter(|relay| self.table.is_relay(relay)) {
             self.probe(None, &relay, out);
         }
         let request = match open.request {

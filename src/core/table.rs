@@ -137,11 +137,14 @@ impl<P: Peer> Table<P> {
         entry.missed == 0 && (self.suspects.is_empty() || !P::relay(entry.peer.address()).is_some_and(in_doubt))
     }
 
+    /// Whether a contact is reached through `address`.
+    pub(crate) fn is_relay(&self, address: &P::Addr) -> bool {
+        self.relayed && self.entries().any(|entry| P::relay(entry.peer.address()).as_ref() == Some(address))
+    }
+
     /// Nobody answered at `address`: whoever is reached through it is in doubt.
     pub(crate) fn doubt(&mut self, address: &P::Addr) {
-        let is_relay =
-            self.relayed && self.entries().any(|entry| P::relay(entry.peer.address()).as_ref() == Some(address));
-        if is_relay && self.suspects.len() < MAX_SUSPECTS {
+        if self.is_relay(address) && self.suspects.len() < MAX_SUSPECTS {
             self.suspects.insert(address.clone());
         }
     }

@@ -1,4 +1,4 @@
-//! The whole node: packets, commands and time, in any order and from anyone.
+//! The core of a node: packets, commands and time, in any order and from anyone.
 
 mod bench;
 mod generate;

@@ -12,7 +12,10 @@ use crate::core::Time;
 ///
 /// A bucket that nobody drew from for as long as it takes to fill is full, as a new one is. So there are two
 /// generations of that length, and the older one is forgotten. Where the sources are too many, those that come last
-/// share one bucket: whoever claims many sources slows down newcomers, but cannot lock them out.
+/// share one bucket.
+///
+/// Only a source that is proved has one of its own. All others share one: else whoever writes the addresses of others on
+/// datagrams would use up theirs, and the room for all.
 #[derive(Debug)]
 pub(super) struct Limiter {
     rate: f64,
@@ -31,6 +34,8 @@ enum Source {
     Address(Multiaddr),
     /// All that there is no room for.
     Others,
+    /// All that are not proved.
+    Unproved,
 }
 
 impl Source {
@@ -54,6 +59,10 @@ struct Bucket {
 impl Limiter {
     const SOURCES: usize = 4096;
 
+    /// All sources that are not proved have the allowance of one that is, divided by this. The next relay counts what
+    /// comes from them as this node's, whose others shall have most of that.
+    const UNPROVED_COST: f64 = 4.0;
+
     pub(super) fn new(rate: u32, burst: u32) -> Self {
         let (rate, burst) = (f64::from(rate), f64::from(burst));
         Limiter {
@@ -66,8 +75,9 @@ impl Limiter {
         }
     }
 
-    /// Whether one more message from this direct address may pass, which counts as passed then.
-    pub(super) fn allow(&mut self, now: Time, from: &Multiaddr) -> bool {
+    /// Whether one more message from this direct address may pass, which counts as passed then. `proved`: the sender is
+    /// known to be there.
+    pub(super) fn allow(&mut self, now: Time, from: &Multiaddr, proved: bool) -> bool {
         if now.since(self.began) >= self.generation {
             let stale = now.since(self.began) >= self.generation * 2;
             self.previous = std::mem::take(&mut self.current);
@@ -76,17 +86,18 @@ impl Limiter {
             }
             self.began = now;
         }
-        let mut source = Source::of(from);
-        if self.current.len() >= Self::SOURCES && !self.current.contains_key(&source) {
+        let (mut source, cost) =
+            if proved { (Source::of(from), 1.0) } else { (Source::Unproved, Self::UNPROVED_COST.min(self.burst)) };
+        if proved && self.current.len() >= Self::SOURCES && !self.current.contains_key(&source) {
             source = Source::Others;
         }
         let known = self.current.get(&source).or_else(|| self.previous.get(&source));
         let mut bucket = known.copied().unwrap_or(Bucket { left: self.burst, at: now });
         bucket.left = (bucket.left + now.since(bucket.at).as_secs_f64() * self.rate).min(self.burst);
         bucket.at = now;
-        let allowed = bucket.left >= 1.0;
+        let allowed = bucket.left >= cost;
         if allowed {
-            bucket.left -= 1.0;
+            bucket.left -= cost;
         }
         self.current.insert(source, bucket);
         allowed
@@ -103,7 +114,7 @@ mod tests {
 
     fn allowed(limiter: &mut Limiter, now: Time, from: &str, tries: usize) -> usize {
         let from = from.parse().unwrap();
-        (0..tries).filter(|_| limiter.allow(now, &from)).count()
+        (0..tries).filter(|_| limiter.allow(now, &from, true)).count()
     }
 
     #[test]
@@ -146,7 +157,7 @@ mod tests {
     fn memory_is_bounded() {
         let mut limiter = Limiter::new(2, 4);
         let sources = |limiter: &mut Limiter, now, from: std::ops::Range<usize>| {
-            from.filter(|n| limiter.allow(now, &format!("/memory/{n}").parse().unwrap())).count()
+            from.filter(|n| limiter.allow(now, &format!("/memory/{n}").parse().unwrap(), true)).count()
         };
         assert_eq!(sources(&mut limiter, at(0), 0..Limiter::SOURCES), Limiter::SOURCES);
         // Those that come last share a bucket; those that were there before keep theirs.
@@ -155,5 +166,19 @@ mod tests {
         assert_eq!(sources(&mut limiter, at(1000), 0..Limiter::SOURCES), Limiter::SOURCES);
         assert_eq!(sources(&mut limiter, at(2000), 10_000..10_010), 10);
         assert!(limiter.current.len() + limiter.previous.len() <= 2 * (Limiter::SOURCES + 1));
+    }
+
+    #[test]
+    fn who_is_not_proved_takes_nothing_from_who_is() {
+        let mut limiter = Limiter::new(4, 8);
+        let unproved = |limiter: &mut Limiter, now| {
+            (0..10_000).filter(|n| limiter.allow(now, &format!("/memory/{n}").parse().unwrap(), false)).count()
+        };
+        assert_eq!(unproved(&mut limiter, at(0)), 2);
+        assert_eq!(unproved(&mut limiter, at(1000)), 1);
+        for from in ["/memory/1", "/memory/9999", "/ip4/1.2.3.4/udp/1"] {
+            assert_eq!(allowed(&mut limiter, at(1000), from, 100), 8);
+        }
+        assert_eq!(unproved(&mut Limiter::new(1, 1), at(0)), 1, "a low limit is no ban");
     }
 }

@@ -2,22 +2,27 @@
 //!
 //! The core knows addresses only. Some of them are circuits, `<relay>/p2p-circuit/<destination>`; the router wraps
 //! what is sent to them and passes on what others sent through this node, without keeping anything about it: the way
-//! back is in the message. See [`chain`] for how the addresses that others tell of become ways from here.
+//! back is in the message. See [`chain`] for how the addresses that others tell of become ways from here, and [`proofs`]
+//! for how a relay tells who is where they seem to be.
 
 mod chain;
 mod limiter;
+mod proofs;
+mod recent;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use kademlia_gateways::codec::LEAST_REQUEST_BYTES;
+use kademlia_gateways::codec::{self, LEAST_REQUEST_BYTES};
 use kademlia_gateways::{
-    Body, Circuit, Envelope, Found, Inbound, MAX_ADDRESSES, Message, Multiaddr, Outbound, Outbox, Reply, ReplyPath,
-    Unsent, UnsentReason, address,
+    Body, Circuit, Contact, Envelope, Found, Inbound, MAX_ADDRESSES, Message, Multiaddr, Outbound, Outbox, Refusal,
+    Reply, ReplyPath, Tag, Token, Unsent, UnsentReason, address,
 };
 
 use self::chain::{Localiser, has_repeated, sound};
 use self::limiter::Limiter;
+use self::proofs::Proofs;
+use self::recent::Recent;
 use super::config::{RelayMode, RelayPolicy};
 use super::events::Publisher;
 use super::host::{Facts, GatewayId};
@@ -31,9 +36,6 @@ const MAX_RELAYS: usize = 3;
 /// section 8). Else a node would multiply whatever comes under a forged address.
 const MAX_AMPLIFICATION: usize = 3;
 
-/// The most bytes of a ping without the address that it goes to.
-const PING_BYTES: usize = 64;
-
 /// Knows the gateways, and which of them a message takes.
 pub(super) struct Router {
     ports: BTreeMap<GatewayId, Port>,
@@ -42,6 +44,9 @@ pub(super) struct Router {
     mode: RelayMode,
     client: bool,
     limiter: Limiter,
+    proofs: Proofs,
+    /// Addresses of this host at which there are other nodes.
+    neighbours: Recent<()>,
     arrival: Option<Arrival>,
     arrivals: u64,
     relayed: u64,
@@ -64,6 +69,25 @@ struct Arrival {
     path: ReplyPath,
     /// The most bytes of an answer to an address that is not proved.
     at_most: usize,
+}
+
+/// Who sent a circuit, and how it came.
+struct Sender {
+    gateway: GatewayId,
+    address: Multiaddr,
+    path: ReplyPath,
+    /// Whether the way it came shows that it is at that address.
+    proved: bool,
+    /// What it shows otherwise.
+    proof: Token,
+    bytes: usize,
+}
+
+impl Sender {
+    /// The most bytes of what follows from the circuit.
+    fn at_most(&self) -> Option<usize> {
+        (!self.proved).then_some(self.bytes)
+    }
 }
 
 /// A message for this node.
@@ -135,6 +159,8 @@ impl Router {
             mode: policy.mode,
             client,
             limiter: Limiter::new(policy.rate, policy.burst),
+            proofs: Proofs::new(),
+            neighbours: Recent::new(),
             arrival: None,
             arrivals: 0,
             relayed: 0,
@@ -211,7 +237,10 @@ impl Router {
             message.also = self.other_addresses(gateway);
         }
         let envelope = match rest {
-            Some(rest) => Envelope::Relayed(Box::new(Circuit { to: Some(rest), from: None, message })),
+            Some(rest) => {
+                let proof = self.proofs.to_show(&head);
+                Envelope::Relayed(Box::new(Circuit { to: Some(rest), from: None, proof, message }))
+            }
             None => Envelope::Direct(message),
         };
         let port = self.ports.get_mut(&gateway).ok_or(UnsentReason::Closed)?;
@@ -240,18 +269,33 @@ impl Router {
     /// Takes what came in. What is for this node comes back.
     pub(super) fn receive(&mut self, now: Time, gateway: GatewayId, inbound: Inbound) -> Option<Received> {
         let Inbound { from, path, proved, bytes, envelope } = inbound;
+        // Filled up again it would be multiplied, whoever sent it: here, or by the answer to what was relayed.
+        let is_circuit = matches!(envelope, Envelope::Relayed(_));
+        if is_circuit && codec::encoded_size(&envelope).map_or(true, |whole| bytes < whole) {
+            self.drop(gateway, "circuit too short");
+            return None;
+        }
+        if self.relays() && address::is_host_scoped(&from) {
+            self.neighbours.insert(&from, ());
+        }
         let (source, proved, message) = match envelope {
             Envelope::Direct(message) => (from.clone(), proved, message),
             Envelope::Relayed(circuit) => match *circuit {
                 // That the relay is where it is does not say where that came from which it passed on.
-                Circuit { to: None, from: Some(back), message } if sound(&back) => {
+                Circuit { to: None, from: Some(back), message, .. } if sound(&back) => {
                     (address::through(&from, &back), false, message)
                 }
-                Circuit { to: Some(to), from: back, message } if sound(&to) && back.iter().all(sound) => {
-                    match self.relay(now, &from, &to, back, message) {
+                Circuit { to: Some(to), from: back, proof, message } if sound(&to) && back.iter().all(sound) => {
+                    let sender = Sender { gateway, address: from, path, proved, proof, bytes };
+                    match self.relay(now, &sender, &to, back, message) {
                         Ok(()) => self.relayed += 1,
                         Err(cause) => self.drop(gateway, cause),
                     }
+                    return None;
+                }
+                Circuit { to: None, from: None, proof, message } => {
+                    let came_of_ours = self.proofs.replace(&from, Token(message.tag.0), proof);
+                    self.drop(gateway, if came_of_ours { "returned for a proof" } else { "malformed circuit" });
                     return None;
                 }
                 _ => {
@@ -271,7 +315,8 @@ impl Router {
         let message = self.accept(gateway, &from, &source, message)?;
         // Who shows an id may be pinged, and pinged again, to learn whether it is there.
         let pings = if message.sender.is_some() { 2 } else { 0 };
-        let ping = LEAST_REQUEST_BYTES.max(PING_BYTES + source.len());
+        let circuit = address::split_first(&source).1.map_or(0, |way| codec::circuit_size([&way]));
+        let ping = LEAST_REQUEST_BYTES + circuit;
         let at_most = bytes.saturating_mul(MAX_AMPLIFICATION).saturating_sub(pings * ping);
         self.arrivals += 1;
         let number = ReplyPath(self.arrivals);
@@ -308,7 +353,7 @@ impl Router {
     fn relay(
         &mut self,
         now: Time,
-        from: &Multiaddr,
+        sender: &Sender,
         to: &Multiaddr,
         back: Option<Multiaddr>,
         message: Message,
@@ -316,7 +361,12 @@ impl Router {
         if !self.relays() {
             return Err("relaying is off");
         }
-        if !self.limiter.allow(now, from) {
+        let Sender { address: from, .. } = sender;
+        let proved = sender.proved || self.proofs.is_good(now, from, sender.proof);
+        if !self.limiter.allow(now, from, proved) {
+            if !proved {
+                self.ask_for_proof(now, sender, &message);
+            }
             return Err("relaying is limited");
         }
         let back = back.map_or_else(|| from.clone(), |back| address::through(from, &back));
@@ -329,10 +379,45 @@ impl Router {
             return Err("relay loop");
         }
         let (head, rest) = address::split_first(to);
+        if address::is_host_scoped(&back) {
+            self.note_named(&message);
+        } else if address::is_host_scoped(&head) && self.neighbours.get(&head).is_none() {
+            return Err("stranger to this host");
+        }
         let port = self.ports.values_mut().find(|port| port.dials(&head)).ok_or("relay cannot dial")?;
-        let envelope = Envelope::Relayed(Box::new(Circuit { to: rest, from: Some(back), message }));
-        let outbound = Outbound { to: head, path: None, at_most: None, envelope };
+        let proof = self.proofs.to_show(&head);
+        let envelope = Envelope::Relayed(Box::new(Circuit { to: rest, from: Some(back), proof, message }));
+        let outbound = Outbound { to: head, path: None, at_most: sender.at_most(), envelope };
         port.send(outbound, &self.publisher).map_err(|_| "relay cannot send")
+    }
+
+    /// Remembers the nodes of this host that another one names: whoever is told of them reaches them through here.
+    fn note_named(&mut self, message: &Message) {
+        let Body::Reply(Reply::Found(Found { contacts, .. })) = &message.body else { return };
+        for address in contacts.iter().flat_map(Contact::addresses) {
+            for segment in address::segments(address).iter().take_while(|segment| address::is_host_scoped(segment)) {
+                self.neighbours.insert(segment, ());
+            }
+        }
+    }
+
+    /// Tells the sender of a circuit what to show, so that it has an allowance of its own.
+    fn ask_for_proof(&mut self, now: Time, sender: &Sender, refused: &Message) {
+        let proof = self.proofs.asked(now, &sender.address);
+        let message = Message {
+            network: refused.network,
+            tag: Tag(sender.proof.0),
+            sender: None,
+            also: Vec::new(),
+            body: Body::Reply(Reply::Refused(Refusal::Limited)),
+        };
+        let envelope = Envelope::Relayed(Box::new(Circuit { to: None, from: None, proof, message }));
+        let to = sender.address.clone();
+        let outbound = Outbound { to, path: Some(sender.path), at_most: sender.at_most(), envelope };
+        if let Some(port) = self.ports.get_mut(&sender.gateway) {
+            // Where it cannot be sent the next circuit is refused in the same way.
+            port.send(outbound, &self.publisher).ok();
+        }
     }
 
     /// Whether this node passes messages on.
@@ -355,5 +440,7 @@ impl Router {
     }
 }
 
+#[cfg(test)]
+mod bounds;
 #[cfg(test)]
 mod tests;

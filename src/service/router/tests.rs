@@ -1,7 +1,7 @@
 use std::sync::Mutex;
 
 use crossbeam::channel::unbounded;
-use kademlia_gateways::{Contact, Id, Link, Multiaddr, NetworkId, Record, Request, SizeLimits, Tag, Token, Version};
+use kademlia_gateways::{Id, Link, Multiaddr, NetworkId, Record, Request, SizeLimits, Version};
 use proptest::prelude::*;
 
 use super::*;
@@ -58,6 +58,11 @@ impl Outbox for Fake {
     }
 }
 
+/// What is known of a gateway with this address.
+pub(super) fn facts(id: GatewayId, address: Multiaddr) -> Arc<Facts> {
+    Arc::new(Facts::new(id, "fake".to_owned(), vec![address], Link::new(id.0, unbounded().0).1))
+}
+
 /// A node: a router, and what it sent by each gateway.
 struct Node {
     router: Router,
@@ -84,9 +89,7 @@ impl Node {
         let id = GatewayId(self.gateways.len() as u64 + 1);
         let sent = Sent::default();
         let fake = Fake { kind: address::transport(&address), largest, sent: Arc::clone(&sent) };
-        let facts =
-            Arc::new(Facts::new(id, "fake".to_owned(), vec![address.clone()], Link::new(id.0, unbounded().0).1));
-        self.router.open(facts, Box::new(fake));
+        self.router.open(facts(id, address.clone()), Box::new(fake));
         self.gateways.push((id, address, sent));
     }
 
@@ -106,7 +109,7 @@ impl Node {
 }
 
 fn relayed(to: Option<&str>, from: Option<&str>, message: Message) -> Envelope {
-    Envelope::Relayed(Box::new(Circuit { to: to.map(parse), from: from.map(parse), message }))
+    Envelope::Relayed(Box::new(Circuit { to: to.map(parse), from: from.map(parse), proof: Token(u64::MAX), message }))
 }
 
 /// Carries everything on until nothing moves any more. Gives what arrived at each node.
@@ -235,6 +238,7 @@ fn a_question_and_its_answer_pass_up_to_three_relays() {
             Node::new(&["/unix/%2Fc", "/ip4/1.0.0.3/udp/1"]),
             Node::new(&["/ip4/1.0.0.4/udp/1"]),
         ];
+        nodes[2].receive(1, "/unix/%2Fc", Envelope::Direct(ping())).unwrap();
         nodes[0].router.send(&parse(way), None, true, ping()).unwrap();
         let arrived = carry(&mut nodes);
         let [(at, from, path, request)] = arrived.as_slice() else { panic!("{arrived:?}") };
@@ -287,6 +291,57 @@ fn who_relays() {
 }
 
 #[test]
+fn a_circuit_that_is_not_filled_up_is_not_taken() {
+    let find = |key| message(Body::Request(Request::FindValue { key, proof: None }));
+    let (to, back) = (Some("/ip4/1.0.0.8/udp/1"), Some("/ip4/1.0.0.7/udp/1"));
+    for message in [ping(), pong(), find(Id::ZERO), find(Id::new([7; 32])), found(b"value", vec![])] {
+        for (to, back) in [(to, None), (to, back), (None, back)] {
+            let envelope = relayed(to, back, message.clone());
+            let whole = codec::encoded_size(&envelope).unwrap();
+            for proved in [false, true] {
+                let mut node = Node::new(&["/ip4/1.0.0.1/udp/1"]);
+                let mut receive = |bytes| {
+                    let inbound = Inbound::datagram(parse("/ip4/1.0.0.9/udp/1"), bytes, envelope.clone());
+                    let taken = node.router.receive(NOW, node.gateways[0].0, Inbound { proved, ..inbound }).is_some();
+                    (taken, node.router.relayed(), node.dropped("circuit too short"))
+                };
+                assert_eq!(receive(whole - 1), (false, 0, 1));
+                assert_eq!(receive(whole), (to.is_none(), u64::from(to.is_some()), 1));
+                let sent = node.sent(0);
+                let bound = if proved { None } else { Some(whole) };
+                assert!(sent.iter().all(|sent| sent.at_most == bound && size(sent) <= whole), "{sent:?}");
+            }
+        }
+    }
+}
+
+fn size(outbound: &Outbound) -> usize {
+    codec::encoded_size(&outbound.envelope).unwrap()
+}
+
+#[test]
+fn an_answer_through_relays_leaves_room_for_the_pings_of_who_asked() {
+    let mut node = Node::new(&["/ip4/1.0.0.1/udp/1"]);
+    let way = "/memory/1/p2p-circuit/ip4/1.0.0.2/tcp/1";
+    let largest =
+        Message { network: NetworkId(u32::MAX), tag: Tag(u64::MAX), sender: Some(Id::new([7; 32])), ..ping() };
+    for back in [None, Some("/memory/1"), Some(way)] {
+        let request = match back {
+            None => Envelope::Direct(ping()),
+            Some(_) => relayed(None, back, ping()),
+        };
+        let bytes = codec::encoded_size(&request).unwrap();
+        let inbound = Inbound::datagram(parse("/ip4/1.0.0.9/udp/1"), bytes, request);
+        let received = node.router.receive(NOW, node.gateways[0].0, inbound).unwrap();
+        node.router.send(&received.from, Some(received.path), false, Message { sender: None, ..pong() }).unwrap();
+        node.router.send(&received.from, None, true, largest.clone()).unwrap();
+        let [answer, ping] = &node.sent(0)[..] else { panic!() };
+        assert_eq!(answer.at_most.unwrap() + 2 * size(ping), 3 * bytes);
+        assert!(size(answer) <= answer.at_most.unwrap());
+    }
+}
+
+#[test]
 fn one_source_is_limited_and_others_are_not() {
     let mut node = Node::new(&["/ip4/1.0.0.1/udp/1"]);
     for _ in 0..15 {
@@ -295,6 +350,87 @@ fn one_source_is_limited_and_others_are_not() {
     assert_eq!((node.router.relayed(), node.dropped("relaying is limited")), (10, 5));
     node.receive(0, "/ip4/1.0.0.8/udp/1", relayed(Some("/ip4/1.0.0.7/udp/1"), None, ping()));
     assert_eq!(node.router.relayed(), 11);
+}
+
+/// Circuits under the address of `victim`, and under more addresses of others than a limiter remembers.
+fn flood(relay: &mut Node, victim: &str) {
+    let circuit = relayed(Some("/ip4/1.0.0.2/tcp/1"), None, ping());
+    let others = (0..10_000).map(|n: u16| format!("/ip4/9.9.{}.{}/udp/1", n >> 8, n & 255));
+    for from in std::iter::repeat_n(victim.to_owned(), 100).chain(others) {
+        let inbound = Inbound::new(parse(&from), circuit.clone());
+        relay.router.receive(NOW, relay.gateways[0].0, inbound);
+    }
+}
+
+#[test]
+fn a_flood_in_the_names_of_others_takes_nothing_from_them() {
+    let honest = "/ip4/1.0.0.9/udp/1";
+    let mut nodes = [
+        Node::new(&[honest]),
+        Node::new(&["/ip4/1.0.0.1/udp/1", "/ip4/1.0.0.1/tcp/1"]),
+        Node::new(&["/ip4/1.0.0.2/tcp/1"]),
+    ];
+    let way = parse("/ip4/1.0.0.1/udp/1/p2p-circuit/ip4/1.0.0.2/tcp/1");
+    let mut arrived = Vec::new();
+    for number in 100..120 {
+        flood(&mut nodes[1], honest);
+        nodes[0].router.send(&way, None, true, Message { tag: Tag(number), ..ping() }).unwrap();
+        let came = carry(&mut nodes).into_iter().map(|(_, _, _, message)| message.tag.0);
+        arrived.extend(came.filter(|tag| *tag >= 100));
+    }
+    // The first one is lost: by its answer the sender learns how to show that it is there. Ten may pass at once.
+    assert_eq!(arrived, (101..111).collect::<Vec<_>>());
+}
+
+/// Whether a node at a public UDP address, with Unix sockets besides, passes a message on.
+fn passes(node: &mut Node, gateway: usize, from: &str, envelope: Envelope) -> bool {
+    let before = node.router.relayed();
+    node.receive(gateway, from, envelope);
+    node.router.relayed() > before
+}
+
+#[test]
+fn what_comes_from_elsewhere_is_passed_on_only_to_nodes_of_this_host() {
+    let (stranger, local) = ("/ip4/2.0.0.9/udp/1", "/unix/%2Flocal");
+    for to in ["/ip4/127.0.0.1/udp/53", "/unix/%2Frun%2Fservice.sock", "/unix/%2Fx/p2p-circuit/ip4/1.0.0.8/udp/1"] {
+        for message in [ping(), pong()] {
+            let mut node = Node::new(&["/ip4/1.0.0.1/udp/1", "/unix/%2Fown"]);
+            let into = |back| relayed(Some(to), back, message.clone());
+            assert!(!passes(&mut node, 0, stranger, into(None)));
+            assert!(!passes(&mut node, 0, stranger, into(Some(local))), "whatever it says of where it comes from");
+            assert!(!passes(&mut node, 1, local, into(Some(stranger))), "through another relay of this host");
+            assert_eq!(node.dropped("stranger to this host"), 3);
+            assert!(passes(&mut node, 1, local, into(None)));
+            assert!(passes(&mut node, 1, local, into(Some("/ip4/127.0.0.1/udp/7"))));
+            // Who has been heard of there is a node.
+            let (there, _) = address::split_first(&parse(to));
+            let gateway = usize::from(address::ip(&there).is_none());
+            node.receive(gateway, &there.to_string(), Envelope::Direct(ping()));
+            assert!(passes(&mut node, 0, stranger, into(None)));
+        }
+    }
+}
+
+#[test]
+fn whom_a_node_of_this_host_names_others_may_reach() {
+    let (stranger, local) = ("/ip4/2.0.0.9/udp/1", "/unix/%2Flocal");
+    let contacts = || {
+        let addresses =
+            ["/unix/%2Fa/p2p-circuit/unix/%2Fb/p2p-circuit/ip4/2.0.0.1/tcp/1/p2p-circuit/unix/%2Fc", "/unix/%2Fd"];
+        vec![Contact::with_others(Id::ZERO, parse("/ip4/127.0.0.1/udp/7"), addresses.map(parse).to_vec())]
+    };
+    let reachable = |node: &mut Node, stranger| {
+        let all = ["/ip4/127.0.0.1/udp/7", "/unix/%2Fa", "/unix/%2Fb", "/unix/%2Fc", "/unix/%2Fd"];
+        all.map(|to| passes(node, 0, stranger, relayed(Some(to), None, ping())))
+    };
+    let mut node = Node::new(&["/ip4/1.0.0.1/udp/1", "/unix/%2Fown"]);
+    // Strangers name them to each other, or say that somebody of this host does.
+    for from in [None, Some(local)] {
+        assert!(passes(&mut node, 0, stranger, relayed(Some("/ip4/2.0.0.8/udp/1"), from, found(b"", contacts()))));
+    }
+    assert_eq!(reachable(&mut node, stranger), [false; 5]);
+    assert!(passes(&mut node, 1, local, relayed(Some(stranger), None, found(b"", contacts()))));
+    assert_eq!(reachable(&mut node, "/ip4/2.0.0.7/udp/1"), [true, true, true, false, true], "one is on another host");
 }
 
 #[test]
@@ -342,7 +478,8 @@ proptest! {
     ) {
         let mut node = Node::new(&["/ip4/1.0.0.1/udp/1", "/memory/1"]);
         let address = |text: &str| if text.is_empty() { None } else { text.parse::<Multiaddr>().ok() };
-        let circuit = Circuit { to: address(&to), from: address(&from), message: if reply { pong() } else { ping() } };
+        let message = if reply { pong() } else { ping() };
+        let circuit = Circuit { to: address(&to), from: address(&from), proof: Token(0), message };
         let taken = node.receive(0, "/ip4/1.0.0.2/udp/1", Envelope::Relayed(Box::new(circuit)));
         let sent = [node.sent(0), node.sent(1)].concat();
         prop_assert_eq!(sent.len() as u64, node.router.relayed());
