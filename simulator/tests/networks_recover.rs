@@ -65,6 +65,13 @@ fn the_copies_come_back_after_half_of_the_nodes_died() {
     assert!(report.fewest_copies >= Some(20) && report.full_copies == Some(1.0), "{report:#?}");
 }
 
+/// The queries right after the kill leave copies with a short life at nodes that are now among the closest.
+#[test]
+fn copies_left_in_passing_do_not_keep_full_ones_out() {
+    let report = kill(&Plan { records: 1000, ..plan(1000, 2) }, &mut go_on).unwrap().report;
+    assert!(report.is_sound() && report.full_copies == Some(1.0), "{report:#?}");
+}
+
 #[test]
 fn of_a_tenth_what_it_holds_is_found() {
     let report = kill(&Plan { share: 0.9, ..plan(300, 2) }, &mut go_on).unwrap().report;

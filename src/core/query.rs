@@ -69,13 +69,13 @@ impl<P: Peer> Node<P> {
         self.end_task(id, Ok(Outcome::Queried(QueryReport { key, found, effort })), out);
     }
 
-    /// The newest record that this node or anyone who answered holds.
+    /// The newest record that this node or anyone who answered holds, and of its copies the one that lives longest.
     pub(super) fn newest(&self, lookup: &Lookup<P>) -> Option<Record> {
         lookup
             .answers()
             .filter_map(|(_, answer)| answer.record.clone())
             .chain(self.store.get(self.now, &lookup.target()))
-            .max_by(|a, b| a.newness(b).then((a.renewal, a.remaining).cmp(&(b.renewal, b.remaining))))
+            .max_by(|a, b| a.newness(b).then((a.remaining, a.renewal).cmp(&(b.remaining, b.renewal))))
     }
 
     /// Takes off the lifetime of a record what has passed since the task that carries it began. A copy of a copy must
