@@ -86,9 +86,11 @@ pub(crate) struct Measured {
     pub(crate) lookups: u64,
     pub(crate) exact: u64,
     pub(crate) lookup_efforts: Efforts,
-    /// Queries for acknowledged records that ended, and how many gave the newest version or a newer one.
+    /// Queries for acknowledged records that ended, and how many gave the newest value or a newer one.
     pub(crate) gets: u64,
     pub(crate) found: u64,
+    /// Queries that rightly gave nothing, as the record was deleted. They are not among `gets`.
+    pub(crate) deleted: u64,
     /// Queries that gave an older version than the newest acknowledged one.
     pub(crate) outdated: u64,
     pub(crate) get_efforts: Efforts,
@@ -113,6 +115,7 @@ impl Measured {
         self.lookup_efforts.merge(&other.lookup_efforts);
         self.gets += other.gets;
         self.found += other.found;
+        self.deleted += other.deleted;
         self.outdated += other.outdated;
         self.get_efforts.merge(&other.get_efforts);
         for (why, count) in &other.misses {

@@ -42,9 +42,9 @@ pub struct Report {
     /// 99 % took at most so many milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub p99_ms: Option<f64>,
-    /// Queries for acknowledged records that ended.
+    /// Queries for acknowledged records that ended, but for those that rightly gave nothing.
     pub gets: u64,
-    /// The share of them that gave the newest acknowledged version, or a newer one.
+    /// The share of them that gave the newest acknowledged value, or a newer one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub get_success: Option<f64>,
     /// Its interval.
@@ -59,6 +59,8 @@ pub struct Report {
     /// As above, of queries alone.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub get_p99_ms: Option<f64>,
+    /// Queries that rightly gave nothing: the newest version is a delete, of which they learned.
+    pub deleted: u64,
     /// Queries that gave an older version than the newest acknowledged one.
     pub outdated: u64,
     /// Queries that missed because no living node held the record any more.
@@ -165,6 +167,7 @@ impl Report {
             messages_per_get: gets.messages().map(round),
             get_p50_ms: get_p50,
             get_p99_ms: get_p99,
+            deleted: measured.deleted,
             outdated: measured.outdated,
             holders_failed: miss(Explanation::HoldersFailed),
             expired: miss(Explanation::Expired),

@@ -44,7 +44,7 @@ pub(crate) type Ended = Result<Outcome<Handle>, OperationError<Handle>>;
 #[derive(Debug)]
 pub(crate) enum Happening<A> {
     /// An operation has ended.
-    Done { node: Handle, operation: OperationId, since: Time, ended: Ended },
+    Done { node: Handle, operation: OperationId, since: Time, ended: Box<Ended> },
     /// The time of an alarm has come.
     Alarm(A),
     /// So many events have been dealt with as were asked for.
@@ -197,7 +197,8 @@ impl<A: Ord> World<A> {
     pub(crate) fn restart(&mut self, node: Handle, records: Vec<(Id, Record)>) {
         self.boot(node);
         for (key, record) in records {
-            self.input(node.number(), Input::Restore { key, record });
+            self.input(node.number(), Input::Restore { key, record: record.clone() });
+            self.oracle.bind(self.now, node, key, &record);
         }
     }
 
@@ -285,6 +286,7 @@ impl<A: Ord> World<A> {
         self.traffic.delivered += 1;
         self.traffic.received_bytes += size_of(&delivery.message) as u64;
         self.trace.delivered(self.now, &delivery);
+        self.oracle.arrived(&delivery.message);
         let Delivery { from, to, message } = delivery;
         self.input(to, Input::Message { from, path: ReplyPath::default(), proved: false, message });
     }
@@ -357,7 +359,7 @@ impl<A: Ord> World<A> {
         let Some(since) = self.operations.remove(&(number, operation)) else {
             return self.oracle.violation(self.now, format_args!("{operation:?} of {node:?} ended twice, or was none"));
         };
-        self.done.push_back(Happening::Done { node, operation, since, ended });
+        self.done.push_back(Happening::Done { node, operation, since, ended: Box::new(ended) });
     }
 
     fn observe(&mut self, number: u32, event: &Event<Handle>) {
@@ -367,7 +369,7 @@ impl<A: Ord> World<A> {
                 self.trace.kept(self.now, number, *version);
                 self.oracle.kept(self.now, node, *key, *version);
             }
-            Event::RecordExpired { key } => self.oracle.expired(node, *key),
+            Event::RecordExpired { key } => self.oracle.expired(self.now, node, *key),
             _ => {}
         }
     }

@@ -43,7 +43,7 @@ impl<P: Peer> Node<P> {
         let mut effort = self.effort(id);
         let Some(newest) = newest else {
             let result = if lookup.answers().next().is_some() || !self.had_contacts {
-                Ok(Outcome::Queried(QueryReport { key, found: None, effort }))
+                Ok(Outcome::Queried(QueryReport { key, found: None, deleted: None, effort }))
             } else {
                 Err(nobody(lookup))
             };
@@ -65,8 +65,9 @@ impl<P: Peer> Node<P> {
             self.keep_record(key, copy.clone(), Expect::Anything, None, out).ok();
         }
         self.repair(lookup, &copy, out);
-        let found = (!newest.is_tombstone()).then_some(FoundRecord { record: newest, held_here, holders });
-        self.end_task(id, Ok(Outcome::Queried(QueryReport { key, found, effort })), out);
+        let deleted = newest.is_tombstone().then_some(newest.version);
+        let found = deleted.is_none().then_some(FoundRecord { record: newest, held_here, holders });
+        self.end_task(id, Ok(Outcome::Queried(QueryReport { key, found, deleted, effort })), out);
     }
 
     /// The newest record that this node or anyone who answered holds, and of its copies the one that lives longest.

@@ -79,6 +79,7 @@ fn of_queries(report: &Report) -> Vec<Figure> {
     vec![
         counted("queries", report.gets),
         share("  gave the newest version", report.get_success, report.get_success_interval),
+        counted("queries that learned of a delete", report.deleted),
         counted("  gave an older version", report.outdated),
         counted("  missed, as all holders had left", report.holders_failed),
         counted("  missed, as the record had expired", report.expired),

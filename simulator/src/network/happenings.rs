@@ -222,9 +222,8 @@ impl Network<'_> {
 
     fn write(&mut self, node: Handle, key: Id, value: Option<Bytes>) {
         let unix_milliseconds = self.world.unix_milliseconds(node);
-        let deleted = value.is_none();
-        let command = Command::Save { key, value, expect: Expect::Anything, unix_milliseconds };
-        self.start(node, command, Purpose::Save { key, deleted });
+        let command = Command::Save { key, value: value.clone(), expect: Expect::Anything, unix_milliseconds };
+        self.start(node, command, Purpose::Save { key, value });
     }
 
     pub(super) fn ended(&mut self, node: Handle, operation: OperationId, since: Time, ended: &Ended) {
@@ -241,7 +240,7 @@ impl Network<'_> {
             }
             Some(Purpose::Lookup { target }) => self.lookup_ended(node, &target, took, ended),
             Some(Purpose::Get { key, expected }) => self.get_ended(node, key, &expected, since, ended),
-            Some(Purpose::Save { key, deleted }) => self.save_ended(node, key, deleted, since, ended),
+            Some(Purpose::Save { key, value }) => self.save_ended(node, key, value, since, ended),
             None => {}
         }
     }
@@ -257,7 +256,7 @@ impl Network<'_> {
         self.measured.lookup_efforts.add(&report.effort);
     }
 
-    fn save_ended(&mut self, node: Handle, key: Id, deleted: bool, since: Time, ended: &Ended) {
+    fn save_ended(&mut self, node: Handle, key: Id, value: Option<Bytes>, since: Time, ended: &Ended) {
         self.measured.saves += 1;
         let now = self.world.now();
         let Ok(Outcome::Saved(receipt)) = ended else {
@@ -269,35 +268,43 @@ impl Network<'_> {
         }
         let mut holders = receipt.accepted.clone();
         holders.extend(receipt.kept_here.then_some(node));
-        let version = receipt.version;
-        let acknowledged = Acknowledged { version, deleted, by: node, begun: since, since: now, holders };
+        let (version, lifetime) = (receipt.version, self.params().record_lifetime);
+        let record = match value {
+            Some(value) => Record::plain(value, version, lifetime),
+            None => Record::tombstone(version, lifetime),
+        };
+        let acknowledged = Acknowledged { record, by: node, begun: since, since: now, holders };
         self.world.oracle.acknowledged(key, acknowledged);
         self.measured.save_efforts.add(&receipt.effort);
     }
 
     fn get_ended(&mut self, node: Handle, key: Id, expected: &Acknowledged, since: Time, ended: &Ended) {
-        self.measured.gets += 1;
         let now = self.world.now();
-        let found = match ended {
+        let (found, deleted) = match ended {
             Ok(Outcome::Queried(report)) => {
                 self.measured.get_efforts.add(&report.effort);
-                report.found.as_ref().map(|found| &found.record)
+                (report.found.as_ref().map(|found| &found.record), report.deleted)
             }
             _ => {
                 self.measured.get_efforts.add_failed(now.since(since));
-                None
+                (None, None)
             }
         };
-        if found.is_some_and(|record| self.world.oracle.key_of(&record.value) != Some(key)) {
-            self.world
-                .oracle
-                .violation(now, format_args!("{node:?} found a value under {key} that nobody saved there"));
+        if found.is_some_and(|record| !self.world.oracle.is_genuine(&key, record)) {
+            let what =
+                format_args!("{node:?} found a value under {key} that nobody saved there, or not in this version");
+            self.world.oracle.violation(now, what);
         }
-        let is_right = match found {
-            Some(record) => record.version >= expected.version,
-            None => ended.is_ok() && self.world.oracle.may_be_gone(&key, expected),
-        };
-        if is_right {
+        let version = expected.record.version;
+        // Nothing is right only where a delete says so, or did until its own life was over.
+        let is_forgotten =
+            || ended.is_ok() && expected.record.is_tombstone() && self.world.oracle.is_over(now, &key, version);
+        if deleted >= Some(version) || (found.is_none() && is_forgotten()) {
+            self.measured.deleted += 1;
+            return;
+        }
+        self.measured.gets += 1;
+        if found.is_some_and(|record| record.version >= version) {
             self.measured.found += 1;
             return;
         }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use kademlia_dht::core::Node;
-use kademlia_dht::gateway::Peer;
+use kademlia_dht::gateway::{Id, Peer};
 
 use super::Network;
 use crate::handle::Handle;
@@ -27,8 +27,18 @@ impl Network<'_> {
             }
         }
         let now = self.world.now();
-        self.world.oracle.check_kept(now);
+        let lost: Vec<(Handle, Id)> = self.world.nodes().flat_map(|(handle, node)| self.lost(handle, node)).collect();
+        for (handle, key) in lost {
+            self.world.oracle.lost(now, handle, key);
+        }
         self.world.oracle.add_violations(now, broken);
+    }
+
+    /// The keys of records that a node is bound to hold, and does not.
+    fn lost(&self, handle: Handle, node: &Node<Handle>) -> Vec<(Handle, Id)> {
+        let bonds = self.world.oracle.bonds(self.world.now(), handle);
+        let lost = bonds.filter(|(key, version)| node.record(key).is_none_or(|record| record.version != *version));
+        lost.map(|(key, _)| (handle, key)).collect()
     }
 }
 

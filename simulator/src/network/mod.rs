@@ -10,6 +10,7 @@ use std::fmt;
 use std::ops::ControlFlow;
 use std::time::Duration;
 
+use bytes::Bytes;
 use kademlia_dht::core::{Node, OperationId, Params, Time};
 use kademlia_dht::gateway::{Id, Record};
 
@@ -137,9 +138,18 @@ enum Alarm {
 #[derive(Debug, Clone)]
 enum Purpose {
     Join,
-    Lookup { target: Id },
-    Get { key: Id, expected: Acknowledged },
-    Save { key: Id, deleted: bool },
+    Lookup {
+        target: Id,
+    },
+    Get {
+        key: Id,
+        expected: Acknowledged,
+    },
+    /// `None` deletes.
+    Save {
+        key: Id,
+        value: Option<Bytes>,
+    },
 }
 
 impl fmt::Debug for Network<'_> {
