@@ -266,7 +266,7 @@ fn kill_share(plan: &Plan, share: f64, watch: &mut Watch<'_>) -> Result<Report, 
     let mut network = settled(plan, plan.nodes, watch);
     network.save_records(plan.records, plan.value_bytes);
     // Not all at the same age: the first are due for replication soon, the last were saved just now.
-    network.kill(share);
+    network.kill_share(share);
     let killed = network.now();
     network.measure();
     network.stage("query");

@@ -65,6 +65,7 @@ pub(crate) struct Remains {
 struct Host {
     node: Node<Handle>,
     clock: Clock,
+    born: Time,
     /// When it will be woken next.
     wake: Time,
 }
@@ -74,6 +75,7 @@ struct Host {
 pub(crate) struct World<A> {
     params: Arc<Params>,
     clocks: Clocks,
+    seed: u64,
     pub(crate) links: Links,
     pub(crate) oracle: Oracle,
     random: Random,
@@ -103,6 +105,7 @@ impl<A: Ord> World<A> {
             oracle: Oracle::new(&params, setup.clocks),
             params: Arc::new(params),
             clocks: setup.clocks,
+            seed: setup.seed,
             random: Random::new(setup.seed, "nodes"),
             queue: Queue::new(),
             now: Time::ZERO,
@@ -155,6 +158,11 @@ impl<A: Ord> World<A> {
         self.node(node).is_some()
     }
 
+    /// Since when a node is alive.
+    pub(crate) fn born(&self, node: Handle) -> Option<Time> {
+        self.host(node).map(|host| host.born)
+    }
+
     /// All living nodes.
     pub(crate) fn nodes(&self) -> impl Iterator<Item = (Handle, &Node<Handle>)> {
         let living = self.hosts.iter().enumerate().filter_map(|(index, host)| Some((index, &host.as_ref()?.node)));
@@ -204,12 +212,12 @@ impl<A: Ord> World<A> {
 
     fn boot(&mut self, handle: Handle) {
         self.count_time();
-        let clock = Clock::new(self.clocks, &mut self.random);
+        let clock = Clock::of(self.clocks, self.seed, handle);
         let params = Arc::clone(&self.params);
         let node = Node::new(handle.id(), params, self.random.seed(), clock.local(self.now));
         let index = self.index(handle);
         if let Some(host) = self.hosts.get_mut(index) {
-            *host = Some(Box::new(Host { node, clock, wake: Time::NEVER }));
+            *host = Some(Box::new(Host { node, clock, born: self.now, wake: Time::NEVER }));
             self.living += 1;
             self.oracle.born(self.now, handle);
         }

@@ -162,6 +162,42 @@ fn while_nodes_crash_and_come_back() {
 }
 
 #[test]
+fn disks_bring_back_what_nobody_else_has() {
+    let mut network = Network::new(&Setup { seed: 5, ..Setup::default() });
+    network.grow(40);
+    network.save_records(40, 100);
+    let all = network.members().to_vec();
+    // One at least stays to be joined through.
+    let (stays, others) = all.split_first().unwrap();
+    others.iter().for_each(|node| assert!(network.kill(*node)));
+    network.run_for(Duration::from_secs(1200));
+    others.iter().for_each(|node| assert!(network.restart(*node, true)));
+    network.run_for(Duration::from_secs(60));
+    assert!(network.kill(*stays));
+    network.measure();
+    network.get_records(|_, _| true);
+    let report = network.report();
+    assert!(report.is_sound() && report.get_success == Some(1.0) && report.lost == 0, "{report:#?}");
+}
+
+#[test]
+fn a_node_that_comes_back_at_once_has_one_join_under_way() {
+    let mut network = Network::new(&Setup { wire: lossy(1.0), ..Setup::default() });
+    network.grow(1);
+    let node = network.crowd(1)[0];
+    while network.report().joins_failed == 0 {
+        network.run_for(Duration::from_millis(100));
+    }
+    // It was about to try again.
+    assert!(network.kill(node) && network.restart(node, false));
+    network.measure();
+    network.run_for(Duration::from_secs(300));
+    // An attempt takes two seconds, and the pause after it one.
+    let failed = network.report().joins_failed;
+    assert!((95..=100).contains(&failed), "{failed}");
+}
+
+#[test]
 fn records_expire_and_are_not_served_after_that() {
     let params = Params { record_lifetime: HOUR, republish_interval: HOUR * 20, ..Params::new(KEY_SPACE) };
     let mut network = Network::new(&Setup { params, ..Setup::default() });

@@ -77,8 +77,8 @@ fn sessions_of_no_length_and_of_no_shape() {
             departure: Departure::Returns { after: Duration::from_millis(1), with_store: true },
         });
         network.run_for(Duration::from_secs(60));
-        network.kill(f64::INFINITY);
-        network.kill(f64::NAN);
+        network.kill_share(f64::INFINITY);
+        network.kill_share(f64::NAN);
         network.report();
     }
 }
@@ -98,6 +98,20 @@ fn a_network_that_cannot_grow_says_so() {
     network.grow(3);
     let report = network.report();
     assert!(!report.is_sound() && report.joining == 2, "{report:#?}");
+}
+
+#[test]
+fn what_others_do_is_not_waited_for() {
+    let mut network = Network::new(&Setup::default());
+    network.grow(60);
+    network.save_records(20, 100);
+    let sessions = Sessions::Exponential { median: Duration::from_secs(300) };
+    network.churn(Churn { sessions, departure: Departure::Replaced });
+    network.work(Workload { gets: 100.0, ..Workload::default() });
+    let start = network.now();
+    network.save_records(5, 100);
+    network.grow(65);
+    assert!(network.now() - start < Duration::from_secs(120), "{:?}", network.now() - start);
 }
 
 #[test]

@@ -28,8 +28,14 @@ impl Network<'_> {
                     self.leave(node);
                 }
             }
-            Alarm::Return(node) => self.come_back(node),
-            Alarm::Join(node) => self.join(node),
+            Alarm::Return(node, with_store) => {
+                self.restart(node, with_store);
+            }
+            Alarm::Join(node, since) => {
+                if self.world.born(node) == Some(since) {
+                    self.join(node);
+                }
+            }
             Alarm::Lookup => {
                 self.plan(self.workload.lookups, alarm);
                 self.look_up();
@@ -93,7 +99,10 @@ impl Network<'_> {
     /// The next node of a growing network comes, and the one after it is planned.
     fn next_arrives(&mut self) {
         self.arriving = self.arriving.saturating_sub(1);
-        self.arrive();
+        let node = self.arrive();
+        if self.joining.contains(&node) {
+            self.growing.insert(node);
+        }
         if self.arriving > 0 {
             // One in a hundred seconds for each that is there: each has time to settle among the others.
             let there = self.members.len().max(10) as u32;
@@ -102,13 +111,14 @@ impl Network<'_> {
     }
 
     /// A new node comes and joins.
-    pub(super) fn arrive(&mut self) {
+    pub(super) fn arrive(&mut self) -> Handle {
         let node = self.world.spawn();
         self.joining.insert(node);
         self.join(node);
         if self.churn.is_some() {
             self.begin_session(node);
         }
+        node
     }
 
     pub(super) fn begin_session(&mut self, node: Handle) {
@@ -119,7 +129,7 @@ impl Network<'_> {
         }
     }
 
-    fn join(&mut self, node: Handle) {
+    pub(super) fn join(&mut self, node: Handle) {
         if !self.joining.contains(&node) {
             return; // It has died, or joined otherwise.
         }
@@ -136,6 +146,7 @@ impl Network<'_> {
         if !self.joining.remove(&node) {
             return;
         }
+        self.growing.remove(&node);
         self.places.insert(node, self.members.len());
         self.ids.insert(node.id(), node);
         self.members.push(node);
@@ -153,6 +164,7 @@ impl Network<'_> {
             }
             None => {
                 self.joining.remove(&node);
+                self.growing.remove(&node);
             }
         }
         let Remains { records, operations } = self.world.kill(node);
@@ -167,35 +179,28 @@ impl Network<'_> {
         if !self.world.is_alive(node) {
             return;
         }
-        let records = self.remove(node);
         match self.churn.map(|churn| churn.departure) {
-            Some(Departure::Replaced) => self.arrive(),
-            Some(Departure::Returns { after, with_store }) => {
-                let kept = if with_store { records } else { Vec::new() };
-                self.down.insert(node, (self.world.now(), kept));
-                self.world.alarm(after, Alarm::Return(node));
+            Some(Departure::Replaced) => {
+                self.remove(node);
+                self.arrive();
             }
-            Some(Departure::Gone) | None => {}
+            Some(Departure::Returns { after, with_store }) => {
+                self.kill(node);
+                self.world.alarm(after, Alarm::Return(node, with_store));
+            }
+            Some(Departure::Gone) | None => {
+                self.remove(node);
+            }
         }
-    }
-
-    fn come_back(&mut self, node: Handle) {
-        let Some((since, records)) = self.down.remove(&node) else { return };
-        let away = self.world.now().since(since);
-        let records = records.into_iter().map(|(key, record)| (key, record.aged(away))).collect();
-        self.world.restart(node, records);
-        self.joining.insert(node);
-        self.join(node);
-        self.begin_session(node);
     }
 }
 
 /// Operations.
 impl Network<'_> {
-    fn start(&mut self, node: Handle, command: Command<Handle>, purpose: Purpose) {
-        if let Some(operation) = self.world.start(node, command) {
-            self.purposes.insert(operation, purpose);
-        }
+    fn start(&mut self, node: Handle, command: Command<Handle>, purpose: Purpose) -> Option<OperationId> {
+        let operation = self.world.start(node, command)?;
+        self.purposes.insert(operation, purpose);
+        Some(operation)
     }
 
     fn look_up(&mut self) {
@@ -205,25 +210,28 @@ impl Network<'_> {
         }
     }
 
-    pub(super) fn get(&mut self, node: Handle, key: Id) {
-        if let Some(expected) = self.world.oracle.expected(&key).cloned() {
-            self.start(node, Command::Query { key }, Purpose::Get { key, expected });
-        }
+    /// Has a living node ask for a record that was acknowledged. What it finds is judged and counted when the query ends;
+    /// `None` if it does not begin.
+    pub fn get(&mut self, node: Handle, key: Id) -> Option<OperationId> {
+        let expected = self.world.oracle.expected(&key).cloned()?;
+        self.start(node, Command::Query { key }, Purpose::Get { key, expected })
     }
 
-    pub(super) fn save(&mut self, node: Handle, key: Id, bytes: usize) {
+    /// Has a living node save a new value of so many bytes (at least eight). `None` if it is not alive.
+    pub fn save(&mut self, node: Handle, key: Id, bytes: usize) -> Option<OperationId> {
         let value = self.world.oracle.payload(key, bytes);
-        self.write(node, key, Some(value));
+        self.write(node, key, Some(value))
     }
 
-    fn delete(&mut self, node: Handle, key: Id) {
-        self.write(node, key, None);
+    /// Has a living node delete a record. `None` if it is not alive.
+    pub fn delete(&mut self, node: Handle, key: Id) -> Option<OperationId> {
+        self.write(node, key, None)
     }
 
-    fn write(&mut self, node: Handle, key: Id, value: Option<Bytes>) {
+    fn write(&mut self, node: Handle, key: Id, value: Option<Bytes>) -> Option<OperationId> {
         let unix_milliseconds = self.world.unix_milliseconds(node);
         let command = Command::Save { key, value: value.clone(), expect: Expect::Anything, unix_milliseconds };
-        self.start(node, command, Purpose::Save { key, value });
+        self.start(node, command, Purpose::Save { key, value })
     }
 
     pub(super) fn ended(&mut self, node: Handle, operation: OperationId, since: Time, ended: &Ended) {
@@ -235,7 +243,8 @@ impl Network<'_> {
                     self.add_member(node);
                 } else {
                     self.measured.joins_failed += 1;
-                    self.world.alarm(JOIN_AGAIN, Alarm::Join(node));
+                    let since = self.world.born(node).unwrap_or_default();
+                    self.world.alarm(JOIN_AGAIN, Alarm::Join(node, since));
                 }
             }
             Some(Purpose::Lookup { target }) => self.lookup_ended(node, &target, took, ended),

@@ -65,6 +65,13 @@ impl Network<'_> {
         living.map(|(key, version)| self.world.oracle.holders(&key, version).count()).collect()
     }
 
+    /// The living nodes that hold the newest acknowledged version under a key, or a newer one.
+    pub fn holders(&self, key: &Id) -> Vec<Handle> {
+        let expected = self.world.oracle.expected(key);
+        let holders = expected.map(|expected| self.world.oracle.holders(key, expected.record.version));
+        holders.into_iter().flatten().map(Handle::of).collect()
+    }
+
     /// The share of acknowledged records of which each of the k closest members holds the newest version.
     pub fn full_copies(&self) -> f64 {
         let k = self.params().k;
