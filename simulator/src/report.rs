@@ -20,15 +20,20 @@ pub struct Report {
     pub seed: u64,
     /// Lookups of random targets that ended.
     pub lookups: u64,
+    /// Those of them that failed with an error. Their times count, but nothing is known of their requests and steps.
+    pub lookups_failed: u64,
     /// The share of them that gave exactly the true k closest nodes, in their order.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exact: Option<f64>,
     /// Its interval.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exact_interval: Option<(f64, f64)>,
-    /// Requests sent in a lookup on average, repeated ones included.
+    /// Requests sent in a lookup that ended well on average, repeated ones included.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub requests_per_lookup: Option<f64>,
+    /// Messages sent and received in a lookup that ended well on average.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub messages_per_lookup: Option<f64>,
     /// Steps from the asking node's own contacts, which are one step away, to the farthest of those it found: of
     /// lookups on average, or where there were none, of queries.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -44,13 +49,15 @@ pub struct Report {
     pub p99_ms: Option<f64>,
     /// Queries for acknowledged records that ended, but for those that rightly gave nothing.
     pub gets: u64,
+    /// Those of them that failed with an error. Their times count, but nothing is known of their messages.
+    pub gets_failed: u64,
     /// The share of them that gave the newest acknowledged value, or a newer one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub get_success: Option<f64>,
     /// Its interval.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub get_success_interval: Option<(f64, f64)>,
-    /// Messages sent and received in a query on average.
+    /// Messages sent and received in a query that ended well on average.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub messages_per_get: Option<f64>,
     /// As above, of queries alone.
@@ -78,7 +85,7 @@ pub struct Report {
     pub saves: u64,
     /// Saves that nobody acknowledged.
     pub saves_failed: u64,
-    /// Messages sent and received in a save on average.
+    /// Messages sent and received in a save that ended well on average.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub messages_per_save: Option<f64>,
     /// Acknowledged records within their lifetime at the end.
@@ -108,6 +115,9 @@ pub struct Report {
     /// Its interval.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stale_interval: Option<(f64, f64)>,
+    /// The share of requests that nobody answered, though they were repeated.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timeouts: Option<f64>,
     /// Bytes sent and received by a node in a second, all traffic, with the headers of IPv4 and UDP.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bytes_per_node_s: Option<f64>,
@@ -154,14 +164,17 @@ impl Report {
         let [get_p50, get_p99] = gets.percentiles([50, 99]).map(ms);
         Report {
             lookups: measured.lookups,
+            lookups_failed: measured.lookup_efforts.failed,
             exact: share(measured.exact, measured.lookups),
             exact_interval: interval(measured.exact, measured.lookups),
             requests_per_lookup: measured.lookup_efforts.requests().map(round),
+            messages_per_lookup: measured.lookup_efforts.messages().map(round),
             hops: main.hops().map(round),
             p50_ms: p50,
             p90_ms: p90,
             p99_ms: p99,
             gets: measured.gets,
+            gets_failed: gets.failed,
             get_success: share(measured.found, measured.gets),
             get_success_interval: interval(measured.found, measured.gets),
             messages_per_get: gets.messages().map(round),
@@ -182,6 +195,7 @@ impl Report {
             joins_failed: measured.joins_failed,
             stale: share(measured.stale, measured.contacts),
             stale_interval: interval(measured.stale, measured.contacts),
+            timeouts: traffic.timeouts().map(round),
             bytes_per_node_s: traffic.bytes_per_node_second().map(round),
             delivered: traffic.delivered,
             measured_s: round(now.since(measured.since).as_secs_f64()),

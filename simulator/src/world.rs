@@ -91,6 +91,7 @@ pub(crate) struct World<A> {
     done: VecDeque<Happening<A>>,
     trace: Trace,
     events: u64,
+    /// The counters of living nodes are not in it yet.
     traffic: Traffic,
     living: u64,
     /// Until when the time that nodes live is counted.
@@ -143,7 +144,9 @@ impl<A: Ord> World<A> {
 
     pub(crate) fn traffic(&mut self) -> Traffic {
         self.count_time();
-        self.traffic
+        let mut traffic = self.traffic;
+        self.nodes().for_each(|(_, node)| traffic.count(&node.counters()));
+        traffic
     }
 
     pub(crate) fn living(&self) -> u64 {
@@ -229,6 +232,7 @@ impl<A: Ord> World<A> {
         let index = self.index(node);
         let Some(host) = self.hosts.get_mut(index).and_then(Option::take) else { return Remains::default() };
         self.living -= 1;
+        self.traffic.count(&host.node.counters());
         let records = host.node.records(host.clock.local(self.now)).collect();
         self.oracle.died(node);
         let number = node.number();

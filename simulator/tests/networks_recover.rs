@@ -181,6 +181,22 @@ fn disks_bring_back_what_nobody_else_has() {
 }
 
 #[test]
+fn times_are_true_however_wrong_clocks_are() {
+    let latency = Latency::Constant(Duration::from_millis(100));
+    let median = |drift| {
+        let wire = Wire { latency: latency.clone(), ..Wire::default() };
+        let mut network =
+            Network::new(&Setup { wire, clocks: Clocks { drift, ..Clocks::default() }, ..Setup::default() });
+        network.grow(100);
+        network.measure();
+        network.work(Workload { lookups: 5.0, ..Workload::default() });
+        network.run_for(Duration::from_secs(60));
+        network.report().p50_ms
+    };
+    assert_eq!(median(100_000), median(0));
+}
+
+#[test]
 fn a_node_that_comes_back_at_once_has_one_join_under_way() {
     let mut network = Network::new(&Setup { wire: lossy(1.0), ..Setup::default() });
     network.grow(1);

@@ -21,7 +21,9 @@ fn minute(setup: &Setup, workload: Workload) {
     network.grow(10);
     network.save_records(2, 0);
     network.work(workload);
+    network.partition(0.5);
     network.run_for(Duration::from_secs(60));
+    network.heal();
     network.get_records(|_, _| true);
     network.report();
 }
@@ -56,8 +58,20 @@ fn workloads_clocks_and_parameters() {
     for params in [
         Params { k: usize::MAX, alpha: usize::MAX, ..Params::new(KEY_SPACE) },
         Params { k: 1, alpha: 1, read_quorum: 1, ..Params::new(KEY_SPACE) },
+        Params { record_lifetime: Duration::MAX, ..Params::new(KEY_SPACE) },
+        Params { lookup_timeout: Duration::MAX, request_timeout: Duration::MAX, ..Params::new(KEY_SPACE) },
+        Params {
+            refresh_interval: Duration::MAX,
+            replicate_interval: Duration::MAX,
+            republish_interval: Duration::MAX,
+            ..Params::new(KEY_SPACE)
+        },
+        Params { peer_timeout: Duration::MAX, token_interval: Duration::MAX, ..Params::new(KEY_SPACE) },
     ] {
-        minute(&Setup { params, ..Setup::default() }, Workload::default());
+        for drift in [0, 2] {
+            let clocks = Clocks { drift, ..Clocks::default() };
+            minute(&Setup { params: params.clone(), clocks, ..Setup::default() }, Workload::default());
+        }
     }
 }
 

@@ -66,6 +66,7 @@ fn of_lookups(report: &Report) -> Vec<Figure> {
     let of_lookup = |figure: Option<f64>| figure.filter(|_| report.lookups > 0);
     vec![
         counted("lookups", report.lookups),
+        counted("  that failed", report.lookups_failed),
         share("  exactly the k closest", report.exact, report.exact_interval),
         figure("  requests", report.requests_per_lookup.map(decimal)),
         figure("  steps", of_lookup(report.hops).map(decimal)),
@@ -78,6 +79,7 @@ fn of_lookups(report: &Report) -> Vec<Figure> {
 fn of_queries(report: &Report) -> Vec<Figure> {
     vec![
         counted("queries", report.gets),
+        counted("  that failed", report.gets_failed),
         share("  gave the newest version", report.get_success, report.get_success_interval),
         counted("queries that learned of a delete", report.deleted),
         counted("  gave an older version", report.outdated),
@@ -113,6 +115,7 @@ fn of_the_run(report: &Report) -> Vec<Figure> {
         counted("joins", report.joins),
         counted("  that failed at first", report.joins_failed),
         share("contacts that are dead nodes", report.stale, report.stale_interval),
+        figure("requests that nobody answered", report.timeouts.map(percent)),
         figure("bytes per node and second", report.bytes_per_node_s.map(decimal)),
         counted("violations", report.violations),
         figure("events", Some(count(report.events))),

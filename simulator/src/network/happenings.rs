@@ -38,7 +38,10 @@ impl Network<'_> {
             }
             Alarm::Lookup => {
                 self.plan(self.workload.lookups, alarm);
-                self.look_up();
+                let target = self.working.key();
+                if let Some(node) = self.some_member() {
+                    self.look_up(node, target);
+                }
             }
             Alarm::Get => {
                 self.plan(self.workload.gets, alarm);
@@ -203,11 +206,9 @@ impl Network<'_> {
         Some(operation)
     }
 
-    fn look_up(&mut self) {
-        let target = self.working.key();
-        if let Some(node) = self.some_member() {
-            self.start(node, Command::Lookup { target }, Purpose::Lookup { target });
-        }
+    /// Has a living node look for the k nodes closest to a target. `None` if it is not alive.
+    pub fn look_up(&mut self, node: Handle, target: Id) -> Option<OperationId> {
+        self.start(node, Command::Lookup { target }, Purpose::Lookup { target })
     }
 
     /// Has a living node ask for a record that was acknowledged. What it finds is judged and counted when the query ends;
@@ -257,12 +258,12 @@ impl Network<'_> {
     fn lookup_ended(&mut self, node: Handle, target: &Id, took: Duration, ended: &Ended) {
         self.measured.lookups += 1;
         let Ok(Outcome::LookedUp(report)) = ended else {
-            return self.measured.lookup_efforts.add_failed(took);
+            return self.measured.lookup_efforts.add(took, None);
         };
         let k = self.params().k;
         let truth = self.closest(target, k + 1).into_iter().filter(|other| *other != node).take(k);
         self.measured.exact += u64::from(truth.eq(report.closest.iter().copied()));
-        self.measured.lookup_efforts.add(&report.effort);
+        self.measured.lookup_efforts.add(took, Some(&report.effort));
     }
 
     fn save_ended(&mut self, node: Handle, key: Id, value: Option<Bytes>, since: Time, ended: &Ended) {
@@ -270,7 +271,7 @@ impl Network<'_> {
         let now = self.world.now();
         let Ok(Outcome::Saved(receipt)) = ended else {
             self.measured.saves_failed += 1;
-            return self.measured.save_efforts.add_failed(now.since(since));
+            return self.measured.save_efforts.add(now.since(since), None);
         };
         if self.world.oracle.expected(&key).is_none() {
             self.keys.push(key);
@@ -284,21 +285,18 @@ impl Network<'_> {
         };
         let acknowledged = Acknowledged { record, by: node, begun: since, since: now, holders };
         self.world.oracle.acknowledged(key, acknowledged);
-        self.measured.save_efforts.add(&receipt.effort);
+        self.measured.save_efforts.add(now.since(since), Some(&receipt.effort));
     }
 
     fn get_ended(&mut self, node: Handle, key: Id, expected: &Acknowledged, since: Time, ended: &Ended) {
         let now = self.world.now();
-        let (found, deleted) = match ended {
-            Ok(Outcome::Queried(report)) => {
-                self.measured.get_efforts.add(&report.effort);
-                (report.found.as_ref().map(|found| &found.record), report.deleted)
-            }
-            _ => {
-                self.measured.get_efforts.add_failed(now.since(since));
-                (None, None)
-            }
+        let report = match ended {
+            Ok(Outcome::Queried(report)) => Some(report),
+            _ => None,
         };
+        self.measured.get_efforts.add(now.since(since), report.map(|report| &report.effort));
+        let found = report.and_then(|report| report.found.as_ref()).map(|found| &found.record);
+        let deleted = report.and_then(|report| report.deleted);
         if found.is_some_and(|record| !self.world.oracle.is_genuine(&key, record)) {
             let what =
                 format_args!("{node:?} found a value under {key} that nobody saved there, or not in this version");
@@ -307,7 +305,7 @@ impl Network<'_> {
         let version = expected.record.version;
         // Nothing is right only where a delete says so, or did until its own life was over.
         let is_forgotten =
-            || ended.is_ok() && expected.record.is_tombstone() && self.world.oracle.is_over(now, &key, version);
+            || report.is_some() && expected.record.is_tombstone() && self.world.oracle.is_over(now, &key, version);
         if deleted >= Some(version) || (found.is_none() && is_forgotten()) {
             self.measured.deleted += 1;
             return;

@@ -20,7 +20,8 @@ impl Network<'_> {
             broken.extend(fault_of(node).map(|fault| format!("{handle:?} {fault}")));
         }
         // Two requests in a row to one node can each take their longest after the deadline of what they belong to.
-        let longest = params.lookup_timeout + params.request_timeout * 2 + Duration::from_secs(1);
+        let longest = params.lookup_timeout.saturating_add(params.request_timeout.saturating_mul(2));
+        let longest = self.setup.clocks.longest(longest) + Duration::from_secs(1);
         for (handle, operation, since) in self.world.operations() {
             if self.world.now().since(since) > longest {
                 broken.push(format!("{operation:?} of {handle:?}, begun at {since}, has not ended"));

@@ -11,14 +11,11 @@ use bytes::Bytes;
 use kademlia_dht::core::{Params, Time};
 use kademlia_dht::gateway::{Body, Found, Id, Message, Record, Reply, Request, Version};
 
-use crate::clock::Clocks;
+use crate::clock::{Clocks, FOREVER};
 use crate::handle::Handle;
 use crate::wire::Links;
 use payloads::Payloads;
 use truth::{Holding, Truth};
-
-/// A time longer than any run, and short enough to be added up.
-const FOREVER: Duration = Duration::from_secs(1000 * 365 * 24 * 3600);
 
 /// Of what went wrong, so much is told word for word.
 const TOLD: usize = 20;
@@ -64,9 +61,10 @@ struct Offer {
 pub(crate) struct Oracle {
     lifetime: Duration,
     refresh: Duration,
-    /// By how much lifetimes can be longer or shorter than was said: they travel in whole seconds and without the time
-    /// that messages take, and clocks drift.
+    /// By how much a life can be shorter than a node said: it travels in whole seconds, and clocks drift.
     slack: Duration,
+    /// By how much it can be longer than its publisher said: each copy of a copy adds the time that a message took.
+    creep: Duration,
     keys: BTreeMap<Id, Truth>,
     /// Since when each node lives.
     births: BTreeMap<u32, Time>,
@@ -81,11 +79,12 @@ pub(crate) struct Oracle {
 impl Oracle {
     pub(crate) fn new(params: &Params, clocks: Clocks) -> Self {
         let lifetime = params.record_lifetime.min(FOREVER);
-        let drift = lifetime.saturating_mul(clocks.drift) / 1_000_000;
+        let drift = clocks.longest(lifetime).saturating_sub(lifetime);
         Oracle {
             lifetime,
             refresh: params.refresh_interval.min(FOREVER),
-            slack: Duration::from_secs(30) + lifetime / 1000 + drift.min(FOREVER) * 2,
+            slack: Duration::from_secs(30) + drift * 2,
+            creep: Duration::from_secs(30) + drift * 2 + lifetime / 100,
             keys: BTreeMap::new(),
             births: BTreeMap::new(),
             held: BTreeMap::new(),
@@ -236,8 +235,8 @@ impl Oracle {
             self.violation(now, format_args!("node {from} has another value for version {version} of {key}"));
         }
         let until = now + Duration::from_secs(record.remaining.into());
-        let (latest, slack) = (now + self.lifetime, self.slack);
-        let fault = self.keys.entry(key).or_default().sent(from, record, until, latest, slack);
+        let (latest, creep) = (now + self.lifetime, self.creep);
+        let fault = self.keys.entry(key).or_default().sent(from, record, until, latest, creep);
         if let Err(fault) = fault {
             self.violation(now, format_args!("node {from} {fault} ({key})"));
         }
@@ -530,7 +529,7 @@ mod tests {
         let Acknowledged { record, .. } = world.save(at(0), 5);
         world.serve(at(100), NODE, &Record { remaining: 86_300, ..record.clone() });
         world.assert_violations(0, "what it holds");
-        world.serve(at(200), SAVER, &record);
+        world.serve(at(2000), SAVER, &record);
         world.assert_violations(2, "what it does not hold, with a life that it does not have");
         world.store(at(300), NODE, &Record { renewal: 1, ..record.clone() });
         world.assert_violations(3, "a renewal by one who did not write it");

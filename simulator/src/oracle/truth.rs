@@ -49,7 +49,7 @@ impl Truth {
         record: &Record,
         until: Time,
         latest: Time,
-        slack: Duration,
+        creep: Duration,
     ) -> Result<(), String> {
         let Record { version, renewal, .. } = *record;
         let deletes = record.is_tombstone();
@@ -65,7 +65,7 @@ impl Truth {
                 return Err(format!("renews version {version}, which is not its own"));
             }
             (written.renewal, written.until) = (renewal, until);
-        } else if until > written.until + slack {
+        } else if until > written.until + creep {
             let said = written.until;
             return Err(format!("gives version {version} a life until {until}, not {said}"));
         }
