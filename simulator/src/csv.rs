@@ -62,9 +62,9 @@ fn columns(report: &Report) -> Vec<(&'static str, String)> {
         maybe get_p50_ms, maybe get_p99_ms,
         number deleted, number outdated, number holders_failed, number expired, number unreachable, number healing, number unexplained,
         number saves, number saves_failed, maybe messages_per_save, number records, number lost,
-        maybe fewest_copies, maybe full_copies, maybe outdated_copies,
+        maybe fewest_copies, maybe full_copies, bounds full_copies_interval, maybe outdated_copies,
         number abandoned, number joining, number joins, number joins_failed,
-        maybe stale, bounds stale_interval, maybe timeouts, maybe bytes_per_node_s,
+        maybe stale, maybe timeouts, maybe bytes_per_node_s,
         number delivered, number measured_s, number virtual_s, number violations, number trace_hash,
         number events, maybe events_per_s, maybe delivered_per_s, maybe wall_s, maybe peak_rss_mib,
     }

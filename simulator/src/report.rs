@@ -9,7 +9,8 @@ use crate::measure::{Measured, wilson};
 use crate::oracle::Explanation;
 use crate::traffic::Traffic;
 
-/// What came of a run. Shares are between 0 and 1, each with the bounds of its 95 % confidence interval (Wilson).
+/// What came of a run. Shares are between 0 and 1, those of things that do not depend on each other with the bounds of their
+/// 95 % confidence intervals (Wilson).
 ///
 /// What does not apply to a run is `None`, and left out when it is serialized.
 #[derive(Debug, Clone, Default, Serialize, PartialEq)]
@@ -98,6 +99,9 @@ pub struct Report {
     /// The share of records that were then at each of the k closest nodes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub full_copies: Option<f64>,
+    /// Its interval.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub full_copies_interval: Option<(f64, f64)>,
     /// Copies of older versions than the newest acknowledged one that the k closest nodes to each record hold.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub outdated_copies: Option<u64>,
@@ -112,9 +116,6 @@ pub struct Report {
     /// The share of dead nodes among the contacts of all routing tables, looked at every ten minutes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stale: Option<f64>,
-    /// Its interval.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub stale_interval: Option<(f64, f64)>,
     /// The share of requests that nobody answered, though they were repeated.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timeouts: Option<f64>,
@@ -153,9 +154,6 @@ pub struct Report {
 impl Report {
     /// What was measured until `now`.
     pub(crate) fn of(measured: &Measured, traffic: &Traffic, now: Time) -> Self {
-        let share = |hits: u64, all: u64| (all > 0).then(|| round(hits as f64 / all as f64));
-        let interval =
-            |hits: u64, all: u64| (all > 0).then(|| wilson(hits, all)).map(|(low, high)| (round(low), round(high)));
         let miss = |why: Explanation| measured.misses.get(&why).copied().unwrap_or(0);
         let ms = |time: Option<Duration>| time.map(|time| round(time.as_secs_f64() * 1000.0));
         let gets = &measured.get_efforts;
@@ -165,8 +163,8 @@ impl Report {
         Report {
             lookups: measured.lookups,
             lookups_failed: measured.lookup_efforts.failed,
-            exact: share(measured.exact, measured.lookups),
-            exact_interval: interval(measured.exact, measured.lookups),
+            exact: share_of(measured.exact, measured.lookups),
+            exact_interval: interval_of(measured.exact, measured.lookups),
             requests_per_lookup: measured.lookup_efforts.requests().map(round),
             messages_per_lookup: measured.lookup_efforts.messages().map(round),
             hops: main.hops().map(round),
@@ -175,8 +173,8 @@ impl Report {
             p99_ms: p99,
             gets: measured.gets,
             gets_failed: gets.failed,
-            get_success: share(measured.found, measured.gets),
-            get_success_interval: interval(measured.found, measured.gets),
+            get_success: share_of(measured.found, measured.gets),
+            get_success_interval: interval_of(measured.found, measured.gets),
             messages_per_get: gets.messages().map(round),
             get_p50_ms: get_p50,
             get_p99_ms: get_p99,
@@ -193,8 +191,7 @@ impl Report {
             abandoned: measured.abandoned,
             joins: measured.joins,
             joins_failed: measured.joins_failed,
-            stale: share(measured.stale, measured.contacts),
-            stale_interval: interval(measured.stale, measured.contacts),
+            stale: share_of(measured.stale, measured.contacts),
             timeouts: traffic.timeouts().map(round),
             bytes_per_node_s: traffic.bytes_per_node_second().map(round),
             delivered: traffic.delivered,
@@ -204,10 +201,28 @@ impl Report {
         }
     }
 
+    /// This, with what went wrong in another run besides.
+    pub(crate) fn with_faults_of(mut self, other: &Report) -> Self {
+        self.unexplained += other.unexplained;
+        self.violations += other.violations;
+        self.told.extend(other.told.iter().cloned());
+        self
+    }
+
     /// Whether nothing went wrong: every miss is explained, and nothing happened that must never happen.
     pub fn is_sound(&self) -> bool {
         self.unexplained == 0 && self.violations == 0
     }
+}
+
+/// A share, if it is one of anything.
+pub(crate) fn share_of(hits: u64, all: u64) -> Option<f64> {
+    (all > 0).then(|| round(hits as f64 / all as f64))
+}
+
+/// Its interval.
+pub(crate) fn interval_of(hits: u64, all: u64) -> Option<(f64, f64)> {
+    (all > 0).then(|| wilson(hits, all)).map(|(low, high)| (round(low), round(high)))
 }
 
 /// A figure with six digits after the point: what is beyond is noise.

@@ -47,9 +47,21 @@ fn two_halves_grow_together_again() {
         let Findings { report, series, .. } = partition(&plan(150, seed), &mut go_on).unwrap();
         assert!(report.is_sound(), "{report:#?}");
         assert_eq!((report.get_success, report.outdated_copies), (Some(1.0), Some(0)), "{report:#?}");
-        let apart = &series[0].points[0].report;
-        assert!(apart.healing > 50, "right after the healing half of the queries find what their own side wrote");
+        let (apart, last) = (&series[0].points[0].report, &series[0].points[12].report);
+        assert!(apart.outdated_copies > Some(500), "right after the healing either side holds what it wrote");
+        assert!(apart.gets > 0 && apart.healing * 3 > apart.gets, "and gives that, {apart:#?}");
+        assert_eq!((last.gets, series[0].points[12].at), (200, 120.0));
     }
+}
+
+#[test]
+fn a_split_lasts_as_long_as_was_asked_for() {
+    let brief = Plan { time: Some(Duration::from_secs(36)), ..plan(100, 1) };
+    let Findings { report, .. } = partition(&brief, &mut go_on).unwrap();
+    assert!(report.is_sound() && report.get_success == Some(1.0), "{report:#?}");
+    let all = Duration::from_secs_f64(report.virtual_s);
+    let without = partition(&Plan { time: Some(HOUR), ..brief }, &mut go_on).unwrap().report.virtual_s;
+    assert!((without - all.as_secs_f64() - 3564.0).abs() < 10.0, "{without} {all:?}");
 }
 
 #[test]
@@ -232,7 +244,7 @@ fn what_was_overwritten_is_not_found_again() {
     let mut network = Network::new(&Setup::default());
     network.grow(80);
     network.save_records(40, 100);
-    network.rewrite_records(100, |_, _| true);
+    network.rewrite_records(100, Duration::from_secs(4), |_, _| true);
     network.measure();
     network.get_records(|_, _| true);
     let report = network.report();

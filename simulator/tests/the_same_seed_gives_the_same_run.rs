@@ -56,7 +56,7 @@ fn whoever_watches_changes_nothing() {
         ControlFlow::Continue(())
     };
     let mut watched = Network::new(&setup(7));
-    watched.watch(Box::new(&mut watch));
+    watched.watch(&mut watch);
     let report = run(&mut watched);
     drop(watched);
     assert_eq!(report, run(&mut Network::new(&setup(7))));
@@ -66,9 +66,7 @@ fn whoever_watches_changes_nothing() {
 #[test]
 fn a_run_can_be_broken_off() {
     let mut network = Network::new(&setup(7));
-    network.watch(Box::new(
-        |progress| if progress.nodes > 30 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) },
-    ));
+    network.watch(|progress| if progress.nodes > 30 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) });
     run(&mut network);
     assert!(network.is_broken_off() && network.now() < Duration::from_secs(1800), "{:?}", network.now());
 }

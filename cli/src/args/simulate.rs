@@ -75,7 +75,7 @@ enum Command {
         common: Common,
     },
     /// What alpha and k are good for: runs with several of either, in a network that loses nodes.
-    // Fifteen runs: each a smaller one than in other experiments.
+    // Fourteen runs: each a smaller one than in other experiments.
     #[command(mut_arg("nodes", |arg| arg.default_value("500")))]
     #[command(mut_arg("records", |arg| arg.default_value("200")))]
     #[command(mut_arg("lookups", |arg| arg.default_value("2000")))]

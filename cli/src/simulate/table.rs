@@ -103,7 +103,7 @@ fn of_records(report: &Report) -> Vec<Figure> {
         counted("records that should be there", report.records),
         figure("  that nobody holds", (report.records > 0).then(|| count(report.lost))),
         figure("  fewest copies of one", report.fewest_copies.map(count)),
-        figure("  at all of the k closest nodes", report.full_copies.map(percent)),
+        share("  at all of the k closest nodes", report.full_copies, report.full_copies_interval),
         figure("  copies of older versions", report.outdated_copies.map(count)),
     ]
 }
@@ -114,7 +114,7 @@ fn of_the_run(report: &Report) -> Vec<Figure> {
         counted("nodes that have not joined", report.joining),
         counted("joins", report.joins),
         counted("  that failed at first", report.joins_failed),
-        share("contacts that are dead nodes", report.stale, report.stale_interval),
+        figure("contacts that are dead nodes", report.stale.map(percent)),
         figure("requests that nobody answered", report.timeouts.map(percent)),
         figure("bytes per node and second", report.bytes_per_node_s.map(decimal)),
         counted("violations", report.violations),
@@ -145,7 +145,7 @@ const LOST: Column = ("lost", |report| Some(count(report.lost)));
 const BYTES: Column = ("bytes/node/s", |report| report.bytes_per_node_s.map(decimal));
 const JOINS: Column = ("joins", |report| Some(count(report.joins)));
 const FEWEST: Column = ("fewest copies", |report| report.fewest_copies.map(count));
-const FULL: Column = ("k copies", |report| report.full_copies.map(percent));
+const FULL: Column = ("at k closest", |report| report.full_copies.map(percent));
 
 /// A row for each point, with what matters in this experiment.
 pub(super) fn series(experiment: &str, series: &Series) -> Table {

@@ -40,10 +40,16 @@ impl Network<'_> {
         });
     }
 
-    /// Saves a new version of each record, each at a random one of the members that `saves` lets through, ten in a
-    /// second, and waits until all have ended.
-    pub fn rewrite_records(&mut self, value_bytes: usize, saves: impl Fn(&Network<'_>, Handle) -> bool) {
-        self.for_each(&self.keys.clone(), SAVE_PAUSE, |network, key| {
+    /// Saves a new version of each record, each at a random one of the members that `saves` lets through, evenly over so
+    /// much time, and waits until all have ended.
+    pub fn rewrite_records(
+        &mut self,
+        value_bytes: usize,
+        time: Duration,
+        saves: impl Fn(&Network<'_>, Handle) -> bool,
+    ) {
+        let pause = time / u32::try_from(self.keys.len()).unwrap_or(u32::MAX).max(1);
+        self.for_each(&self.keys.clone(), pause, |network, key| {
             let node = network.some_of(&saves)?;
             network.save(node, key, value_bytes)
         });

@@ -58,7 +58,7 @@ pub struct Progress {
 }
 
 /// Whoever watches a run, and may break it off.
-pub type Watch<'a> = Box<dyn FnMut(Progress) -> ControlFlow<()> + 'a>;
+type Watch<'a> = Box<dyn FnMut(Progress) -> ControlFlow<()> + 'a>;
 
 /// A network in virtual time.
 ///
@@ -198,8 +198,8 @@ impl<'a> Network<'a> {
     }
 
     /// Tells `watch` from time to time how far the run is. It may break the run off: then nothing happens any more.
-    pub fn watch(&mut self, watch: Watch<'a>) {
-        self.watch = Some(watch);
+    pub fn watch(&mut self, watch: impl FnMut(Progress) -> ControlFlow<()> + 'a) {
+        self.watch = Some(Box::new(watch));
     }
 
     /// Whether the run was broken off.

@@ -22,7 +22,7 @@ const TOLD: usize = 20;
 
 /// Why a query did not give the newest acknowledged record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Explanation {
+pub(crate) enum Explanation {
     /// Those who were bound to keep it have died, and nobody else holds it.
     HoldersFailed,
     /// Its lifetime is over.
