@@ -35,6 +35,8 @@ pub struct Plan {
     pub lookups: usize,
     /// Queries in a second, in [`churn`].
     pub gets: f64,
+    /// Nodes that come at one moment when half of the time is over, in [`churn()`].
+    pub crowd: usize,
     /// The share of nodes that is killed, in [`kill`], and that is on one side, in [`partition`].
     pub share: f64,
     /// Whether to run also what is only drawn: smaller networks in [`lookups`], other shares in [`kill`].
@@ -52,6 +54,7 @@ impl Default for Plan {
             value_bytes: 100,
             lookups: 10_000,
             gets: 0.5,
+            crowd: 0,
             share: 0.5,
             series: false,
         }
@@ -176,8 +179,13 @@ fn live(
     let mut points = Vec::new();
     network.stage_ends(time);
     let mut left = time;
+    let half = time / 2;
     while !left.is_zero() && !network.is_broken_off() {
-        let lap = left.min(HOUR);
+        if plan.crowd > 0 && left == half {
+            network.crowd(plan.crowd);
+        }
+        let until = if plan.crowd > 0 && left > half { half } else { Duration::ZERO };
+        let lap = HOUR.min(left - until);
         network.pass(lap);
         left -= lap;
         points.push(Point { at: (time - left).as_secs_f64() / 3600.0, report: network.lap() });

@@ -13,6 +13,7 @@ pub mod chart;
 mod churn;
 mod clock;
 mod csv;
+mod digest;
 pub mod experiment;
 mod handle;
 mod measure;

@@ -222,6 +222,7 @@ impl<A: Ord> World<A> {
         if let Some(host) = self.hosts.get_mut(index) {
             *host = Some(Box::new(Host { node, clock, born: self.now, wake: Time::NEVER }));
             self.living += 1;
+            self.trace.born(self.now, handle.number());
             self.oracle.born(self.now, handle);
         }
     }
@@ -253,7 +254,7 @@ impl<A: Ord> World<A> {
         let operation = OperationId(self.next_operation);
         self.next_operation += 1;
         self.operations.insert((node.number(), operation), self.now);
-        self.trace.started(self.now, node.number(), operation);
+        self.trace.started(self.now, node.number(), operation, &command);
         self.events += 1;
         self.input(node.number(), Input::Start { operation, command });
         Some(operation)
@@ -378,10 +379,13 @@ impl<A: Ord> World<A> {
         let node = Handle::of(number);
         match event {
             Event::RecordKept { key, version } => {
-                self.trace.kept(self.now, number, *version);
+                self.trace.kept(self.now, number, key, *version);
                 self.oracle.kept(self.now, node, *key, *version);
             }
-            Event::RecordExpired { key } => self.oracle.expired(self.now, node, *key),
+            Event::RecordExpired { key } => {
+                self.trace.expired(self.now, number, key);
+                self.oracle.expired(self.now, node, *key);
+            }
             _ => {}
         }
     }

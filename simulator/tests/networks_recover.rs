@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use std::time::Duration;
 
 use kademlia_dht::core::Params;
-use kademlia_simulator::experiment::{Findings, Plan, kill, partition};
+use kademlia_simulator::experiment::{Findings, Plan, churn, kill, partition};
 use kademlia_simulator::{
     Churn, Clocks, Departure, KEY_SPACE, Latency, Loss, Network, Progress, Report, Sessions, Setup, Slow, Wire,
     Workload,
@@ -122,6 +122,16 @@ fn a_crowd_finds_its_places() {
     network.run_for(Duration::from_secs(100));
     let report = network.report();
     assert!(report.get_success == Some(1.0) && report.exact >= Some(0.99), "{report:#?}");
+}
+
+#[test]
+fn a_crowd_that_comes_while_nodes_come_and_go_changes_nothing_of_what_is_found() {
+    let churning = Churn { sessions: Sessions::Exponential { median: HOUR }, departure: Departure::Replaced };
+    let plan = Plan { churn: Some(churning), crowd: 120, time: Some(HOUR + HOUR / 2), ..plan(60, 1) };
+    let Findings { report, series, .. } = churn(&plan, &mut go_on).unwrap();
+    assert!(report.is_sound() && report.get_success == Some(1.0), "{report:#?}");
+    let nodes: Vec<(f64, usize)> = series[0].points.iter().map(|point| (point.at, point.report.nodes)).collect();
+    assert!(nodes.len() == 2 && nodes[0] < (0.75, 61) && nodes[1] > (1.0, 170), "{nodes:?}");
 }
 
 #[test]

@@ -47,6 +47,9 @@ enum Command {
         /// Queries in a second, in the whole network.
         #[arg(long, value_name = "NUMBER", default_value_t = 0.5, value_parser = within(0.001..=10_000.0))]
         gets: f64,
+        /// Nodes that come at one moment, when half of the time is over.
+        #[arg(long, value_name = "NUMBER", default_value_t = 0, value_parser = within(0_usize..=1_000_000))]
+        crowd: usize,
         #[command(flatten)]
         common: Common,
     },

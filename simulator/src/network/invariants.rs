@@ -68,6 +68,7 @@ fn fault_of(node: &Node<Handle>) -> Option<String> {
     if buckets.len() > 256 {
         return Some("has itself in its table".to_owned());
     }
-    let over = bounds.into_iter().find(|(_, count, most)| count > most);
+    let queues = node.queues().into_iter().map(|queue| (queue.name, queue.len, queue.most));
+    let over = bounds.into_iter().chain(queues).find(|(_, count, most)| count > most);
     over.map(|(what, count, most)| format!("has {count} {what}, more than {most}"))
 }
