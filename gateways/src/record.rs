@@ -49,8 +49,7 @@ pub struct Record {
     pub value: Bytes,
     /// How new it is.
     pub version: Version,
-    /// How often the publisher has published this version again; only the publisher raises it, and only a higher
-    /// one extends the lifetime of a copy.
+    /// How often the publisher has published this version again; only the publisher raises it.
     pub renewal: u32,
     /// Seconds that remain of the lifetime given by the publisher. Never a timestamp: clocks differ.
     pub remaining: u32,

@@ -81,9 +81,9 @@ fn of_churn(series: &Series) -> Vec<(&'static str, Drawing)> {
         line(series, "half take at most", |report| report.p50_ms),
         line(series, "99 % take at most", |report| report.p99_ms),
     ];
-    let stale =
-        line_with_bounds(series, "contacts that are dead nodes", |report| (report.stale, report.stale_interval));
-    let stale = Panel { label: "share of contacts", unit: Unit::Share, span: Span::FromZero, lines: vec![stale] };
+    let stale = line(series, "contacts that are dead nodes", |report| report.stale);
+    let timeouts = line(series, "requests that nobody answered", |report| report.timeouts);
+    let stale = Panel { label: "share", unit: Unit::Share, span: Span::FromZero, lines: vec![stale, timeouts] };
     vec![
         (
             "churn-success",
@@ -93,7 +93,10 @@ fn of_churn(series: &Series) -> Vec<(&'static str, Drawing)> {
             "churn-latency",
             drawing("How long queries take while nodes come and go", label, hours(series), vec![milliseconds(times)]),
         ),
-        ("churn-stale", drawing("Dead nodes in routing tables", label, hours(series), vec![stale])),
+        (
+            "churn-stale",
+            drawing("Dead nodes in routing tables, and requests to them", label, hours(series), vec![stale]),
+        ),
     ]
 }
 
@@ -115,7 +118,9 @@ fn of_partition(series: &Series) -> Vec<(&'static str, Drawing)> {
 fn of_kill(series: &Series) -> Vec<(&'static str, Drawing)> {
     let axis = Axis::of_points(&places(series), Unit::Share, false);
     let at_once = line_of_success(series, "queries found it right after");
-    let later = line(series, "records have k copies one replication later", |report| report.full_copies);
+    let later = line_with_bounds(series, "records at all of the k closest nodes one replication later", |report| {
+        (report.full_copies, report.full_copies_interval)
+    });
     let panel = Panel { label: "share", unit: Unit::Share, span: Span::UpToAll, lines: vec![at_once, later] };
     let title = "What is left after many nodes died at one moment";
     vec![("kill", drawing(title, "share of nodes that died", axis, vec![panel]))]

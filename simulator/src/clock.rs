@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use kademlia_dht::core::Time;
 
+use crate::handle::{Handle, mix};
 use crate::random::Random;
 
 /// How wrong the clocks of the nodes are. By default they are right.
@@ -15,11 +16,24 @@ pub struct Clocks {
     pub drift: u32,
 }
 
+/// A time longer than any run, and short enough to be added up.
+pub(crate) const FOREVER: Duration = Duration::from_secs(1000 * 365 * 24 * 3600);
+
+/// No clock is more than so many millionths too fast or too slow.
+const MAX_DRIFT: u32 = 500_000;
+
 /// The most that a clock is wrong: a year, in milliseconds.
 const MAX_SKEW: u64 = 365 * 24 * 3600 * 1000;
 
 /// When the simulation starts, in milliseconds since 1970: any date does, but it must be one.
 const START: u64 = 1_700_000_000_000;
+
+impl Clocks {
+    /// How long it can truly take until so much time has passed on the clock of a node.
+    pub(crate) fn longest(self, time: Duration) -> Duration {
+        time.min(FOREVER).mul_f64(1e6 / f64::from(1_000_000 - self.drift.min(MAX_DRIFT)))
+    }
+}
 
 /// The clock of one node.
 #[derive(Debug, Clone, Copy, Default)]
@@ -31,10 +45,12 @@ pub(crate) struct Clock {
 }
 
 impl Clock {
-    pub(crate) fn new(clocks: Clocks, random: &mut Random) -> Self {
+    /// That of a node: the same however often the node is started again.
+    pub(crate) fn of(clocks: Clocks, seed: u64, node: Handle) -> Self {
+        let mut random = Random::new(seed ^ mix(node.number().into()), "clocks");
         let mut between = |most: u64| random.below(2 * most + 1).cast_signed() - most.cast_signed();
         let skew = u64::try_from(clocks.skew.as_millis()).unwrap_or(u64::MAX).min(MAX_SKEW);
-        Clock { skew: between(skew), drift: between(u64::from(clocks.drift.min(500_000))) }
+        Clock { skew: between(skew), drift: between(u64::from(clocks.drift.min(MAX_DRIFT))) }
     }
 
     /// What the node's timer shows.
@@ -86,11 +102,12 @@ mod tests {
 
     #[test]
     fn skew_and_drift_keep_their_bounds() {
-        let mut random = Random::new(1, "clocks");
         let clocks = Clocks { skew: Duration::from_secs(30), drift: 100 };
         let hour = Time::from_micros(3_600_000_000);
-        for _ in 0..1000 {
-            let clock = Clock::new(clocks, &mut random);
+        for number in 0..1000 {
+            let clock = Clock::of(clocks, 1, Handle::of(number));
+            let again = Clock::of(clocks, 1, Handle::of(number));
+            assert_eq!((clock.skew, clock.drift), (again.skew, again.drift));
             assert!(clock.local(hour).as_micros().abs_diff(hour.as_micros()) <= 360_000);
             assert!(clock.unix_milliseconds(Time::ZERO).abs_diff(START) <= 30_000);
         }

@@ -56,15 +56,15 @@ fn columns(report: &Report) -> Vec<(&'static str, String)> {
     }
     columns! {
         number nodes, number seed,
-        number lookups, maybe exact, bounds exact_interval, maybe requests_per_lookup, maybe hops,
+        number lookups, number lookups_failed, maybe exact, bounds exact_interval, maybe requests_per_lookup, maybe messages_per_lookup, maybe hops,
         maybe p50_ms, maybe p90_ms, maybe p99_ms,
-        number gets, maybe get_success, bounds get_success_interval, maybe messages_per_get,
+        number gets, number gets_failed, maybe get_success, bounds get_success_interval, maybe messages_per_get,
         maybe get_p50_ms, maybe get_p99_ms,
-        number outdated, number holders_failed, number expired, number unreachable, number healing, number unexplained,
+        number deleted, number outdated, number holders_failed, number expired, number unreachable, number healing, number unexplained,
         number saves, number saves_failed, maybe messages_per_save, number records, number lost,
-        maybe fewest_copies, maybe full_copies, maybe outdated_copies,
+        maybe fewest_copies, maybe full_copies, bounds full_copies_interval, maybe outdated_copies,
         number abandoned, number joining, number joins, number joins_failed,
-        maybe stale, bounds stale_interval, maybe bytes_per_node_s,
+        maybe stale, maybe timeouts, maybe bytes_per_node_s,
         number delivered, number measured_s, number virtual_s, number violations, number trace_hash,
         number events, maybe events_per_s, maybe delivered_per_s, maybe wall_s, maybe peak_rss_mib,
     }

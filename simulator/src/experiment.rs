@@ -6,8 +6,11 @@
 use std::ops::ControlFlow;
 use std::time::Duration;
 
+use kademlia_dht::gateway::Id;
 use serde::Serialize;
 
+use crate::clock::FOREVER;
+use crate::report::{interval_of, share_of};
 use crate::stopwatch::Stopwatch;
 use crate::{Churn, Handle, Network, Progress, Report, Setup, Workload};
 
@@ -32,6 +35,8 @@ pub struct Plan {
     pub lookups: usize,
     /// Queries in a second, in [`churn`].
     pub gets: f64,
+    /// Nodes that come at one moment when half of the time is over, in [`churn()`].
+    pub crowd: usize,
     /// The share of nodes that is killed, in [`kill`], and that is on one side, in [`partition`].
     pub share: f64,
     /// Whether to run also what is only drawn: smaller networks in [`lookups`], other shares in [`kill`].
@@ -49,6 +54,7 @@ impl Default for Plan {
             value_bytes: 100,
             lookups: 10_000,
             gets: 0.5,
+            crowd: 0,
             share: 0.5,
             series: false,
         }
@@ -94,6 +100,9 @@ pub struct BrokenOff;
 /// Is told how far an experiment is, and may break it off.
 pub type Watch<'a> = &'a mut dyn FnMut(Progress) -> ControlFlow<()>;
 
+/// After the healing of a partition is looked at so many times, besides at the moment itself.
+const HEALING: u32 = 12;
+
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -118,7 +127,7 @@ pub fn lookups(plan: &Plan, mut watch: Watch<'_>) -> Result<Findings, BrokenOff>
 fn look_up(plan: &Plan, nodes: usize, watch: &mut Watch<'_>) -> Result<Report, BrokenOff> {
     let stopwatch = Stopwatch::start();
     let mut network = settled(plan, nodes, watch);
-    network.save_records(plan.records.min(nodes), plan.value_bytes);
+    network.save_records(plan.records, plan.value_bytes);
     network.measure();
     network.stage("look up");
     let looking = Stopwatch::start();
@@ -170,8 +179,13 @@ fn live(
     let mut points = Vec::new();
     network.stage_ends(time);
     let mut left = time;
+    let half = time / 2;
     while !left.is_zero() && !network.is_broken_off() {
-        let lap = left.min(HOUR);
+        if plan.crowd > 0 && left == half {
+            network.crowd(plan.crowd);
+        }
+        let until = if plan.crowd > 0 && left > half { half } else { Duration::ZERO };
+        let lap = HOUR.min(left - until);
         network.pass(lap);
         left -= lap;
         points.push(Point { at: (time - left).as_secs_f64() / 3600.0, report: network.lap() });
@@ -194,8 +208,8 @@ pub fn maintenance(plan: &Plan, mut watch: Watch<'_>) -> Result<Findings, Broken
 
 /// What is left after a partition in which both sides wrote, and how soon.
 ///
-/// All records are written anew on either side while the network is split. Series `minutes`: after the healing, what
-/// queries from both sides find.
+/// All records are written anew on one side and then on the other while the network is split, each time over a quarter of
+/// the time. Series `minutes`: after the healing, how many older copies there are, and what queries from both sides find.
 ///
 /// # Errors
 ///
@@ -209,37 +223,51 @@ pub fn partition(plan: &Plan, mut watch: Watch<'_>) -> Result<Findings, BrokenOf
     let (share, split) = (plan.share, plan.time.unwrap_or(HOUR));
     let start = network.now();
     network.partition(share);
-    let first = |network: &Network<'_>, node: Handle| network.is_on_first_side(node, share);
-    let second = |network: &Network<'_>, node: Handle| !network.is_on_first_side(node, share);
+    let sides = [true, false]
+        .map(|side| move |network: &Network<'_>, node: Handle| network.is_on_first_side(node, share) == side);
     network.run_for(split / 4);
-    network.rewrite_records(plan.value_bytes, first);
-    network.rewrite_records(plan.value_bytes, second);
+    for side in sides {
+        network.rewrite_records(plan.value_bytes, split / 4, side);
+    }
     network.run_for((start + split).saturating_sub(network.now()));
     network.heal();
     let healed = network.now();
-    let end = healed + network.params().refresh_interval * 2;
+    let span = network.params().refresh_interval.min(FOREVER) * 2;
     let mut points = Vec::new();
-    for step in 0..=12 {
-        let at = healed + (end - healed) * step / 12;
+    for step in 0..=HEALING {
         network.stage("heal");
-        network.run_for(at.saturating_sub(network.now()));
+        network.run_for((healed + span * step / HEALING).saturating_sub(network.now()));
         network.measure();
         network.stage("query");
-        network.get_records(first);
-        network.get_records(second);
-        let report = Report { outdated_copies: Some(network.outdated_copies() as u64), ..network.report() };
-        points.push(Point { at: (at - healed).as_secs_f64() / 60.0, report });
+        let at = (network.now() - healed).as_secs_f64() / 60.0;
+        let outdated_copies = Some(network.outdated_copies() as u64);
+        let keys = asked_after_healing(&network, step);
+        for side in sides {
+            network.get_records_of(&keys, side);
+        }
+        points.push(Point { at, report: Report { outdated_copies, ..network.report() } });
     }
     finished(&network)?;
     let last = points.last().map(|point| point.report.clone()).unwrap_or_default();
+    let unexplained = points.iter().map(|point| point.report.unexplained).sum();
     Ok(Findings {
         experiment: "partition",
-        report: stopwatch.stop(last),
+        report: stopwatch.stop(Report { unexplained, ..last }),
         series: vec![Series { axis: "minutes", points }],
     })
 }
 
-/// What is found after a share of the nodes died at one moment, and how soon there are k copies again.
+/// The keys of the records that are asked for at a step after the healing. A query repairs what it finds: each step has
+/// records of its own, and only the last one all, half of which nobody has asked for until then.
+fn asked_after_healing(network: &Network<'_>, step: u32) -> Vec<Id> {
+    let steps = HEALING as usize;
+    let is_asked = |place: usize| step == HEALING || place % (2 * steps) == step as usize;
+    let all = network.keys().iter().enumerate();
+    all.filter(|(place, _)| is_asked(*place)).map(|(_, key)| *key).collect()
+}
+
+/// What is found after a share of the nodes died at one moment, and whether there are k copies again one replication
+/// interval later.
 ///
 /// Series `killed`: for 25, 50, 75 and 90 %.
 ///
@@ -261,21 +289,48 @@ pub fn kill(plan: &Plan, mut watch: Watch<'_>) -> Result<Findings, BrokenOff> {
     Ok(Findings { experiment: "kill", report, series: vec![Series { axis: "killed", points }] })
 }
 
+/// Queries repair what they find. So the copies are counted in a network of its own, where nobody asks.
 fn kill_share(plan: &Plan, share: f64, watch: &mut Watch<'_>) -> Result<Report, BrokenOff> {
     let stopwatch = Stopwatch::start();
+    let mut asked = after_a_kill(plan, share, watch);
+    asked.stage("query");
+    asked.get_records(|_, _| true);
+    let queries = asked.report();
+    finished(&asked)?;
+    drop(asked);
+    let mut left_alone = after_a_kill(plan, share, watch);
+    left_alone.stage("replicate");
+    left_alone.run_for(left_alone.params().replicate_interval);
+    let copies = left_alone.report();
+    finished(&left_alone)?;
+    let fewest_copies = left_alone.copies().into_iter().min().map(|copies| copies as u64);
+    let (full, all) = left_alone.full_copies();
+    let report = Report {
+        nodes: copies.nodes,
+        records: copies.records,
+        lost: copies.lost,
+        stale: copies.stale,
+        timeouts: copies.timeouts,
+        bytes_per_node_s: copies.bytes_per_node_s,
+        events: queries.events + copies.events,
+        fewest_copies,
+        full_copies: share_of(full, all),
+        full_copies_interval: interval_of(full, all),
+        measured_s: copies.measured_s,
+        virtual_s: copies.virtual_s,
+        ..queries.with_faults_of(&copies)
+    };
+    Ok(stopwatch.stop(report))
+}
+
+/// A network with records right after a share of its nodes died.
+fn after_a_kill<'a>(plan: &Plan, share: f64, watch: &'a mut Watch<'_>) -> Network<'a> {
     let mut network = settled(plan, plan.nodes, watch);
     network.save_records(plan.records, plan.value_bytes);
     // Not all at the same age: the first are due for replication soon, the last were saved just now.
-    network.kill(share);
-    let killed = network.now();
+    network.kill_share(share);
     network.measure();
-    network.stage("query");
-    network.get_records(|_, _| true);
-    network.stage("replicate");
-    network.run_for((killed + network.params().replicate_interval).saturating_sub(network.now()));
-    let report = report(&mut network, &stopwatch)?;
-    let fewest_copies = network.copies().into_iter().min().map(|copies| copies as u64);
-    Ok(Report { fewest_copies, full_copies: Some(network.full_copies()), ..report })
+    network
 }
 
 /// What alpha and k are good for: lookups and queries in a network that loses messages and nodes.
@@ -327,7 +382,7 @@ fn sweep_one(plan: &Plan, watch: &mut Watch<'_>) -> Result<Report, BrokenOff> {
 /// A network in which all have joined, and from then on come and go as planned.
 fn network<'a>(plan: &Plan, nodes: usize, watch: &'a mut Watch<'_>) -> Network<'a> {
     let mut network = Network::new(&plan.setup);
-    network.watch(Box::new(watch));
+    network.watch(watch);
     network.grow(nodes);
     if let Some(churn) = plan.churn {
         network.churn(churn);
@@ -346,7 +401,7 @@ fn settled<'a>(plan: &Plan, nodes: usize, watch: &'a mut Watch<'_>) -> Network<'
 /// Ends the work of users, and waits until what they began has ended.
 fn finish_work(network: &mut Network<'_>) {
     network.work(Workload::default());
-    network.run_for(network.params().lookup_timeout);
+    network.run_for(network.params().lookup_timeout.min(HOUR));
 }
 
 /// What was measured, and what it took.

@@ -12,28 +12,23 @@ use crate::oracle::Explanation;
 pub(crate) struct Efforts {
     /// In microseconds.
     latencies: Vec<u32>,
-    failed: u64,
+    pub(crate) failed: u64,
     messages: u64,
     requests: u64,
     hops: u64,
 }
 
 impl Efforts {
-    pub(crate) fn add(&mut self, effort: &Effort) {
-        self.add_latency(effort.elapsed);
+    /// An operation ended after so long. Of one that failed no effort is known, only its time counts.
+    pub(crate) fn add(&mut self, took: Duration, effort: Option<&Effort>) {
+        self.latencies.push(u32::try_from(took.as_micros()).unwrap_or(u32::MAX));
+        let Some(effort) = effort else {
+            self.failed += 1;
+            return;
+        };
         self.messages += effort.messages as u64;
         self.requests += (effort.messages - effort.answered.min(effort.messages)) as u64;
         self.hops += effort.hops as u64;
-    }
-
-    /// One that failed after so long: its time counts among those of all, its messages are not known.
-    pub(crate) fn add_failed(&mut self, took: Duration) {
-        self.add_latency(took);
-        self.failed += 1;
-    }
-
-    fn add_latency(&mut self, took: Duration) {
-        self.latencies.push(u32::try_from(took.as_micros()).unwrap_or(u32::MAX));
     }
 
     fn merge(&mut self, other: &Efforts) {
@@ -86,9 +81,11 @@ pub(crate) struct Measured {
     pub(crate) lookups: u64,
     pub(crate) exact: u64,
     pub(crate) lookup_efforts: Efforts,
-    /// Queries for acknowledged records that ended, and how many gave the newest version or a newer one.
+    /// Queries for acknowledged records that ended, and how many gave the newest value or a newer one.
     pub(crate) gets: u64,
     pub(crate) found: u64,
+    /// Queries that rightly gave nothing, as the record was deleted. They are not among `gets`.
+    pub(crate) deleted: u64,
     /// Queries that gave an older version than the newest acknowledged one.
     pub(crate) outdated: u64,
     pub(crate) get_efforts: Efforts,
@@ -113,6 +110,7 @@ impl Measured {
         self.lookup_efforts.merge(&other.lookup_efforts);
         self.gets += other.gets;
         self.found += other.found;
+        self.deleted += other.deleted;
         self.outdated += other.outdated;
         self.get_efforts.merge(&other.get_efforts);
         for (why, count) in &other.misses {
@@ -155,8 +153,8 @@ mod tests {
     fn percentiles_are_by_nearest_rank() {
         let mut efforts = Efforts::default();
         for milliseconds in (1..=200).rev() {
-            let elapsed = Duration::from_millis(milliseconds);
-            efforts.add(&Effort { elapsed, messages: 10, answered: 4, hops: 2, ..Effort::default() });
+            let effort = Effort { messages: 10, answered: 4, hops: 2, ..Effort::default() };
+            efforts.add(Duration::from_millis(milliseconds), Some(&effort));
         }
         assert_eq!(efforts.percentiles([50, 99]), [100, 198].map(|ms| Some(Duration::from_millis(ms))));
         assert_eq!((efforts.messages(), efforts.requests(), efforts.hops()), (Some(10.0), Some(6.0), Some(2.0)));

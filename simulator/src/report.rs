@@ -9,7 +9,8 @@ use crate::measure::{Measured, wilson};
 use crate::oracle::Explanation;
 use crate::traffic::Traffic;
 
-/// What came of a run. Shares are between 0 and 1, each with the bounds of its 95 % confidence interval (Wilson).
+/// What came of a run. Shares are between 0 and 1, those of things that do not depend on each other with the bounds of their
+/// 95 % confidence intervals (Wilson).
 ///
 /// What does not apply to a run is `None`, and left out when it is serialized.
 #[derive(Debug, Clone, Default, Serialize, PartialEq)]
@@ -20,15 +21,20 @@ pub struct Report {
     pub seed: u64,
     /// Lookups of random targets that ended.
     pub lookups: u64,
+    /// Those of them that failed with an error. Their times count, but nothing is known of their requests and steps.
+    pub lookups_failed: u64,
     /// The share of them that gave exactly the true k closest nodes, in their order.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exact: Option<f64>,
     /// Its interval.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exact_interval: Option<(f64, f64)>,
-    /// Requests sent in a lookup on average, repeated ones included.
+    /// Requests sent in a lookup that ended well on average, repeated ones included.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub requests_per_lookup: Option<f64>,
+    /// Messages sent and received in a lookup that ended well on average.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub messages_per_lookup: Option<f64>,
     /// Steps from the asking node's own contacts, which are one step away, to the farthest of those it found: of
     /// lookups on average, or where there were none, of queries.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -42,15 +48,17 @@ pub struct Report {
     /// 99 % took at most so many milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub p99_ms: Option<f64>,
-    /// Queries for acknowledged records that ended.
+    /// Queries for acknowledged records that ended, but for those that rightly gave nothing.
     pub gets: u64,
-    /// The share of them that gave the newest acknowledged version, or a newer one.
+    /// Those of them that failed with an error. Their times count, but nothing is known of their messages.
+    pub gets_failed: u64,
+    /// The share of them that gave the newest acknowledged value, or a newer one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub get_success: Option<f64>,
     /// Its interval.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub get_success_interval: Option<(f64, f64)>,
-    /// Messages sent and received in a query on average.
+    /// Messages sent and received in a query that ended well on average.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub messages_per_get: Option<f64>,
     /// As above, of queries alone.
@@ -59,6 +67,8 @@ pub struct Report {
     /// As above, of queries alone.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub get_p99_ms: Option<f64>,
+    /// Queries that rightly gave nothing: the newest version is a delete, of which they learned.
+    pub deleted: u64,
     /// Queries that gave an older version than the newest acknowledged one.
     pub outdated: u64,
     /// Queries that missed because no living node held the record any more.
@@ -76,7 +86,7 @@ pub struct Report {
     pub saves: u64,
     /// Saves that nobody acknowledged.
     pub saves_failed: u64,
-    /// Messages sent and received in a save on average.
+    /// Messages sent and received in a save that ended well on average.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub messages_per_save: Option<f64>,
     /// Acknowledged records within their lifetime at the end.
@@ -89,6 +99,9 @@ pub struct Report {
     /// The share of records that were then at each of the k closest nodes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub full_copies: Option<f64>,
+    /// Its interval.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub full_copies_interval: Option<(f64, f64)>,
     /// Copies of older versions than the newest acknowledged one that the k closest nodes to each record hold.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub outdated_copies: Option<u64>,
@@ -103,9 +116,9 @@ pub struct Report {
     /// The share of dead nodes among the contacts of all routing tables, looked at every ten minutes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stale: Option<f64>,
-    /// Its interval.
+    /// The share of requests that nobody answered, though they were repeated.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub stale_interval: Option<(f64, f64)>,
+    pub timeouts: Option<f64>,
     /// Bytes sent and received by a node in a second, all traffic, with the headers of IPv4 and UDP.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bytes_per_node_s: Option<f64>,
@@ -141,9 +154,6 @@ pub struct Report {
 impl Report {
     /// What was measured until `now`.
     pub(crate) fn of(measured: &Measured, traffic: &Traffic, now: Time) -> Self {
-        let share = |hits: u64, all: u64| (all > 0).then(|| round(hits as f64 / all as f64));
-        let interval =
-            |hits: u64, all: u64| (all > 0).then(|| wilson(hits, all)).map(|(low, high)| (round(low), round(high)));
         let miss = |why: Explanation| measured.misses.get(&why).copied().unwrap_or(0);
         let ms = |time: Option<Duration>| time.map(|time| round(time.as_secs_f64() * 1000.0));
         let gets = &measured.get_efforts;
@@ -152,19 +162,23 @@ impl Report {
         let [get_p50, get_p99] = gets.percentiles([50, 99]).map(ms);
         Report {
             lookups: measured.lookups,
-            exact: share(measured.exact, measured.lookups),
-            exact_interval: interval(measured.exact, measured.lookups),
+            lookups_failed: measured.lookup_efforts.failed,
+            exact: share_of(measured.exact, measured.lookups),
+            exact_interval: interval_of(measured.exact, measured.lookups),
             requests_per_lookup: measured.lookup_efforts.requests().map(round),
+            messages_per_lookup: measured.lookup_efforts.messages().map(round),
             hops: main.hops().map(round),
             p50_ms: p50,
             p90_ms: p90,
             p99_ms: p99,
             gets: measured.gets,
-            get_success: share(measured.found, measured.gets),
-            get_success_interval: interval(measured.found, measured.gets),
+            gets_failed: gets.failed,
+            get_success: share_of(measured.found, measured.gets),
+            get_success_interval: interval_of(measured.found, measured.gets),
             messages_per_get: gets.messages().map(round),
             get_p50_ms: get_p50,
             get_p99_ms: get_p99,
+            deleted: measured.deleted,
             outdated: measured.outdated,
             holders_failed: miss(Explanation::HoldersFailed),
             expired: miss(Explanation::Expired),
@@ -177,8 +191,8 @@ impl Report {
             abandoned: measured.abandoned,
             joins: measured.joins,
             joins_failed: measured.joins_failed,
-            stale: share(measured.stale, measured.contacts),
-            stale_interval: interval(measured.stale, measured.contacts),
+            stale: share_of(measured.stale, measured.contacts),
+            timeouts: traffic.timeouts().map(round),
             bytes_per_node_s: traffic.bytes_per_node_second().map(round),
             delivered: traffic.delivered,
             measured_s: round(now.since(measured.since).as_secs_f64()),
@@ -187,10 +201,28 @@ impl Report {
         }
     }
 
+    /// This, with what went wrong in another run besides.
+    pub(crate) fn with_faults_of(mut self, other: &Report) -> Self {
+        self.unexplained += other.unexplained;
+        self.violations += other.violations;
+        self.told.extend(other.told.iter().cloned());
+        self
+    }
+
     /// Whether nothing went wrong: every miss is explained, and nothing happened that must never happen.
     pub fn is_sound(&self) -> bool {
         self.unexplained == 0 && self.violations == 0
     }
+}
+
+/// A share, if it is one of anything.
+pub(crate) fn share_of(hits: u64, all: u64) -> Option<f64> {
+    (all > 0).then(|| round(hits as f64 / all as f64))
+}
+
+/// Its interval.
+pub(crate) fn interval_of(hits: u64, all: u64) -> Option<(f64, f64)> {
+    (all > 0).then(|| wilson(hits, all)).map(|(low, high)| (round(low), round(high)))
 }
 
 /// A figure with six digits after the point: what is beyond is noise.

@@ -1,5 +1,7 @@
 //! What goes over the wire, counted.
 
+use kademlia_dht::core::Counters;
+
 /// What went over the wire.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Traffic {
@@ -15,6 +17,10 @@ pub struct Traffic {
     pub sent_bytes: u64,
     /// Bytes that arrived at a living node, likewise.
     pub received_bytes: u64,
+    /// Requests that were answered.
+    pub answered: u64,
+    /// Requests that were repeated in vain until their time was over.
+    pub unanswered: u64,
     /// The time that all nodes together have lived, in microseconds.
     pub node_micros: u64,
 }
@@ -30,8 +36,22 @@ impl Traffic {
             in_vain: self.in_vain - earlier.in_vain,
             sent_bytes: self.sent_bytes - earlier.sent_bytes,
             received_bytes: self.received_bytes - earlier.received_bytes,
+            answered: self.answered - earlier.answered,
+            unanswered: self.unanswered - earlier.unanswered,
             node_micros: self.node_micros - earlier.node_micros,
         }
+    }
+
+    /// What a node has counted of its requests.
+    pub(crate) fn count(&mut self, counters: &Counters) {
+        self.answered += counters.replies;
+        self.unanswered += counters.unanswered;
+    }
+
+    /// The share of requests that nobody answered.
+    pub fn timeouts(&self) -> Option<f64> {
+        let all = self.answered + self.unanswered;
+        (all > 0).then(|| self.unanswered as f64 / all as f64)
     }
 
     /// Bytes sent and received, per node and second.

@@ -19,7 +19,7 @@ pub struct Wire {
     pub asymmetry: f64,
     /// Which messages are lost.
     pub loss: Loss,
-    /// The share of messages that arrive twice.
+    /// The share of messages that arrive twice, the second time up to two minutes later.
     pub duplicates: f64,
     /// The share of pairs of nodes of which one hears the other, but not the other way round.
     pub one_way: f64,
@@ -81,6 +81,14 @@ impl Default for Wire {
     }
 }
 
+/// How much later than usual the second copy of a message arrives: half of them by more than this, and a few by very much,
+/// when what they ask for has long been answered.
+const BEHIND: Duration = Duration::from_millis(500);
+const BEHIND_SHAPE: f64 = 0.5;
+
+/// No message lives longer than two minutes (RFC 9293, section 3.4.1).
+const LONGEST_BEHIND: Duration = Duration::from_secs(120);
+
 /// When a message arrives: not at all, once, or twice.
 pub(crate) type Arrivals = [Option<Duration>; 2];
 
@@ -92,6 +100,7 @@ enum Draw {
     OneWay,
     Slow,
     Burst,
+    Phase,
     Place,
     Side,
 }
@@ -171,18 +180,20 @@ impl Links {
         }
         let time = self.one_way(from, to);
         let first = self.jittered(time);
-        let second =
-            self.random.chance(self.wire.duplicates).then(|| self.jittered(time.max(Duration::from_millis(1))));
+        let second = self.random.chance(self.wire.duplicates).then(|| {
+            let behind = self.random.weibull(BEHIND_SHAPE, BEHIND).min(LONGEST_BEHIND);
+            self.jittered(time) + behind
+        });
         [Some(first), second]
     }
 
     fn is_lost(&mut self, now: Time, from: u32, to: u32) -> bool {
         match self.wire.loss {
             Loss::Independent(share) => self.random.chance(share),
-            Loss::Bursts { share, length } => {
-                let period = period(now, length);
-                self.fails(share, from, period) || self.fails(share, to, period)
-            }
+            Loss::Bursts { share, length } => [from, to].into_iter().any(|node| {
+                let period = self.period(now, length, node);
+                self.fails(share, node, period)
+            }),
         }
     }
 
@@ -193,10 +204,18 @@ impl Links {
         unit(mix(self.bits(Draw::Burst, node, node) ^ period)) < each
     }
 
+    /// Which of a node's periods of this length a moment is in. They begin at other moments at each node.
+    fn period(&self, now: Time, length: Duration, node: u32) -> u64 {
+        let length = u64::try_from(length.as_micros()).unwrap_or(u64::MAX).max(1);
+        let phase = self.bits(Draw::Phase, node, node) % length;
+        now.as_micros().saturating_add(phase) / length
+    }
+
     /// Whether a burst took a node's connection away at some time between two.
     pub(crate) fn failed_between(&self, start: Time, end: Time, node: u32) -> bool {
         let Loss::Bursts { share, length } = self.wire.loss else { return false };
-        (period(start, length)..=period(end, length)).any(|period| self.fails(share, node, period))
+        let (first, last) = (self.period(start, length, node), self.period(end, length, node));
+        (first..=last).any(|period| self.fails(share, node, period))
     }
 
     /// The usual time of a message.
@@ -235,12 +254,6 @@ impl Links {
     fn unit(&self, draw: Draw, a: u32, b: u32) -> f64 {
         unit(self.bits(draw, a, b))
     }
-}
-
-/// Which of the periods of this length a moment is in.
-fn period(now: Time, length: Duration) -> u64 {
-    let length = u64::try_from(length.as_micros()).unwrap_or(u64::MAX);
-    now.as_micros() / length.max(1)
 }
 
 #[cfg(test)]
@@ -291,6 +304,20 @@ mod tests {
     }
 
     #[test]
+    fn bursts_begin_at_other_moments_at_each_node() {
+        let length = Duration::from_secs(10);
+        let links = links(Wire { loss: Loss::Bursts { share: 0.5, length }, ..Wire::default() });
+        let ms = |ms: u64| Time::from_micros(ms * 1000);
+        // Within each tenth of a period the connections of about as many nodes begin or cease to fail.
+        for tenth in 0..10_u64 {
+            let (start, end) = (ms(100_000 + tenth * 1000), ms(100_999 + tenth * 1000));
+            let change = |node: &u32| links.period(start, length, *node) != links.period(end, length, *node);
+            let changed = (0..1000).filter(change).count();
+            assert!((60..140).contains(&changed), "{tenth}: {changed}");
+        }
+    }
+
+    #[test]
     fn duplicates_jitter_and_slow_nodes() {
         let slow = Slow { share: 0.25, delay: Duration::from_secs(1) };
         let constant = Latency::Constant(Duration::from_millis(100));
@@ -300,7 +327,14 @@ mod tests {
         let late = all.iter().filter(|arrivals| arrivals[0] > Some(Duration::from_secs(1))).count();
         assert!((4.0..6.0).contains(&percent(twice)) && (24.0..26.0).contains(&percent(late)), "{twice} {late}");
         let between = Duration::from_millis(50)..Duration::from_millis(2100);
-        assert!(all.iter().flatten().flatten().all(|time| between.contains(time)));
+        assert!(all.iter().flat_map(|arrivals| arrivals[0]).all(|time| between.contains(&time)));
+        let behind = |more: u64| {
+            let late = |arrivals: &&Arrivals| {
+                arrivals[1].is_some_and(|second| second > arrivals[0].unwrap() + Duration::from_millis(more))
+            };
+            all.iter().filter(late).count() as f64 / twice as f64
+        };
+        assert!((0.4..0.6).contains(&behind(500)) && (0.01..0.1).contains(&behind(10_000)), "{}", behind(500));
     }
 
     #[test]

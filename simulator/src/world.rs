@@ -44,7 +44,7 @@ pub(crate) type Ended = Result<Outcome<Handle>, OperationError<Handle>>;
 #[derive(Debug)]
 pub(crate) enum Happening<A> {
     /// An operation has ended.
-    Done { node: Handle, operation: OperationId, since: Time, ended: Ended },
+    Done { node: Handle, operation: OperationId, since: Time, ended: Box<Ended> },
     /// The time of an alarm has come.
     Alarm(A),
     /// So many events have been dealt with as were asked for.
@@ -65,6 +65,7 @@ pub(crate) struct Remains {
 struct Host {
     node: Node<Handle>,
     clock: Clock,
+    born: Time,
     /// When it will be woken next.
     wake: Time,
 }
@@ -74,6 +75,7 @@ struct Host {
 pub(crate) struct World<A> {
     params: Arc<Params>,
     clocks: Clocks,
+    seed: u64,
     pub(crate) links: Links,
     pub(crate) oracle: Oracle,
     random: Random,
@@ -89,6 +91,7 @@ pub(crate) struct World<A> {
     done: VecDeque<Happening<A>>,
     trace: Trace,
     events: u64,
+    /// The counters of living nodes are not in it yet.
     traffic: Traffic,
     living: u64,
     /// Until when the time that nodes live is counted.
@@ -103,6 +106,7 @@ impl<A: Ord> World<A> {
             oracle: Oracle::new(&params, setup.clocks),
             params: Arc::new(params),
             clocks: setup.clocks,
+            seed: setup.seed,
             random: Random::new(setup.seed, "nodes"),
             queue: Queue::new(),
             now: Time::ZERO,
@@ -140,7 +144,9 @@ impl<A: Ord> World<A> {
 
     pub(crate) fn traffic(&mut self) -> Traffic {
         self.count_time();
-        self.traffic
+        let mut traffic = self.traffic;
+        self.nodes().for_each(|(_, node)| traffic.count(&node.counters()));
+        traffic
     }
 
     pub(crate) fn living(&self) -> u64 {
@@ -153,6 +159,11 @@ impl<A: Ord> World<A> {
 
     pub(crate) fn is_alive(&self, node: Handle) -> bool {
         self.node(node).is_some()
+    }
+
+    /// Since when a node is alive.
+    pub(crate) fn born(&self, node: Handle) -> Option<Time> {
+        self.host(node).map(|host| host.born)
     }
 
     /// All living nodes.
@@ -197,19 +208,21 @@ impl<A: Ord> World<A> {
     pub(crate) fn restart(&mut self, node: Handle, records: Vec<(Id, Record)>) {
         self.boot(node);
         for (key, record) in records {
-            self.input(node.number(), Input::Restore { key, record });
+            self.input(node.number(), Input::Restore { key, record: record.clone() });
+            self.oracle.bind(self.now, node, key, &record);
         }
     }
 
     fn boot(&mut self, handle: Handle) {
         self.count_time();
-        let clock = Clock::new(self.clocks, &mut self.random);
+        let clock = Clock::of(self.clocks, self.seed, handle);
         let params = Arc::clone(&self.params);
         let node = Node::new(handle.id(), params, self.random.seed(), clock.local(self.now));
         let index = self.index(handle);
         if let Some(host) = self.hosts.get_mut(index) {
-            *host = Some(Box::new(Host { node, clock, wake: Time::NEVER }));
+            *host = Some(Box::new(Host { node, clock, born: self.now, wake: Time::NEVER }));
             self.living += 1;
+            self.trace.born(self.now, handle.number());
             self.oracle.born(self.now, handle);
         }
     }
@@ -220,6 +233,7 @@ impl<A: Ord> World<A> {
         let index = self.index(node);
         let Some(host) = self.hosts.get_mut(index).and_then(Option::take) else { return Remains::default() };
         self.living -= 1;
+        self.traffic.count(&host.node.counters());
         let records = host.node.records(host.clock.local(self.now)).collect();
         self.oracle.died(node);
         let number = node.number();
@@ -240,7 +254,7 @@ impl<A: Ord> World<A> {
         let operation = OperationId(self.next_operation);
         self.next_operation += 1;
         self.operations.insert((node.number(), operation), self.now);
-        self.trace.started(self.now, node.number(), operation);
+        self.trace.started(self.now, node.number(), operation, &command);
         self.events += 1;
         self.input(node.number(), Input::Start { operation, command });
         Some(operation)
@@ -285,6 +299,7 @@ impl<A: Ord> World<A> {
         self.traffic.delivered += 1;
         self.traffic.received_bytes += size_of(&delivery.message) as u64;
         self.trace.delivered(self.now, &delivery);
+        self.oracle.arrived(&delivery.message);
         let Delivery { from, to, message } = delivery;
         self.input(to, Input::Message { from, path: ReplyPath::default(), proved: false, message });
     }
@@ -357,17 +372,20 @@ impl<A: Ord> World<A> {
         let Some(since) = self.operations.remove(&(number, operation)) else {
             return self.oracle.violation(self.now, format_args!("{operation:?} of {node:?} ended twice, or was none"));
         };
-        self.done.push_back(Happening::Done { node, operation, since, ended });
+        self.done.push_back(Happening::Done { node, operation, since, ended: Box::new(ended) });
     }
 
     fn observe(&mut self, number: u32, event: &Event<Handle>) {
         let node = Handle::of(number);
         match event {
             Event::RecordKept { key, version } => {
-                self.trace.kept(self.now, number, *version);
+                self.trace.kept(self.now, number, key, *version);
                 self.oracle.kept(self.now, node, *key, *version);
             }
-            Event::RecordExpired { key } => self.oracle.expired(node, *key),
+            Event::RecordExpired { key } => {
+                self.trace.expired(self.now, number, key);
+                self.oracle.expired(self.now, node, *key);
+            }
             _ => {}
         }
     }

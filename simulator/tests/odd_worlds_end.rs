@@ -21,7 +21,9 @@ fn minute(setup: &Setup, workload: Workload) {
     network.grow(10);
     network.save_records(2, 0);
     network.work(workload);
+    network.partition(0.5);
     network.run_for(Duration::from_secs(60));
+    network.heal();
     network.get_records(|_, _| true);
     network.report();
 }
@@ -56,8 +58,20 @@ fn workloads_clocks_and_parameters() {
     for params in [
         Params { k: usize::MAX, alpha: usize::MAX, ..Params::new(KEY_SPACE) },
         Params { k: 1, alpha: 1, read_quorum: 1, ..Params::new(KEY_SPACE) },
+        Params { record_lifetime: Duration::MAX, ..Params::new(KEY_SPACE) },
+        Params { lookup_timeout: Duration::MAX, request_timeout: Duration::MAX, ..Params::new(KEY_SPACE) },
+        Params {
+            refresh_interval: Duration::MAX,
+            replicate_interval: Duration::MAX,
+            republish_interval: Duration::MAX,
+            ..Params::new(KEY_SPACE)
+        },
+        Params { peer_timeout: Duration::MAX, token_interval: Duration::MAX, ..Params::new(KEY_SPACE) },
     ] {
-        minute(&Setup { params, ..Setup::default() }, Workload::default());
+        for drift in [0, 2] {
+            let clocks = Clocks { drift, ..Clocks::default() };
+            minute(&Setup { params: params.clone(), clocks, ..Setup::default() }, Workload::default());
+        }
     }
 }
 
@@ -77,8 +91,8 @@ fn sessions_of_no_length_and_of_no_shape() {
             departure: Departure::Returns { after: Duration::from_millis(1), with_store: true },
         });
         network.run_for(Duration::from_secs(60));
-        network.kill(f64::INFINITY);
-        network.kill(f64::NAN);
+        network.kill_share(f64::INFINITY);
+        network.kill_share(f64::NAN);
         network.report();
     }
 }
@@ -98,6 +112,20 @@ fn a_network_that_cannot_grow_says_so() {
     network.grow(3);
     let report = network.report();
     assert!(!report.is_sound() && report.joining == 2, "{report:#?}");
+}
+
+#[test]
+fn what_others_do_is_not_waited_for() {
+    let mut network = Network::new(&Setup::default());
+    network.grow(60);
+    network.save_records(20, 100);
+    let sessions = Sessions::Exponential { median: Duration::from_secs(300) };
+    network.churn(Churn { sessions, departure: Departure::Replaced });
+    network.work(Workload { gets: 100.0, ..Workload::default() });
+    let start = network.now();
+    network.save_records(5, 100);
+    network.grow(65);
+    assert!(network.now() - start < Duration::from_secs(120), "{:?}", network.now() - start);
 }
 
 #[test]

@@ -232,6 +232,8 @@ pub struct QueryReport<P: Peer> {
     pub key: Id,
     /// The newest record; `None` if nobody had one, or it was deleted.
     pub found: Option<FoundRecord<P>>,
+    /// The version of the delete, if that is the newest that was found.
+    pub deleted: Option<Version>,
     /// What it took.
     pub effort: Effort,
 }

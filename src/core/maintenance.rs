@@ -15,16 +15,16 @@ use super::task::{Goal, Question};
 use super::time::Time;
 
 /// Jobs that wait for their turn.
-const MAX_JOBS: usize = 1024;
+pub(super) const MAX_JOBS: usize = 1024;
 
 /// How long after an attempt to publish again the next one is due, unless the first one succeeds.
 const REPUBLISH_RETRY: Duration = Duration::from_secs(300);
 
 /// Newcomers for whom the records have not been gone through yet. Hourly replication serves whoever is left out.
-const MAX_NEWCOMERS: usize = 64;
+pub(super) const MAX_NEWCOMERS: usize = 64;
 
 /// Nodes to which a record that was saved is still to be offered, as they were not heard.
-const MAX_UNHEARD: usize = 64;
+pub(super) const MAX_UNHEARD: usize = 64;
 
 /// How many of the nodes closest to a key hand it over to a newcomer: one more than would do, as nobody knows whether the
 /// closest is still alive. The second one finds that the newcomer has it.

@@ -36,7 +36,7 @@ pub use io::{
     Command, Counters, Effort, Event, FoundRecord, Input, Joined, LookupReport, OperationError, OperationId, Outcome,
     Output, Pong, QueryReport, Receipt, Rejection, ValueReply,
 };
-pub use node::Node;
+pub use node::{Node, Queue};
 pub use params::{Limits, Params};
 pub use time::Time;
 pub(crate) use token::Tokens;

@@ -9,7 +9,7 @@ use kademlia_gateways::{Body, Expect, Found, Id, Message, Peer, Record, Reply, R
 use super::count::{Counts, Dropped};
 use super::io::{Counters, Input, OperationError, OperationId, Output, Rejection};
 use super::lost::Lost;
-use super::maintenance::{Job, Publication};
+use super::maintenance::{Job, MAX_JOBS, MAX_NEWCOMERS, MAX_UNHEARD, Publication};
 use super::params::Params;
 use super::requests::{Open, Overdue, Purpose, Requests};
 use super::respond::Way;
@@ -22,6 +22,17 @@ use super::token::Tokens;
 
 /// Deadlines and records that are dealt with in one tick; the rest wait for the next one, which is due at once.
 pub(super) const BATCH: usize = 64;
+
+/// How much waits in a queue of a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Queue {
+    /// What waits in it.
+    pub name: &'static str,
+    /// How much does.
+    pub len: usize,
+    /// How much can.
+    pub most: usize,
+}
 
 /// One node of a network, as a pure state machine.
 ///
@@ -170,6 +181,17 @@ impl<P: Peer> Node<P> {
     /// How many operations and lookups of maintenance are under way.
     pub fn tasks(&self) -> usize {
         self.tasks.len()
+    }
+
+    /// What waits in it to be done.
+    pub fn queues(&self) -> [Queue; 4] {
+        let queue = |name, len, most| Queue { name, len, most };
+        [
+            queue("jobs of maintenance", self.jobs.len(), MAX_JOBS),
+            queue("records to be offered to who was not heard", self.unheard.len(), MAX_UNHEARD),
+            queue("newcomers to hand records over to", self.newcomers.len(), MAX_NEWCOMERS),
+            queue("lost neighbours", self.lost.peers().count(), self.params.k.saturating_mul(2)),
+        ]
     }
 
     /// What it has counted.

@@ -43,7 +43,7 @@ impl<P: Peer> Node<P> {
         let mut effort = self.effort(id);
         let Some(newest) = newest else {
             let result = if lookup.answers().next().is_some() || !self.had_contacts {
-                Ok(Outcome::Queried(QueryReport { key, found: None, effort }))
+                Ok(Outcome::Queried(QueryReport { key, found: None, deleted: None, effort }))
             } else {
                 Err(nobody(lookup))
             };
@@ -65,17 +65,18 @@ impl<P: Peer> Node<P> {
             self.keep_record(key, copy.clone(), Expect::Anything, None, out).ok();
         }
         self.repair(lookup, &copy, out);
-        let found = (!newest.is_tombstone()).then_some(FoundRecord { record: newest, held_here, holders });
-        self.end_task(id, Ok(Outcome::Queried(QueryReport { key, found, effort })), out);
+        let deleted = newest.is_tombstone().then_some(newest.version);
+        let found = deleted.is_none().then_some(FoundRecord { record: newest, held_here, holders });
+        self.end_task(id, Ok(Outcome::Queried(QueryReport { key, found, deleted, effort })), out);
     }
 
-    /// The newest record that this node or anyone who answered holds.
+    /// The newest record that this node or anyone who answered holds, and of its copies the one that lives longest.
     pub(super) fn newest(&self, lookup: &Lookup<P>) -> Option<Record> {
         lookup
             .answers()
             .filter_map(|(_, answer)| answer.record.clone())
             .chain(self.store.get(self.now, &lookup.target()))
-            .max_by(|a, b| a.newness(b).then((a.renewal, a.remaining).cmp(&(b.renewal, b.remaining))))
+            .max_by(|a, b| a.newness(b).then((a.remaining, a.renewal).cmp(&(b.remaining, b.renewal))))
     }
 
     /// Takes off the lifetime of a record what has passed since the task that carries it began. A copy of a copy must

@@ -137,11 +137,10 @@ impl Store {
                 Ordering::Less => return Err(Refusal::Older { held: held.record.version }),
                 Ordering::Greater => {}
                 Ordering::Equal => {
-                    // A copy changes no lifetime; the publisher does, by a higher renewal.
-                    if fresh.record.renewal <= held.record.renewal {
-                        fresh.expires = held.expires;
-                        fresh.record.renewal = held.record.renewal;
-                    }
+                    // Copies age wherever they are, so that the longest life of any is what the publisher said. Others
+                    // were given less, as those that are cached along the way: such a one must not keep a full one out.
+                    fresh.expires = fresh.expires.max(held.expires);
+                    fresh.record.renewal = fresh.record.renewal.max(held.record.renewal);
                     fresh.source = held.source;
                     kept = Kept::Again;
                 }
@@ -294,19 +293,37 @@ mod tests {
     }
 
     #[test]
-    fn a_copy_does_not_extend_the_publishers_deadline_but_a_renewal_does() {
-        let mut store = store();
+    fn copies_handed_to_and_fro_do_not_outlive_what_the_publisher_said_but_a_renewal_does() {
+        let (mut one, mut other) = (store(), store());
         let record = Record::plain("v", Version(1), HOUR);
-        put(&mut store, at(0), record.clone(), Expect::Anything).unwrap();
-        for second in 1..3600 {
-            let copy = Record { remaining: 3600, ..record.clone() };
-            assert_eq!(put(&mut store, at(second), copy, Expect::Anything), Ok(Kept::Again));
+        put(&mut one, at(0), record.clone(), Expect::Anything).unwrap();
+        put(&mut other, at(1), one.get(at(1), &key(1)).unwrap(), Expect::Anything).unwrap();
+        for second in 2..3600 {
+            let copy = one.get(at(second), &key(1)).unwrap();
+            assert_eq!(put(&mut other, at(second), copy, Expect::Anything), Ok(Kept::Again));
+            std::mem::swap(&mut one, &mut other);
         }
-        assert_eq!(store.get(at(3599), &key(1)).unwrap().remaining, 1);
-        assert_eq!(store.get(at(3600), &key(1)), None);
+        assert_eq!(one.get(at(3599), &key(1)).unwrap().remaining, 1);
+        assert_eq!([&one, &other].map(|store| store.get(at(3600), &key(1))), [None, None]);
         let renewed = Record { renewal: 1, remaining: 7200, ..record };
-        put(&mut store, at(3599), renewed, Expect::Anything).unwrap();
-        assert_eq!(store.get(at(3600), &key(1)).unwrap().remaining, 7199);
+        put(&mut one, at(3599), renewed, Expect::Anything).unwrap();
+        assert_eq!(one.get(at(3600), &key(1)).unwrap().remaining, 7199);
+    }
+
+    #[test]
+    fn of_a_short_lived_copy_and_a_full_one_the_full_one_stays() {
+        let full = plain("v", 1);
+        let short = Record { remaining: 60, ..full.clone() };
+        let renewed = Record { renewal: 1, ..short.clone() };
+        for copies in [[&full, &short], [&short, &full], [&full, &renewed], [&renewed, &full]] {
+            let mut store = store();
+            for copy in copies {
+                put(&mut store, at(0), copy.clone(), Expect::Anything).unwrap();
+            }
+            let kept = store.get(at(0), &key(1)).unwrap();
+            assert_eq!(kept.remaining, full.remaining, "{copies:?}");
+            assert_eq!(kept.renewal, copies.map(|copy| copy.renewal).into_iter().max().unwrap());
+        }
     }
 
     #[test]

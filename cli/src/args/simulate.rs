@@ -47,6 +47,9 @@ enum Command {
         /// Queries in a second, in the whole network.
         #[arg(long, value_name = "NUMBER", default_value_t = 0.5, value_parser = within(0.001..=10_000.0))]
         gets: f64,
+        /// Nodes that come at one moment, when half of the time is over.
+        #[arg(long, value_name = "NUMBER", default_value_t = 0, value_parser = within(0_usize..=1_000_000))]
+        crowd: usize,
         #[command(flatten)]
         common: Common,
     },
@@ -75,7 +78,7 @@ enum Command {
         common: Common,
     },
     /// What alpha and k are good for: runs with several of either, in a network that loses nodes.
-    // Fifteen runs: each a smaller one than in other experiments.
+    // Fourteen runs: each a smaller one than in other experiments.
     #[command(mut_arg("nodes", |arg| arg.default_value("500")))]
     #[command(mut_arg("records", |arg| arg.default_value("200")))]
     #[command(mut_arg("lookups", |arg| arg.default_value("2000")))]

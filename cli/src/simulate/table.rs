@@ -66,6 +66,7 @@ fn of_lookups(report: &Report) -> Vec<Figure> {
     let of_lookup = |figure: Option<f64>| figure.filter(|_| report.lookups > 0);
     vec![
         counted("lookups", report.lookups),
+        counted("  that failed", report.lookups_failed),
         share("  exactly the k closest", report.exact, report.exact_interval),
         figure("  requests", report.requests_per_lookup.map(decimal)),
         figure("  steps", of_lookup(report.hops).map(decimal)),
@@ -78,7 +79,9 @@ fn of_lookups(report: &Report) -> Vec<Figure> {
 fn of_queries(report: &Report) -> Vec<Figure> {
     vec![
         counted("queries", report.gets),
+        counted("  that failed", report.gets_failed),
         share("  gave the newest version", report.get_success, report.get_success_interval),
+        counted("queries that learned of a delete", report.deleted),
         counted("  gave an older version", report.outdated),
         counted("  missed, as all holders had left", report.holders_failed),
         counted("  missed, as the record had expired", report.expired),
@@ -100,7 +103,7 @@ fn of_records(report: &Report) -> Vec<Figure> {
         counted("records that should be there", report.records),
         figure("  that nobody holds", (report.records > 0).then(|| count(report.lost))),
         figure("  fewest copies of one", report.fewest_copies.map(count)),
-        figure("  at all of the k closest nodes", report.full_copies.map(percent)),
+        share("  at all of the k closest nodes", report.full_copies, report.full_copies_interval),
         figure("  copies of older versions", report.outdated_copies.map(count)),
     ]
 }
@@ -111,7 +114,8 @@ fn of_the_run(report: &Report) -> Vec<Figure> {
         counted("nodes that have not joined", report.joining),
         counted("joins", report.joins),
         counted("  that failed at first", report.joins_failed),
-        share("contacts that are dead nodes", report.stale, report.stale_interval),
+        figure("contacts that are dead nodes", report.stale.map(percent)),
+        figure("requests that nobody answered", report.timeouts.map(percent)),
         figure("bytes per node and second", report.bytes_per_node_s.map(decimal)),
         counted("violations", report.violations),
         figure("events", Some(count(report.events))),
@@ -141,7 +145,7 @@ const LOST: Column = ("lost", |report| Some(count(report.lost)));
 const BYTES: Column = ("bytes/node/s", |report| report.bytes_per_node_s.map(decimal));
 const JOINS: Column = ("joins", |report| Some(count(report.joins)));
 const FEWEST: Column = ("fewest copies", |report| report.fewest_copies.map(count));
-const FULL: Column = ("k copies", |report| report.full_copies.map(percent));
+const FULL: Column = ("at k closest", |report| report.full_copies.map(percent));
 
 /// A row for each point, with what matters in this experiment.
 pub(super) fn series(experiment: &str, series: &Series) -> Table {

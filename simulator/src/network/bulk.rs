@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use kademlia_dht::core::OperationId;
 use kademlia_dht::gateway::Id;
 
-use super::{Network, Purpose};
+use super::Network;
 use crate::handle::Handle;
 
 /// Between two saves: ten in a second.
@@ -20,44 +21,52 @@ impl Network<'_> {
         self.stage("save");
         let keys: Vec<Id> = (0..count).map(|_| self.working.key()).collect();
         self.for_each(&keys, SAVE_PAUSE, |network, key| {
-            if let Some(node) = network.some_member() {
-                network.save(node, key, value_bytes);
-            }
+            let node = network.some_member()?;
+            network.save(node, key, value_bytes)
         });
     }
 
     /// Asks once for each record, at a random one of the members that `asks` lets through, fifty in a second, and waits
     /// until all have ended.
     pub fn get_records(&mut self, asks: impl Fn(&Network<'_>, Handle) -> bool) {
-        self.for_each(&self.keys.clone(), GET_PAUSE, |network, key| {
-            if let Some(node) = network.some_of(&asks) {
-                network.get(node, key);
-            }
+        self.get_records_of(&self.keys.clone(), asks);
+    }
+
+    /// The same for some records only.
+    pub fn get_records_of(&mut self, keys: &[Id], asks: impl Fn(&Network<'_>, Handle) -> bool) {
+        self.for_each(keys, GET_PAUSE, |network, key| {
+            let node = network.some_of(&asks)?;
+            network.get(node, key)
         });
     }
 
-    /// Saves a new version of each record, each at a random one of the members that `saves` lets through, ten in a
-    /// second, and waits until all have ended.
-    pub fn rewrite_records(&mut self, value_bytes: usize, saves: impl Fn(&Network<'_>, Handle) -> bool) {
-        self.for_each(&self.keys.clone(), SAVE_PAUSE, |network, key| {
-            if let Some(node) = network.some_of(&saves) {
-                network.save(node, key, value_bytes);
-            }
+    /// Saves a new version of each record, each at a random one of the members that `saves` lets through, evenly over so
+    /// much time, and waits until all have ended.
+    pub fn rewrite_records(
+        &mut self,
+        value_bytes: usize,
+        time: Duration,
+        saves: impl Fn(&Network<'_>, Handle) -> bool,
+    ) {
+        let pause = time / u32::try_from(self.keys.len()).unwrap_or(u32::MAX).max(1);
+        self.for_each(&self.keys.clone(), pause, |network, key| {
+            let node = network.some_of(&saves)?;
+            network.save(node, key, value_bytes)
         });
     }
 
-    /// Does something with each key, one after the other, and waits until all operations have ended.
-    fn for_each(&mut self, keys: &[Id], pause: Duration, act: impl Fn(&mut Self, Id)) {
+    /// Begins an operation with each key, one after the other, and waits until these have ended.
+    fn for_each(&mut self, keys: &[Id], pause: Duration, begin: impl Fn(&mut Self, Id) -> Option<OperationId>) {
+        let mut begun = Vec::new();
         for key in keys {
             if self.broken_off {
                 return;
             }
-            act(self, *key);
+            begun.extend(begin(self, *key));
             self.pass(pause);
         }
-        self.run_until(|network| {
-            !network.purposes.values().any(|purpose| matches!(purpose, Purpose::Get { .. } | Purpose::Save { .. }))
-        });
+        // The last ones are those that are still under way.
+        self.run_until(|network| !begun.iter().rev().any(|operation| network.purposes.contains_key(operation)));
     }
 
     /// A random one of the members that `wanted` lets through.

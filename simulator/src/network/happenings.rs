@@ -28,11 +28,20 @@ impl Network<'_> {
                     self.leave(node);
                 }
             }
-            Alarm::Return(node) => self.come_back(node),
-            Alarm::Join(node) => self.join(node),
+            Alarm::Return(node, with_store) => {
+                self.restart(node, with_store);
+            }
+            Alarm::Join(node, since) => {
+                if self.world.born(node) == Some(since) {
+                    self.join(node);
+                }
+            }
             Alarm::Lookup => {
                 self.plan(self.workload.lookups, alarm);
-                self.look_up();
+                let target = self.working.key();
+                if let Some(node) = self.some_member() {
+                    self.look_up(node, target);
+                }
             }
             Alarm::Get => {
                 self.plan(self.workload.gets, alarm);
@@ -93,7 +102,10 @@ impl Network<'_> {
     /// The next node of a growing network comes, and the one after it is planned.
     fn next_arrives(&mut self) {
         self.arriving = self.arriving.saturating_sub(1);
-        self.arrive();
+        let node = self.arrive();
+        if self.joining.contains(&node) {
+            self.growing.insert(node);
+        }
         if self.arriving > 0 {
             // One in a hundred seconds for each that is there: each has time to settle among the others.
             let there = self.members.len().max(10) as u32;
@@ -102,13 +114,14 @@ impl Network<'_> {
     }
 
     /// A new node comes and joins.
-    pub(super) fn arrive(&mut self) {
+    pub(super) fn arrive(&mut self) -> Handle {
         let node = self.world.spawn();
         self.joining.insert(node);
         self.join(node);
         if self.churn.is_some() {
             self.begin_session(node);
         }
+        node
     }
 
     pub(super) fn begin_session(&mut self, node: Handle) {
@@ -119,7 +132,7 @@ impl Network<'_> {
         }
     }
 
-    fn join(&mut self, node: Handle) {
+    pub(super) fn join(&mut self, node: Handle) {
         if !self.joining.contains(&node) {
             return; // It has died, or joined otherwise.
         }
@@ -136,6 +149,7 @@ impl Network<'_> {
         if !self.joining.remove(&node) {
             return;
         }
+        self.growing.remove(&node);
         self.places.insert(node, self.members.len());
         self.ids.insert(node.id(), node);
         self.members.push(node);
@@ -153,6 +167,7 @@ impl Network<'_> {
             }
             None => {
                 self.joining.remove(&node);
+                self.growing.remove(&node);
             }
         }
         let Remains { records, operations } = self.world.kill(node);
@@ -167,64 +182,57 @@ impl Network<'_> {
         if !self.world.is_alive(node) {
             return;
         }
-        let records = self.remove(node);
         match self.churn.map(|churn| churn.departure) {
-            Some(Departure::Replaced) => self.arrive(),
-            Some(Departure::Returns { after, with_store }) => {
-                let kept = if with_store { records } else { Vec::new() };
-                self.down.insert(node, (self.world.now(), kept));
-                self.world.alarm(after, Alarm::Return(node));
+            Some(Departure::Replaced) => {
+                self.remove(node);
+                self.arrive();
             }
-            Some(Departure::Gone) | None => {}
+            Some(Departure::Returns { after, with_store }) => {
+                self.kill(node);
+                self.world.alarm(after, Alarm::Return(node, with_store));
+            }
+            Some(Departure::Gone) | None => {
+                self.remove(node);
+            }
         }
-    }
-
-    fn come_back(&mut self, node: Handle) {
-        let Some((since, records)) = self.down.remove(&node) else { return };
-        let away = self.world.now().since(since);
-        let records = records.into_iter().map(|(key, record)| (key, record.aged(away))).collect();
-        self.world.restart(node, records);
-        self.joining.insert(node);
-        self.join(node);
-        self.begin_session(node);
     }
 }
 
 /// Operations.
 impl Network<'_> {
-    fn start(&mut self, node: Handle, command: Command<Handle>, purpose: Purpose) {
-        if let Some(operation) = self.world.start(node, command) {
-            self.purposes.insert(operation, purpose);
-        }
+    fn start(&mut self, node: Handle, command: Command<Handle>, purpose: Purpose) -> Option<OperationId> {
+        let operation = self.world.start(node, command)?;
+        self.purposes.insert(operation, purpose);
+        Some(operation)
     }
 
-    fn look_up(&mut self) {
-        let target = self.working.key();
-        if let Some(node) = self.some_member() {
-            self.start(node, Command::Lookup { target }, Purpose::Lookup { target });
-        }
+    /// Has a living node look for the k nodes closest to a target. `None` if it is not alive.
+    pub fn look_up(&mut self, node: Handle, target: Id) -> Option<OperationId> {
+        self.start(node, Command::Lookup { target }, Purpose::Lookup { target })
     }
 
-    pub(super) fn get(&mut self, node: Handle, key: Id) {
-        if let Some(expected) = self.world.oracle.expected(&key).cloned() {
-            self.start(node, Command::Query { key }, Purpose::Get { key, expected });
-        }
+    /// Has a living node ask for a record that was acknowledged. What it finds is judged and counted when the query ends;
+    /// `None` if it does not begin.
+    pub fn get(&mut self, node: Handle, key: Id) -> Option<OperationId> {
+        let expected = self.world.oracle.expected(&key).cloned()?;
+        self.start(node, Command::Query { key }, Purpose::Get { key, expected })
     }
 
-    pub(super) fn save(&mut self, node: Handle, key: Id, bytes: usize) {
+    /// Has a living node save a new value of so many bytes (at least eight). `None` if it is not alive.
+    pub fn save(&mut self, node: Handle, key: Id, bytes: usize) -> Option<OperationId> {
         let value = self.world.oracle.payload(key, bytes);
-        self.write(node, key, Some(value));
+        self.write(node, key, Some(value))
     }
 
-    fn delete(&mut self, node: Handle, key: Id) {
-        self.write(node, key, None);
+    /// Has a living node delete a record. `None` if it is not alive.
+    pub fn delete(&mut self, node: Handle, key: Id) -> Option<OperationId> {
+        self.write(node, key, None)
     }
 
-    fn write(&mut self, node: Handle, key: Id, value: Option<Bytes>) {
+    fn write(&mut self, node: Handle, key: Id, value: Option<Bytes>) -> Option<OperationId> {
         let unix_milliseconds = self.world.unix_milliseconds(node);
-        let deleted = value.is_none();
-        let command = Command::Save { key, value, expect: Expect::Anything, unix_milliseconds };
-        self.start(node, command, Purpose::Save { key, deleted });
+        let command = Command::Save { key, value: value.clone(), expect: Expect::Anything, unix_milliseconds };
+        self.start(node, command, Purpose::Save { key, value })
     }
 
     pub(super) fn ended(&mut self, node: Handle, operation: OperationId, since: Time, ended: &Ended) {
@@ -236,12 +244,13 @@ impl Network<'_> {
                     self.add_member(node);
                 } else {
                     self.measured.joins_failed += 1;
-                    self.world.alarm(JOIN_AGAIN, Alarm::Join(node));
+                    let since = self.world.born(node).unwrap_or_default();
+                    self.world.alarm(JOIN_AGAIN, Alarm::Join(node, since));
                 }
             }
             Some(Purpose::Lookup { target }) => self.lookup_ended(node, &target, took, ended),
             Some(Purpose::Get { key, expected }) => self.get_ended(node, key, &expected, since, ended),
-            Some(Purpose::Save { key, deleted }) => self.save_ended(node, key, deleted, since, ended),
+            Some(Purpose::Save { key, value }) => self.save_ended(node, key, value, since, ended),
             None => {}
         }
     }
@@ -249,55 +258,60 @@ impl Network<'_> {
     fn lookup_ended(&mut self, node: Handle, target: &Id, took: Duration, ended: &Ended) {
         self.measured.lookups += 1;
         let Ok(Outcome::LookedUp(report)) = ended else {
-            return self.measured.lookup_efforts.add_failed(took);
+            return self.measured.lookup_efforts.add(took, None);
         };
         let k = self.params().k;
         let truth = self.closest(target, k + 1).into_iter().filter(|other| *other != node).take(k);
         self.measured.exact += u64::from(truth.eq(report.closest.iter().copied()));
-        self.measured.lookup_efforts.add(&report.effort);
+        self.measured.lookup_efforts.add(took, Some(&report.effort));
     }
 
-    fn save_ended(&mut self, node: Handle, key: Id, deleted: bool, since: Time, ended: &Ended) {
+    fn save_ended(&mut self, node: Handle, key: Id, value: Option<Bytes>, since: Time, ended: &Ended) {
         self.measured.saves += 1;
         let now = self.world.now();
         let Ok(Outcome::Saved(receipt)) = ended else {
             self.measured.saves_failed += 1;
-            return self.measured.save_efforts.add_failed(now.since(since));
+            return self.measured.save_efforts.add(now.since(since), None);
         };
         if self.world.oracle.expected(&key).is_none() {
             self.keys.push(key);
         }
         let mut holders = receipt.accepted.clone();
         holders.extend(receipt.kept_here.then_some(node));
-        let version = receipt.version;
-        let acknowledged = Acknowledged { version, deleted, by: node, begun: since, since: now, holders };
+        let (version, lifetime) = (receipt.version, self.params().record_lifetime);
+        let record = match value {
+            Some(value) => Record::plain(value, version, lifetime),
+            None => Record::tombstone(version, lifetime),
+        };
+        let acknowledged = Acknowledged { record, by: node, begun: since, since: now, holders };
         self.world.oracle.acknowledged(key, acknowledged);
-        self.measured.save_efforts.add(&receipt.effort);
+        self.measured.save_efforts.add(now.since(since), Some(&receipt.effort));
     }
 
     fn get_ended(&mut self, node: Handle, key: Id, expected: &Acknowledged, since: Time, ended: &Ended) {
-        self.measured.gets += 1;
         let now = self.world.now();
-        let found = match ended {
-            Ok(Outcome::Queried(report)) => {
-                self.measured.get_efforts.add(&report.effort);
-                report.found.as_ref().map(|found| &found.record)
-            }
-            _ => {
-                self.measured.get_efforts.add_failed(now.since(since));
-                None
-            }
+        let report = match ended {
+            Ok(Outcome::Queried(report)) => Some(report),
+            _ => None,
         };
-        if found.is_some_and(|record| self.world.oracle.key_of(&record.value) != Some(key)) {
-            self.world
-                .oracle
-                .violation(now, format_args!("{node:?} found a value under {key} that nobody saved there"));
+        self.measured.get_efforts.add(now.since(since), report.map(|report| &report.effort));
+        let found = report.and_then(|report| report.found.as_ref()).map(|found| &found.record);
+        let deleted = report.and_then(|report| report.deleted);
+        if found.is_some_and(|record| !self.world.oracle.is_genuine(&key, record)) {
+            let what =
+                format_args!("{node:?} found a value under {key} that nobody saved there, or not in this version");
+            self.world.oracle.violation(now, what);
         }
-        let is_right = match found {
-            Some(record) => record.version >= expected.version,
-            None => ended.is_ok() && self.world.oracle.may_be_gone(&key, expected),
-        };
-        if is_right {
+        let version = expected.record.version;
+        // Nothing is right only where a delete says so, or did until its own life was over.
+        let is_forgotten =
+            || report.is_some() && expected.record.is_tombstone() && self.world.oracle.is_over(now, &key, version);
+        if deleted >= Some(version) || (found.is_none() && is_forgotten()) {
+            self.measured.deleted += 1;
+            return;
+        }
+        self.measured.gets += 1;
+        if found.is_some_and(|record| record.version >= version) {
             self.measured.found += 1;
             return;
         }

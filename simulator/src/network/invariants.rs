@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use kademlia_dht::core::Node;
-use kademlia_dht::gateway::Peer;
+use kademlia_dht::gateway::{Id, Peer};
 
 use super::Network;
 use crate::handle::Handle;
@@ -20,15 +20,26 @@ impl Network<'_> {
             broken.extend(fault_of(node).map(|fault| format!("{handle:?} {fault}")));
         }
         // Two requests in a row to one node can each take their longest after the deadline of what they belong to.
-        let longest = params.lookup_timeout + params.request_timeout * 2 + Duration::from_secs(1);
+        let longest = params.lookup_timeout.saturating_add(params.request_timeout.saturating_mul(2));
+        let longest = self.setup.clocks.longest(longest) + Duration::from_secs(1);
         for (handle, operation, since) in self.world.operations() {
             if self.world.now().since(since) > longest {
                 broken.push(format!("{operation:?} of {handle:?}, begun at {since}, has not ended"));
             }
         }
         let now = self.world.now();
-        self.world.oracle.check_kept(now);
+        let lost: Vec<(Handle, Id)> = self.world.nodes().flat_map(|(handle, node)| self.lost(handle, node)).collect();
+        for (handle, key) in lost {
+            self.world.oracle.lost(now, handle, key);
+        }
         self.world.oracle.add_violations(now, broken);
+    }
+
+    /// The keys of records that a node is bound to hold, and does not.
+    fn lost(&self, handle: Handle, node: &Node<Handle>) -> Vec<(Handle, Id)> {
+        let bonds = self.world.oracle.bonds(self.world.now(), handle);
+        let lost = bonds.filter(|(key, version)| node.record(key).is_none_or(|record| record.version != *version));
+        lost.map(|(key, _)| (handle, key)).collect()
     }
 }
 
@@ -57,6 +68,7 @@ fn fault_of(node: &Node<Handle>) -> Option<String> {
     if buckets.len() > 256 {
         return Some("has itself in its table".to_owned());
     }
-    let over = bounds.into_iter().find(|(_, count, most)| count > most);
+    let queues = node.queues().into_iter().map(|queue| (queue.name, queue.len, queue.most));
+    let over = bounds.into_iter().chain(queues).find(|(_, count, most)| count > most);
     over.map(|(what, count, most)| format!("has {count} {what}, more than {most}"))
 }

@@ -65,8 +65,16 @@ impl Network<'_> {
         living.map(|(key, version)| self.world.oracle.holders(&key, version).count()).collect()
     }
 
-    /// The share of acknowledged records of which each of the k closest members holds the newest version.
-    pub fn full_copies(&self) -> f64 {
+    /// The living nodes that hold the newest acknowledged version under a key, or a newer one.
+    pub fn holders(&self, key: &Id) -> Vec<Handle> {
+        let expected = self.world.oracle.expected(key);
+        let holders = expected.map(|expected| self.world.oracle.holders(key, expected.record.version));
+        holders.into_iter().flatten().map(Handle::of).collect()
+    }
+
+    /// How many acknowledged records are held, in their newest version, by each of the k closest members, and how many
+    /// there are.
+    pub fn full_copies(&self) -> (u64, u64) {
         let k = self.params().k;
         let (mut full, mut all) = (0_u64, 0_u64);
         for (key, version) in self.world.oracle.living(self.world.now()) {
@@ -74,7 +82,7 @@ impl Network<'_> {
             full += u64::from(self.closest(&key, k).iter().all(|node| holders.contains(&node.number())));
             all += 1;
         }
-        if all == 0 { 1.0 } else { full as f64 / all as f64 }
+        (full, all)
     }
 
     /// How many of the k closest members to each acknowledged record hold an older version of it, over all records.

@@ -10,6 +10,7 @@ use std::fmt;
 use std::ops::ControlFlow;
 use std::time::Duration;
 
+use bytes::Bytes;
 use kademlia_dht::core::{Node, OperationId, Params, Time};
 use kademlia_dht::gateway::{Id, Record};
 
@@ -57,7 +58,7 @@ pub struct Progress {
 }
 
 /// Whoever watches a run, and may break it off.
-pub type Watch<'a> = Box<dyn FnMut(Progress) -> ControlFlow<()> + 'a>;
+type Watch<'a> = Box<dyn FnMut(Progress) -> ControlFlow<()> + 'a>;
 
 /// A network in virtual time.
 ///
@@ -84,13 +85,14 @@ pub struct Network<'a> {
     ids: BTreeMap<Id, Handle>,
     /// Where in `members` each is.
     places: BTreeMap<Handle, usize>,
-    /// Nodes still to come in a growing network, and nodes that are joining.
+    /// Nodes still to come in a growing network, those of them that are joining, and all that are joining.
     arriving: usize,
+    growing: BTreeSet<Handle>,
     joining: BTreeSet<Handle>,
     /// Which of its sessions each node is in.
     sessions: BTreeMap<Handle, u32>,
     churn: Option<Churn>,
-    /// Nodes that will come back: since when they are away, and what is on their disks.
+    /// Nodes that can come back: since when they are away, and what is on their disks.
     down: BTreeMap<Handle, (Time, Vec<(Id, Record)>)>,
     workload: Workload,
     purposes: BTreeMap<OperationId, Purpose>,
@@ -121,10 +123,10 @@ enum Alarm {
     Arrive,
     /// The session of a node is over. The number tells its sessions apart.
     Leave(Handle, u32),
-    /// A node that left comes back.
-    Return(Handle),
-    /// A node that could not join tries again.
-    Join(Handle),
+    /// A node that left comes back, with its store or without.
+    Return(Handle, bool),
+    /// A node that could not join tries again, if it still lives the life that began then.
+    Join(Handle, Time),
     Lookup,
     Get,
     Save,
@@ -137,9 +139,18 @@ enum Alarm {
 #[derive(Debug, Clone)]
 enum Purpose {
     Join,
-    Lookup { target: Id },
-    Get { key: Id, expected: Acknowledged },
-    Save { key: Id, deleted: bool },
+    Lookup {
+        target: Id,
+    },
+    Get {
+        key: Id,
+        expected: Acknowledged,
+    },
+    /// `None` deletes.
+    Save {
+        key: Id,
+        value: Option<Bytes>,
+    },
 }
 
 impl fmt::Debug for Network<'_> {
@@ -164,6 +175,7 @@ impl<'a> Network<'a> {
             ids: BTreeMap::new(),
             places: BTreeMap::new(),
             arriving: 0,
+            growing: BTreeSet::new(),
             joining: BTreeSet::new(),
             sessions: BTreeMap::new(),
             churn: None,
@@ -186,8 +198,8 @@ impl<'a> Network<'a> {
     }
 
     /// Tells `watch` from time to time how far the run is. It may break the run off: then nothing happens any more.
-    pub fn watch(&mut self, watch: Watch<'a>) {
-        self.watch = Some(watch);
+    pub fn watch(&mut self, watch: impl FnMut(Progress) -> ControlFlow<()> + 'a) {
+        self.watch = Some(Box::new(watch));
     }
 
     /// Whether the run was broken off.
@@ -203,6 +215,11 @@ impl<'a> Network<'a> {
     /// The nodes that have joined and are alive.
     pub fn members(&self) -> &[Handle] {
         &self.members
+    }
+
+    /// The keys of all records that were ever acknowledged.
+    pub fn keys(&self) -> &[Id] {
+        &self.keys
     }
 
     /// A node, if it is alive.
@@ -243,22 +260,20 @@ impl Network<'_> {
         self.stage = stage;
     }
 
-    /// Lets nodes come, one after the other and more at a time as there are more, until there are `count` and all have
-    /// joined.
+    /// Lets nodes come, one after the other and more at a time as there are more, until there are `count` and all that
+    /// came have joined or died.
     pub fn grow(&mut self, count: usize) {
         self.stage("join");
         self.arriving = count.saturating_sub(self.members.len() + self.joining.len());
         if self.arriving > 0 {
             self.world.alarm(Duration::ZERO, Alarm::Arrive);
         }
-        self.run_until(|network| network.arriving == 0 && network.joining.is_empty());
+        self.run_until(|network| network.arriving == 0 && network.growing.is_empty());
     }
 
-    /// Lets so many nodes come at once.
-    pub fn crowd(&mut self, count: usize) {
-        for _ in 0..count {
-            self.arrive();
-        }
+    /// Lets so many nodes come at once. Gives them.
+    pub fn crowd(&mut self, count: usize) -> Vec<Handle> {
+        (0..count).map(|_| self.arrive()).collect()
     }
 
     /// From now on nodes come and go.
@@ -270,8 +285,55 @@ impl Network<'_> {
         }
     }
 
-    /// Kills a share of the members at one moment. Gives how many.
-    pub fn kill(&mut self, share: f64) -> usize {
+    /// Ends a node from one moment to the next, as a crash does. False if it is not alive.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use kademlia_simulator::{Network, Setup};
+    ///
+    /// let mut network = Network::new(&Setup::default());
+    /// network.grow(50);
+    /// network.save_records(1, 100);
+    /// let key = network.keys()[0];
+    /// let holders = network.holders(&key);
+    /// assert!(holders.iter().all(|holder| network.kill(*holder)));
+    /// network.run_for(Duration::from_secs(60));
+    /// let asker = network.members()[0];
+    /// network.measure();
+    /// network.get(asker, key);
+    /// network.run_for(Duration::from_secs(60));
+    /// assert_eq!(network.report().holders_failed, 1);
+    ///
+    /// assert!(holders.iter().all(|holder| network.restart(*holder, true)));
+    /// network.measure();
+    /// network.get(asker, key);
+    /// network.run_for(Duration::from_secs(60));
+    /// assert_eq!(network.report().get_success, Some(1.0));
+    /// ```
+    pub fn kill(&mut self, node: Handle) -> bool {
+        if !self.world.is_alive(node) {
+            return false;
+        }
+        let records = self.remove(node);
+        self.down.insert(node, (self.world.now(), records));
+        true
+    }
+
+    /// Starts a node again that was killed or left, with what was in its store or without, and has it join. False if it
+    /// is alive, or will never come back.
+    pub fn restart(&mut self, node: Handle, with_store: bool) -> bool {
+        let Some((since, records)) = self.down.remove(&node) else { return false };
+        let away = self.world.now().since(since);
+        let records = records.into_iter().filter(|_| with_store).map(|(key, record)| (key, record.aged(away)));
+        self.world.restart(node, records.collect());
+        self.joining.insert(node);
+        self.join(node);
+        self.begin_session(node);
+        true
+    }
+
+    /// Kills a share of the members at one moment, for good. Gives how many.
+    pub fn kill_share(&mut self, share: f64) -> usize {
         let count = (self.members.len() as f64 * share.clamp(0.0, 1.0)).round() as usize;
         for _ in 0..count {
             if let Some(node) = self.coming.pick(&self.members).copied() {

@@ -48,8 +48,8 @@ impl SimulateArgs {
                 plan.lookups = lookups.lookups;
                 experiment::lookups
             }
-            Command::Churn { gets, .. } => {
-                plan.gets = *gets;
+            Command::Churn { gets, crowd, .. } => {
+                (plan.gets, plan.crowd) = (*gets, *crowd);
                 experiment::churn
             }
             Command::Maintenance { .. } => experiment::maintenance,
