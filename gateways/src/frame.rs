@@ -102,6 +102,13 @@ impl FrameReader {
         !self.done && !self.partial.is_empty()
     }
 
+    /// How many bytes are missing to the end of the frame that has begun, if its length has come; else 0.
+    pub fn missing_bytes(&self) -> usize {
+        let length = self.partial.first_chunk().filter(|_| !self.done);
+        let size = length.map_or(0, |length| LENGTH_BYTES.saturating_add(announced(*length)));
+        size.saturating_sub(self.partial.len())
+    }
+
     /// How much memory the beginning of a frame takes whose end has not come, in bytes.
     pub fn buffered_bytes(&self) -> usize {
         if self.is_inside_frame() { self.partial.capacity() } else { 0 }
@@ -117,8 +124,12 @@ impl FrameReader {
     }
 }
 
+fn announced(length: [u8; LENGTH_BYTES]) -> usize {
+    usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX)
+}
+
 fn checked(length: [u8; LENGTH_BYTES], limit: usize) -> Result<usize, FrameTooLong> {
-    let size = usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX);
+    let size = announced(length);
     if size > limit { Err(FrameTooLong { size, limit }) } else { Ok(size) }
 }
 
@@ -166,8 +177,11 @@ mod tests {
         assert!(!reader.is_inside_frame());
         reader.next(&mut &[0, 0, 0][..], 9).unwrap();
         assert!(reader.is_inside_frame() && reader.buffered_bytes() >= 3);
-        reader.next(&mut &[1, 5][..], 9).unwrap().unwrap();
-        assert!(!reader.is_inside_frame() && reader.buffered_bytes() == 0);
+        assert_eq!(reader.missing_bytes(), 0, "nobody knows");
+        reader.next(&mut &[4, 5][..], 9).unwrap();
+        assert_eq!(reader.missing_bytes(), 3);
+        reader.next(&mut &[6, 7, 8][..], 9).unwrap().unwrap();
+        assert_eq!((reader.is_inside_frame(), reader.buffered_bytes(), reader.missing_bytes()), (false, 0, 0));
     }
 
     #[test]

@@ -28,6 +28,10 @@ const MAX_KEPT: usize = 4 * 1024;
 /// Nor does it keep places for more messages than this.
 const MAX_KEPT_ENDS: usize = 64;
 
+/// So much is read at once, or what is missing of a large message. Not more, as it may be many small requests, and only
+/// then is it seen whether the answers are read.
+const READ_BYTES: usize = 4 * 1024;
+
 /// How often one connection is read before the others have their turn.
 const READS_IN_A_TURN: usize = 4;
 
@@ -188,14 +192,15 @@ impl<T: Transport> Connection<T> {
             if batch.len() >= BATCH {
                 break;
             }
-            match self.stream.read(scratch) {
+            let (space, _) = scratch.split_at_mut(READ_BYTES.max(self.incoming.missing_bytes()).min(scratch.len()));
+            match self.stream.read(space) {
                 Ok(0) => {
                     if self.incoming.is_inside_frame() {
                         link.count(Count::Malformed);
                     }
                     return Err(Broken::Ended);
                 }
-                Ok(size) => self.take(scratch.get(..size).unwrap_or_default(), link, batch)?,
+                Ok(size) => self.take(space.get(..size).unwrap_or_default(), link, batch)?,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
                 Err(error) => return Err(error.into()),

@@ -21,7 +21,7 @@ use crate::link::Link;
 /// How many connections are accepted before those that are there have their turn.
 const ACCEPTS_IN_A_TURN: usize = 64;
 
-/// How much is read at once.
+/// How much is read at once at the most.
 const SCRATCH_BYTES: usize = 32 * 1024;
 
 /// So many bytes for one connection are written before more messages are taken from the queue.
@@ -765,6 +765,34 @@ mod tests {
             engine.read();
             assert_eq!(node.take().concat().len(), 1, "it has read some, so it is heard again");
             assert!(read + read_all(&mut peer) > answered as usize * 10_000, "no answer was lost");
+        });
+    }
+
+    #[test]
+    fn no_answer_is_lost_to_one_that_asks_much_at_once_and_reads_late() {
+        with_engine(&StreamConfig::default(), |mut engine, mut node| {
+            let (number, mut peer) = accepted(&mut engine);
+            let (mut answered, mut read) = (0, 0);
+            peer.write_all(&(0..1000).flat_map(ping).collect::<Vec<_>>()).unwrap();
+            engine.mark_ready(number);
+            while answered < 1000 {
+                engine.read();
+                for _ in node.take().concat() {
+                    node.answer(number, 5000);
+                    answered += 1;
+                }
+                engine.take_outbound();
+                if engine.connections[&number].muted {
+                    read += read_all(&mut peer);
+                    engine.handle_writable(number);
+                }
+            }
+            while engine.connections[&number].writer.len() > 0 {
+                read += read_all(&mut peer);
+                engine.handle_writable(number);
+            }
+            assert_eq!(node.host.counts().unsent.queue_full, 0);
+            assert!(read + read_all(&mut peer) > 1000 * 5000);
         });
     }
 

@@ -62,6 +62,11 @@ impl Incoming {
         self.reader.is_inside_frame()
     }
 
+    /// How many bytes are missing to the end of the frame that has begun, if its length has come; else 0.
+    pub fn missing_bytes(&self) -> usize {
+        self.reader.missing_bytes()
+    }
+
     /// How much memory it takes that the beginning of a frame has come and its end has not, in bytes.
     pub fn buffered_bytes(&self) -> usize {
         self.reader.buffered_bytes()
