@@ -7,7 +7,7 @@ mod value;
 use std::path::PathBuf;
 
 use clap::error::ErrorKind;
-use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use kademlia_dht::testnet::Mix;
 
 pub(crate) use bench::BenchPlan;
@@ -101,7 +101,8 @@ pub(crate) struct TestnetPlan {
 
 /// Takes the program's arguments. If they are wrong, says so and ends the program with status 2.
 pub(crate) fn parse() -> Task {
-    match Cli::parse().command {
+    let matches = told_by_their_names(Cli::command()).get_matches();
+    match Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit()).command {
         Command::Testnet(args) => match args.mix() {
             Ok(mix) => {
                 let TestnetArgs { load, kill, seed, json, .. } = args;
@@ -112,6 +113,13 @@ pub(crate) fn parse() -> Task {
         Command::Bench(args) => args.plan().map_or_else(|error| refuse("bench", error), Task::Bench),
         Command::Simulate(args) => Task::Simulate(Box::new(args.plan(std::env::args_os().skip(1)))),
     }
+}
+
+/// A negative number is a value and no option, so that what is wrong with it is said of the option that it is for.
+fn told_by_their_names(command: clap::Command) -> clap::Command {
+    let takes_numbers =
+        |arg: clap::Arg| if arg.get_action().takes_values() { arg.allow_negative_numbers(true) } else { arg };
+    command.mut_args(takes_numbers).mut_subcommands(told_by_their_names)
 }
 
 /// Says what is wrong with the arguments of a command, and ends the program with status 2.
@@ -141,6 +149,15 @@ impl TestnetArgs {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_negative_number_is_wrong_as_the_value_of_its_option() {
+        for arguments in [["simulate", "churn", "--loss", "-1"], ["simulate", "kill", "--nodes", "-5"]] {
+            let error = told_by_their_names(Cli::command()).try_get_matches_from(["dht"].iter().chain(&arguments));
+            let error = error.unwrap_err().to_string();
+            assert!(error.contains(arguments[2]) && error.contains(arguments[3]), "{error}");
+        }
+    }
 
     fn mix(arguments: &[&str]) -> Result<String, String> {
         let cli = Cli::try_parse_from(["dht", "testnet"].iter().chain(arguments)).map_err(|error| error.to_string())?;

@@ -100,7 +100,7 @@ struct Common {
     nodes: usize,
 
     /// What all randomness follows from: the same seed, the same run.
-    #[arg(long, value_name = "NUMBER", default_value_t = 1)]
+    #[arg(long, value_name = "NUMBER", default_value_t = 1, value_parser = within(0..=u64::MAX))]
     seed: u64,
 
     /// Hours of virtual time, such as 24 or 0.5.

@@ -44,6 +44,8 @@ impl From<BrokenOff> for Failure {
 #[derive(Serialize)]
 struct Summary<'a> {
     experiment: &'static str,
+    /// All that was asked for.
+    command: &'a str,
     #[serde(flatten)]
     options: Options,
     #[serde(flatten)]
@@ -67,10 +69,15 @@ pub(crate) fn run(plan: &SimulatePlan) -> Result<bool, Failure> {
 
     let mut out = io::stdout();
     if plan.json {
-        let summary = Summary { experiment: findings.experiment, options: plan.options, report: &findings.report };
+        let summary = Summary {
+            experiment: findings.experiment,
+            command: &plan.repeat,
+            options: plan.options,
+            report: &findings.report,
+        };
         writeln!(out, "{}", serde_json::to_string(&summary).map_err(io::Error::from)?)?;
     } else {
-        writeln!(out, "{}", table::title(plan, &findings))?;
+        writeln!(out, "{}\n{}", table::title(plan, &findings), plan.repeat)?;
         writeln!(out, "{}", table::whole(&findings.report))?;
         for series in findings.series.iter().filter(|series| series.points.len() > 1) {
             writeln!(out, "{}", table::series(findings.experiment, series))?;
