@@ -15,12 +15,13 @@ use super::time::Time;
 #[derive(Debug)]
 pub(crate) struct Tokens {
     secret: (u64, u64),
-    interval: Duration,
+    /// In microseconds.
+    interval: u64,
 }
 
 impl Tokens {
     pub(crate) fn new(secret: (u64, u64), interval: Duration) -> Self {
-        Tokens { secret, interval }
+        Tokens { secret, interval: u64::try_from(interval.as_micros()).unwrap_or(u64::MAX).max(1) }
     }
 
     pub(crate) fn make<A: Hash>(&self, now: Time, address: &A, key: &Id) -> Token {
@@ -37,8 +38,7 @@ impl Tokens {
     }
 
     fn epoch(&self, now: Time) -> u64 {
-        let interval = u64::try_from(self.interval.as_micros()).unwrap_or(u64::MAX);
-        now.as_micros() / interval.max(1)
+        now.as_micros() / self.interval
     }
 
     fn of_epoch<A: Hash>(&self, epoch: u64, address: &A, key: &Id) -> Token {

@@ -33,7 +33,7 @@ const MAX_KEPT_ENDS: usize = 64;
 const READ_BYTES: usize = 4 * 1024;
 
 /// How often one connection is read before the others have their turn.
-const READS_IN_A_TURN: usize = 4;
+const READS_IN_A_TURN: usize = 8;
 
 /// Where a connection came from.
 pub(super) enum Origin {

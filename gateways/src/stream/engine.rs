@@ -25,7 +25,7 @@ const ACCEPTS_IN_A_TURN: usize = 64;
 const SCRATCH_BYTES: usize = 32 * 1024;
 
 /// So many bytes for one connection are written before more messages are taken from the queue.
-const FLUSHED_AT_ONCE: usize = 16 * 1024;
+const FLUSHED_AT_ONCE: usize = 64 * 1024;
 
 /// While requests of this node that wait take this much memory on all connections, in bytes, no more are taken.
 const MAX_REQUEST_BYTES: usize = 16 * 1024 * 1024;
@@ -206,9 +206,7 @@ impl<'a, T: Transport> Engine<'a, T> {
         connection.writer.push(outbound)?;
         self.uses += 1;
         connection.used = self.uses;
-        let waiting = connection.writer.len();
-        self.count(number);
-        Ok((number, waiting))
+        Ok((number, connection.writer.len()))
     }
 
     /// The connection for a message: for an answer the one that it answers by, else only one that we dialled.
@@ -364,7 +362,8 @@ impl<'a, T: Transport> Engine<'a, T> {
 
     fn flush(&mut self, number: u64) {
         let Some(connection) = self.connections.get_mut(&number) else { return };
-        match if connection.connecting { Ok(()) } else { connection.flush() } {
+        let flushed = if connection.connecting { Ok(()) } else { connection.flush() };
+        match flushed {
             Ok(()) => self.settle(number),
             Err(error) => {
                 log::debug!("writing to a connection: {error}");
@@ -409,9 +408,11 @@ impl<'a, T: Transport> Engine<'a, T> {
         self.close(number, UnsentReason::Unreachable);
     }
 
-    /// Sees to what follows when a connection was read, written, or given something to write.
+    /// Sees to what follows when a connection was read or written.
     fn settle(&mut self, number: u64) {
         let Some(connection) = self.connections.get_mut(&number) else { return };
+        let buffered = connection.buffered();
+        self.buffered.replace(&mut connection.counted, buffered);
         if connection.muted && !connection.asks_too_much() {
             connection.muted = false;
             connection.restart_frame();
@@ -422,16 +423,7 @@ impl<'a, T: Transport> Engine<'a, T> {
             let deadline = connection.stalled_since().and_then(|since| since.checked_add(self.config.stall_timeout));
             self.set_deadline(number, deadline);
         }
-        self.count(number);
         while self.buffered.for_others > self.config.max_buffered_bytes && self.close_one_that_takes_too_much() {}
-    }
-
-    /// Counts what the connection takes now.
-    fn count(&mut self, number: u64) {
-        if let Some(connection) = self.connections.get_mut(&number) {
-            let new = connection.buffered();
-            self.buffered.replace(&mut connection.counted, new);
-        }
     }
 
     /// Closes the connection that has stalled longest of those that take more than an even share: one that gets on, or
