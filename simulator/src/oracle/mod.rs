@@ -21,8 +21,9 @@ use truth::{Holding, Truth};
 const TOLD: usize = 20;
 
 /// With fewer contacts in a bucket than this a lookup can end beside its target though nobody died: each node that it
-/// asks names too few others.
-const SURE_K: usize = 4;
+/// asks names too few others. Measured: of 300 nodes with sessions of an hour, 4 and 5 missed in one run of four, 6 to 8 in
+/// none of eight.
+const SURE_K: usize = 6;
 
 /// Why a query did not give the newest acknowledged record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -485,7 +486,7 @@ mod tests {
         assert!(!world.oracle.is_out_of_reach(&key, Version(5), None), "nothing is known of its effort");
         (10..14).for_each(|node| world.oracle.kept(at(1), Handle::of(node), key, Version(5)));
         assert!(!is_out_of_reach(&world, 180, 20), "five copies of twenty");
-        world.oracle.k = 3;
+        world.oracle.k = SURE_K - 1;
         assert!(is_out_of_reach(&world, 3, 3), "so few contacts");
     }
 
