@@ -60,7 +60,7 @@ fn columns(report: &Report) -> Vec<(&'static str, String)> {
         maybe p50_ms, maybe p90_ms, maybe p99_ms,
         number gets, number gets_failed, maybe get_success, bounds get_success_interval, maybe messages_per_get,
         maybe get_p50_ms, maybe get_p99_ms,
-        number deleted, number outdated, number holders_failed, number expired, number unreachable, number healing, number unexplained,
+        number deleted, number outdated, number holders_failed, number expired, number unreachable, number out_of_reach, number healing, number unexplained,
         number saves, number saves_failed, maybe messages_per_save, number records, number lost,
         maybe fewest_copies, maybe full_copies, bounds full_copies_interval, maybe outdated_copies,
         number abandoned, number joining, number joins, number joins_failed,

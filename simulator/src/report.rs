@@ -78,6 +78,8 @@ pub struct Report {
     /// Queries that missed because all holders were cut off from the node that asked.
     pub unreachable: u64,
     /// Queries that missed what was written before a partition was healed, which was less than two refresh intervals
+    /// Those where so few copies and contacts were left, or k was so small, that no lookup was sure to arrive.
+    pub out_of_reach: u64,
     /// ago.
     pub healing: u64,
     /// Queries that missed without any reason. A run with one has failed.
@@ -183,6 +185,7 @@ impl Report {
             holders_failed: miss(Explanation::HoldersFailed),
             expired: miss(Explanation::Expired),
             unreachable: miss(Explanation::Unreachable),
+            out_of_reach: miss(Explanation::OutOfReach),
             healing: miss(Explanation::Healing),
             unexplained: miss(Explanation::None),
             saves: measured.saves,

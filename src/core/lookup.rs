@@ -5,8 +5,12 @@ use kademlia_gateways::{Distance, Id, Peer, Record, Token, Version};
 /// How many further addresses of one contact are kept to be tried when its first one fails.
 const MAX_ALTERNATIVES: usize = 5;
 
-/// The shortlist holds at most this many times k contacts.
+/// The shortlist holds at most this many times k contacts that have not failed.
 const MAX_SHORTLIST: usize = 8;
+
+/// With those that have failed it may be so many times as long: where nearly all have died, these must not keep out the
+/// few that live.
+const MAX_WITH_FAILED: usize = 4;
 
 /// So many ids are asked at one address, whatever others say who is there: the address may have changed hands, but who
 /// names twenty ids at one address wants it flooded.
@@ -137,7 +141,7 @@ impl<P: Peer> Lookup<P> {
                     add_alternative(entry, peer, hops);
                 }
             }
-            Err(place) if place == self.entries.len() && self.is_full() => {}
+            Err(place) if place == self.entries.len() && self.is_too_long_with(1) => {}
             Err(place) => {
                 let others: Vec<P> = peer.others().iter().map(|other| P::new(id, other.clone(), Vec::new())).collect();
                 let details =
@@ -148,14 +152,15 @@ impl<P: Peer> Lookup<P> {
         }
     }
 
-    /// Whether the shortlist is as long as it may be.
-    fn is_full(&self) -> bool {
-        self.entries.len() >= self.k.saturating_mul(MAX_SHORTLIST)
+    /// Whether the shortlist is too long with so many more contacts.
+    fn is_too_long_with(&self, more: usize) -> bool {
+        let (all, most) = (self.entries.len() + more, self.k.saturating_mul(MAX_SHORTLIST));
+        all > most && (self.live() + more > most || all > most.saturating_mul(MAX_WITH_FAILED))
     }
 
     /// Forgets the farthest candidate when the shortlist is too long.
     fn shrink(&mut self) {
-        if self.entries.len() > self.k.saturating_mul(MAX_SHORTLIST)
+        if self.is_too_long_with(0)
             && let Some(place) = self.entries.iter().rposition(|entry| entry.state == State::Candidate)
         {
             self.entries.remove(place);
@@ -393,6 +398,30 @@ mod tests {
         let lookup = lookup(2, (1..=255).rev());
         assert_eq!(lookup.live(), 2 * MAX_SHORTLIST);
         assert_eq!(lookup.window().map(|entry| entry.peer).collect::<Vec<_>>(), [handle(1), handle(2)]);
+    }
+
+    #[test]
+    fn the_dead_do_not_keep_out_the_living() {
+        let mut lookup = lookup(2, 1..=16);
+        while let Some(peer) = lookup.next() {
+            lookup.missed(&peer.id, &peer.address);
+        }
+        assert_eq!((lookup.failed(), lookup.live()), (16, 0));
+        lookup.add(handle(200), 1);
+        assert_eq!(lookup.next(), Some(handle(200)));
+        lookup.answered(&handle(200).id, answer());
+        assert!(lookup.is_done());
+    }
+
+    #[test]
+    fn not_even_the_dead_are_remembered_without_end() {
+        let mut lookup = lookup(2, []);
+        for n in 1..=255 {
+            lookup.add(handle(n), 1);
+            let asked = lookup.next();
+            asked.inspect(|peer| lookup.missed(&peer.id, &peer.address));
+        }
+        assert_eq!(lookup.entries.len(), 2 * MAX_SHORTLIST * MAX_WITH_FAILED);
     }
 
     proptest! {

@@ -316,7 +316,11 @@ impl Network<'_> {
             return;
         }
         self.measured.outdated += u64::from(found.is_some());
-        let why = self.world.oracle.explain(since, now, node, &key, expected, &self.world.links);
+        let mut why = self.world.oracle.explain(since, now, node, &key, expected, &self.world.links);
+        let effort = report.map(|report| &report.effort);
+        if why == Explanation::None && self.world.oracle.is_out_of_reach(&key, version, effort) {
+            why = Explanation::OutOfReach;
+        }
         *self.measured.misses.entry(why).or_default() += 1;
         if why == Explanation::None {
             let what = if found.is_some() { "found an older version of" } else { "did not find" };
