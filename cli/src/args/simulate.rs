@@ -173,6 +173,8 @@ struct Coming {
 #[command(next_help_heading = "Nodes")]
 struct Nodes {
     /// Contacts in a bucket, contacts in a reply, and holders of a record.
+    ///
+    /// Below 6, lookups can end beside their target; such a miss is counted as out of reach.
     #[arg(long, value_name = "NUMBER", default_value_t = 20, value_parser = within(1_usize..=100))]
     k: usize,
 

@@ -85,6 +85,7 @@ fn of_queries(report: &Report) -> Vec<Figure> {
         counted("  gave an older version", report.outdated),
         counted("  missed, as all holders had left", report.holders_failed),
         counted("  missed, as the record had expired", report.expired),
+        counted("  missed, as no living holder was in reach", report.out_of_reach),
         counted("  missed, as the holders were cut off", report.unreachable),
         counted("  missed, as two sides had not grown together yet", report.healing),
         figure("  unexplained misses", (report.gets > 0).then(|| count(report.unexplained))),
@@ -145,7 +146,7 @@ const LOST: Column = ("lost", |report| Some(count(report.lost)));
 const BYTES: Column = ("bytes/node/s", |report| report.bytes_per_node_s.map(decimal));
 const JOINS: Column = ("joins", |report| Some(count(report.joins)));
 const FEWEST: Column = ("fewest copies", |report| report.fewest_copies.map(count));
-const FULL: Column = ("at k closest", |report| report.full_copies.map(percent));
+const FULL: Column = ("at all k closest", |report| report.full_copies.map(percent));
 
 /// A row for each point, with what matters in this experiment.
 pub(super) fn series(experiment: &str, series: &Series) -> Table {

@@ -282,10 +282,7 @@ fn a_message_that_does_not_come_to_its_end_closes_the_connection() {
         // Between two messages a peer may be silent as long as it likes.
         let mut peer = wire.greet(&node.address(), &wire.somewhere());
         for n in 0..2 {
-            let message = framed(&encoded(&request(n)));
-            let (one, other) = message.split_at(message.len() / 2);
-            peer.stream.write_all(one).unwrap();
-            peer.stream.write_all(other).unwrap();
+            peer.send(&request(n));
             assert_eq!(node.next().envelope, request(n));
             node.wait_for_idleness("no timer is left");
         }
