@@ -325,10 +325,9 @@ mod tests {
     proptest! {
         /// Whatever is told: the way is one of ours to go, ends where the contact is, and keeps its bounds.
         #[test]
-        fn ways_are_sound(informant in "[utxlk][1-4]( [utxlk][1-4]){0,3}", told in "[utxlk][1-4]( [utxlk][1-4]){0,3}") {
+        fn ways_are_sound(informant in "[ul][1-4]( [utxlk][1-4]){0,3}", told in "[utxlk][1-4]( [utxlk][1-4]){0,3}") {
             let dials = |address: &Multiaddr| address::socket_addr(address).is_some_and(|(_, kind)| kind == address::IpTransport::Udp);
             let (informant, told) = (named(&informant), named(&told));
-            prop_assume!(dials(&address::split_first(&informant).0));
             let own = [named("u4")];
             let localiser = Localiser::new(&dials, &own, &informant);
             if let Some((way, relays)) = localiser.way(&told) {
