@@ -48,7 +48,7 @@ pub use count::{Count, LinkCounts, UnsentCounts};
 pub use fault::{FaultConfig, FaultError, FaultGateway};
 pub use gateway::{Gateway, GatewayError, Inbound, Outbound, Outbox, Queue, ReplyPath, Unsent, UnsentReason};
 pub use id::{Distance, ID_BYTES, Id, KeySpace, ParseIdError};
-pub use link::{Delivery, FromGateway, Link, LinkHost, MAX_PENDING};
+pub use link::{Delivery, FromGateway, Link, LinkHost, MAX_PENDING, MAX_PENDING_BYTES};
 #[cfg(feature = "memory")]
 pub use memory::MemoryGateway;
 pub use message::{Body, Circuit, Envelope, Expect, Found, Message, NetworkId, Refusal, Reply, Request, Tag, Token};

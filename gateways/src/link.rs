@@ -3,8 +3,8 @@
 use std::convert::Infallible;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crossbeam::channel::{Receiver, SendError, Sender, bounded};
 
@@ -14,6 +14,9 @@ use crate::message::Tag;
 
 /// How many messages of one gateway can wait for the node, unless it says otherwise with [`Link::set_room`].
 pub const MAX_PENDING: usize = 4096;
+
+/// How many bytes of messages of one gateway can wait for the node.
+pub const MAX_PENDING_BYTES: usize = 4 * 1024 * 1024;
 
 /// What a gateway sends to the node.
 #[derive(Debug)]
@@ -55,11 +58,7 @@ impl Delivery {
 type Waker = Box<dyn Fn() + Send + Sync>;
 
 struct Shared {
-    pending: AtomicUsize,
-    /// How many messages can wait.
-    room: AtomicUsize,
-    /// A delivery was handed back: wake the gateway when there is room again.
-    starved: AtomicBool,
+    waiting: Mutex<Waiting>,
     stopping: AtomicBool,
     waker: Mutex<Option<Waker>>,
     tally: Arc<Tally>,
@@ -67,7 +66,44 @@ struct Shared {
     nested: bool,
 }
 
+/// What waits for the node.
+#[derive(Debug)]
+struct Waiting {
+    messages: usize,
+    bytes: usize,
+    /// How many messages can wait.
+    room: usize,
+    /// A delivery was handed back: wake the gateway when there is room again.
+    starved: bool,
+}
+
+impl Waiting {
+    /// Adds so much if there is room for it. A batch larger than all room passes when nothing waits.
+    fn add(&mut self, messages: usize, bytes: usize) -> bool {
+        let (all_messages, all_bytes) = (self.messages + messages, self.bytes.saturating_add(bytes));
+        let fits = self.messages == 0 || (all_messages <= self.room && all_bytes <= MAX_PENDING_BYTES);
+        if fits {
+            (self.messages, self.bytes) = (all_messages, all_bytes);
+        } else {
+            self.starved = true;
+        }
+        fits
+    }
+
+    /// Takes so much away. Whether the gateway is to be woken: it waits for room, and half of that is free.
+    fn remove(&mut self, messages: usize, bytes: usize) -> bool {
+        self.messages = self.messages.saturating_sub(messages);
+        self.bytes = self.bytes.saturating_sub(bytes);
+        let half_free = self.messages <= self.room / 2 && self.bytes <= MAX_PENDING_BYTES / 2;
+        half_free && std::mem::take(&mut self.starved)
+    }
+}
+
 impl Shared {
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn wake(&self) {
         let waker = self.waker.lock().unwrap_or_else(PoisonError::into_inner);
         // The gateway's code runs here on any thread of the node, which must survive it.
@@ -80,9 +116,7 @@ impl Shared {
 
     fn new(tally: Arc<Tally>, nested: bool) -> Arc<Self> {
         Arc::new(Shared {
-            pending: AtomicUsize::new(0),
-            room: AtomicUsize::new(MAX_PENDING),
-            starved: AtomicBool::new(false),
+            waiting: Mutex::new(Waiting { messages: 0, bytes: 0, room: MAX_PENDING, starved: false }),
             stopping: AtomicBool::new(false),
             waker: Mutex::new(None),
             tally,
@@ -107,7 +141,7 @@ impl Shared {
 impl fmt::Debug for Shared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Shared")
-            .field("pending", &self.pending)
+            .field("waiting", &self.waiting)
             .field("stopping", &self.stopping)
             .finish_non_exhaustive()
     }
@@ -117,14 +151,13 @@ impl fmt::Debug for Shared {
 struct Credit {
     shared: Arc<Shared>,
     messages: usize,
+    bytes: usize,
 }
 
 impl Drop for Credit {
     fn drop(&mut self) {
-        // Sequentially consistent, as in `Link::deliver`: one of the two sides must see what the other wrote.
-        let before = self.shared.pending.fetch_sub(self.messages, Ordering::SeqCst);
-        let after = before.saturating_sub(self.messages);
-        if after <= self.shared.room.load(Ordering::Relaxed) / 2 && self.shared.starved.swap(false, Ordering::SeqCst) {
+        let wake = self.shared.waiting().remove(self.messages, self.bytes);
+        if wake {
             self.shared.wake();
         }
     }
@@ -193,22 +226,19 @@ impl Link {
     ///
     /// # Errors
     ///
-    /// When [`MAX_PENDING`] messages wait already, or as many as [`Link::set_room`] allows, the messages come back. A
-    /// stream gateway then stops reading; the waker of [`Link::on_wake`] is called when there is room again. Also when
-    /// the node has gone.
+    /// When [`MAX_PENDING`] messages wait already, or as many as [`Link::set_room`] allows, or [`MAX_PENDING_BYTES`], the
+    /// messages come back. A stream gateway then stops reading; the waker of [`Link::on_wake`] is called when there is room
+    /// again. Also when the node has gone.
     pub fn deliver(&self, messages: Vec<Inbound>) -> Result<(), Vec<Inbound>> {
         let amount = messages.len();
         if amount == 0 {
             return Ok(());
         }
-        if !self.reserve(amount) {
-            // Room may have come between the refusal and the mark, when nobody would see the mark any more.
-            self.shared.starved.store(true, Ordering::SeqCst);
-            if !self.reserve(amount) {
-                return Err(messages);
-            }
+        let bytes = messages.iter().map(|message| message.bytes).fold(0, usize::saturating_add);
+        if !self.shared.waiting().add(amount, bytes) {
+            return Err(messages);
         }
-        let credit = Credit { shared: Arc::clone(&self.shared), messages: amount };
+        let credit = Credit { shared: Arc::clone(&self.shared), messages: amount, bytes };
         // Before they can be seen. Where the node has gone, nobody looks at the count any more.
         self.shared.count(Count::Received, amount);
         let delivery = FromGateway::Delivery(Delivery { gateway: self.gateway, messages, _credit: credit });
@@ -225,23 +255,12 @@ impl Link {
         }
     }
 
-    fn reserve(&self, amount: usize) -> bool {
-        let room = self.shared.room.load(Ordering::Relaxed);
-        // A batch larger than the bound passes when nothing waits.
-        self.shared
-            .pending
-            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |pending| {
-                (pending == 0 || pending + amount <= room).then_some(pending + amount)
-            })
-            .is_ok()
-    }
-
     /// From now on at most so many messages wait for the node, instead of [`MAX_PENDING`].
     ///
     /// For a gateway that queues what the node sends for its own thread: all that waits may be answered before that
     /// thread looks into the queue, which should then have room for the answers.
     pub fn set_room(&self, messages: usize) {
-        self.shared.room.store(messages, Ordering::Relaxed);
+        self.shared.waiting().room = messages;
     }
 
     /// Counts a message that the outbox took and that could not be sent, and tells the node if it waits for an answer.
@@ -368,6 +387,33 @@ mod tests {
     fn a_batch_beyond_all_room_passes_when_nothing_waits() {
         let (link, _host, events) = link();
         link.deliver(messages(MAX_PENDING + 1)).unwrap();
+        link.deliver(messages(1)).unwrap_err();
+        drop(events.recv());
+        link.deliver(messages(1)).unwrap();
+    }
+
+    #[test]
+    fn large_messages_take_more_room() {
+        let (link, _host, events) = link();
+        let woken = wakes(&link);
+        let large = || {
+            let mut messages = messages(1);
+            messages[0].bytes = MAX_PENDING_BYTES / 4;
+            messages
+        };
+        for _ in 0..4 {
+            link.deliver(large()).unwrap();
+        }
+        link.deliver(messages(1)).unwrap_err();
+        drop(events.recv());
+        assert!(woken.is_empty(), "half of it is not free");
+        drop(events.recv());
+        assert_eq!(woken.len(), 1);
+        link.deliver(large()).unwrap();
+        events.try_iter().for_each(drop);
+        let mut beyond = large();
+        beyond[0].bytes = usize::MAX;
+        link.deliver(beyond).unwrap();
         link.deliver(messages(1)).unwrap_err();
         drop(events.recv());
         link.deliver(messages(1)).unwrap();

@@ -7,8 +7,9 @@ use std::time::Instant;
 
 use multiaddr::Multiaddr;
 
+use super::batch::Batch;
 use super::incoming::{Arrived, Incoming, Nonsense};
-use super::{BATCH, Transport, hello};
+use super::{Transport, hello};
 use crate::codec::{self, SizeLimits};
 use crate::count::Count;
 use crate::frame;
@@ -182,14 +183,9 @@ impl<T: Transport> Connection<T> {
 
     /// Reads for one turn, or until `batch` is full, and puts the messages into it. Tells whether there may be more to
     /// read.
-    pub(super) fn read(
-        &mut self,
-        scratch: &mut [u8],
-        link: &Link,
-        batch: &mut VecDeque<Inbound>,
-    ) -> Result<bool, Broken> {
+    pub(super) fn read(&mut self, scratch: &mut [u8], link: &Link, batch: &mut Batch) -> Result<bool, Broken> {
         for _ in 0..READS_IN_A_TURN {
-            if batch.len() >= BATCH {
+            if batch.is_full() {
                 break;
             }
             let (space, _) = scratch.split_at_mut(READ_BYTES.max(self.incoming.missing_bytes()).min(scratch.len()));
@@ -209,7 +205,7 @@ impl<T: Transport> Connection<T> {
         Ok(true)
     }
 
-    fn take(&mut self, mut input: &[u8], link: &Link, batch: &mut VecDeque<Inbound>) -> Result<(), Broken> {
+    fn take(&mut self, mut input: &[u8], link: &Link, batch: &mut Batch) -> Result<(), Broken> {
         while let Some(arrived) = self.incoming.next(&mut input)? {
             self.frame_since = None;
             match (arrived, &self.from) {
@@ -218,7 +214,7 @@ impl<T: Transport> Connection<T> {
                     self.writer.release();
                 }
                 (Arrived::Message { bytes, read: Ok(envelope) }, Some(from)) => {
-                    batch.push_back(Inbound::connected(from.clone(), self.path, bytes, envelope));
+                    batch.push(Inbound::connected(from.clone(), self.path, bytes, envelope));
                 }
                 (Arrived::Message { read: Ok(_), .. }, None) => return Err(Nonsense::Hello.into()),
                 (Arrived::Message { read: Err(error), .. }, from) => {

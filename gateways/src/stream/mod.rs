@@ -7,10 +7,12 @@
 //! to any service, which must not get bytes that a stranger chose.
 
 mod accepting;
+mod batch;
 mod connection;
 mod engine;
 mod hello;
 mod incoming;
+mod pool;
 
 use std::io::{self, Read, Write};
 use std::net::IpAddr;
@@ -177,7 +179,7 @@ impl<T: Transport> StreamGateway<T> {
         link.on_wake(move || {
             waker.wake().ok();
         });
-        Ok(Engine::new(open, &self.transport, link, &self.config, &self.address, &mut self.next_number).run()?)
+        Ok(Engine::new(open, &self.transport, link, &self.config, &self.address, &mut self.next_number)?.run()?)
     }
 
     pub(crate) fn reopen(&mut self) -> Result<(), GatewayError> {
