@@ -26,6 +26,7 @@
 
 pub mod core;
 mod service;
+pub mod signing;
 #[cfg(feature = "testnet")]
 pub mod testnet;
 
