@@ -258,7 +258,7 @@ impl<P: Numbered> Lookups<P> {
         let target = target(self.started);
         let shared = target.common_prefix_len(&id_of(u64::from(peer)));
         let contacts = neighbours(&target, shared, tag.0 as usize % NODES as usize);
-        let found = Found { record: None, held: None, contacts, token: Token(1) };
+        let found = Found { records: Vec::new(), more: false, held: None, contacts, token: Token(1) };
         message(peer, tag, Body::Reply(Reply::Found(found)))
     }
 }

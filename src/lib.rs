@@ -25,6 +25,8 @@
 //! ```
 
 pub mod core;
+mod hasher;
+mod rules;
 mod service;
 pub mod signing;
 #[cfg(feature = "testnet")]
@@ -32,14 +34,17 @@ pub mod testnet;
 
 pub use kademlia_gateways as gateway;
 pub use kademlia_gateways::{
-    Contact, Id, KeySpace, Multiaddr, NetworkId, Record, RecordKind, Refusal, UnsentReason, Version,
+    Author, Contact, Id, KeySpace, Multiaddr, NetworkId, Owned, OwnedMode, Record, RecordKind, Refusal, Ruled, Seal,
+    Signed, UnsentReason, Version,
 };
 
 pub use crate::core::{Effort, FoundRecord, Joined, Limits, OperationError, Pong, Rejection};
+pub use crate::hasher::{KeyHasher, Sha1Hasher, Sha256Hasher};
+pub use crate::rules::{MAX_NAME_BYTES, MAX_NAMESPACE_BYTES, Rules, Validator, Verdict};
 pub use crate::service::{
     Config, ConfigError, DHTService, Error, Event, Events, EventsError, Found, GatewayId, GatewayState, GatewayStatus,
-    KeyHasher, LookupReport, Pending, QueryReport, Receipt, RegisterCause, RegisterError, RelayMode, RelayPolicy,
-    RemoveError, Sha1Hasher, Sha256Hasher, StartError, Status, ValueReply, network_named,
+    LookupReport, Pending, QueryReport, Receipt, RegisterCause, RegisterError, RelayMode, RelayPolicy, RemoveError,
+    StartError, Status, ValueReply, network_named,
 };
 
 /// The programs in the README are compiled, and run where they can be.

@@ -278,7 +278,7 @@ fn hostile(random: &mut Random) -> Vec<u8> {
         4 => {
             let contacts = (0..5).map(|_| Contact::new(random.id(), "/ip4/127.0.0.1/udp/9".parse().unwrap())).collect();
             let record = Some(Record::plain(vec![6; 100], Version(u64::MAX), Duration::from_secs(9999)));
-            let found = Found { record, held: None, contacts, token: Token(tag) };
+            let found = Found { records: Vec::from_iter(record), more: false, held: None, contacts, token: Token(tag) };
             encoded(sender, tag, Body::Reply(Reply::Found(found)))
         }
         _ => {

@@ -8,7 +8,7 @@ mod support {
 
 use std::time::Duration;
 
-use kademlia_dht::core::{Command, Outcome, Params};
+use kademlia_dht::core::{Command, Content, Outcome, Params};
 use kademlia_dht::gateway::Expect;
 use support::world::World;
 
@@ -41,7 +41,7 @@ fn exact_saves(world: &mut World, lookups: usize) -> usize {
         let from = addresses[world.random(addresses.len() as u64) as usize];
         let command = Command::Save {
             key,
-            value: Some("value".into()),
+            content: Content::Value("value".into()),
             expect: Expect::Anything,
             unix_milliseconds: 1_700_000_000_000,
         };

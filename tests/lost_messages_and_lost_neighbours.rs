@@ -9,7 +9,7 @@ mod support {
 
 use std::time::Duration;
 
-use kademlia_dht::core::{Command, Input, Node, OperationError, OperationId, Outcome, Output, Params, Time};
+use kademlia_dht::core::{Command, Content, Input, Node, OperationError, OperationId, Outcome, Output, Params, Time};
 use kademlia_dht::gateway::{Body, Expect, Id, Reply, Request};
 use support::script::{Script, found, held, peer, record};
 use support::world::{Handle, World};
@@ -91,7 +91,8 @@ fn who_was_silent_during_a_save_is_handed_the_record_afterwards() {
     let mut script = Script::new(4, 4);
     (1..5).for_each(|n| script.meet(peer(n)));
     let key = Id::ZERO;
-    let save = Command::Save { key, value: Some("new".into()), expect: Expect::Anything, unix_milliseconds: 1 };
+    let save =
+        Command::Save { key, content: Content::Value("new".into()), expect: Expect::Anything, unix_milliseconds: 1 };
     script.start(1, save);
     for n in 2..5 {
         script.answer(peer(n), held(0));
@@ -178,7 +179,7 @@ fn a_deleted_record_is_taken_from_who_was_not_heard_as_well() {
     let mut script = Script::new(2, 2);
     (1..3).for_each(|n| script.meet(peer(n)));
     let key = Id::ZERO;
-    script.start(1, Command::Save { key, value: None, expect: Expect::Anything, unix_milliseconds: 1 });
+    script.start(1, Command::Save { key, content: Content::Delete, expect: Expect::Anything, unix_milliseconds: 1 });
     script.answer(peer(2), held(5));
     script.wait(SECONDS(1)); // The nearest was not heard.
     script.answer(peer(2), Reply::Stored);
@@ -195,8 +196,12 @@ fn many_silent_nodes_do_not_hold_up_what_only_this_node_can_do() {
     (1..60).for_each(|n| script.meet(peer(n)));
     script.input(Input::Restore { key: Id::from_prefix(&[9]), record: record(1, "value", 20) });
     for operation in 1..30 {
-        let save =
-            Command::Save { key: Id::ZERO, value: Some("new".into()), expect: Expect::Anything, unix_milliseconds: 1 };
+        let save = Command::Save {
+            key: Id::ZERO,
+            content: Content::Value("new".into()),
+            expect: Expect::Anything,
+            unix_milliseconds: 1,
+        };
         script.start(operation, save);
         script.wait(SECONDS(1));
     }

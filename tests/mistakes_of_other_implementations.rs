@@ -88,7 +88,8 @@ fn a_lookup_goes_on_when_the_first_reply_brings_no_news_while_others_are_in_flig
     script.answer(peer(8), found(vec![]));
     assert!(!script.done.contains_key(&OperationId(1)), "9 can still bring news");
     script.answer(peer(9), found(vec![peer(1)]));
-    let reply = Found { record: Some(record(1, "value", 1000)), held: None, contacts: vec![], token: Token(1) };
+    let reply =
+        Found { records: vec![record(1, "value", 1000)], more: false, held: None, contacts: vec![], token: Token(1) };
     script.answer(peer(1), Reply::Found(reply));
     let Ok(Outcome::Queried(report)) = &script.done[&OperationId(1)] else { panic!() };
     assert_eq!(report.found.as_ref().unwrap().record.value, "value");
@@ -205,7 +206,8 @@ fn lifetime_behind_holders(pairs: u8) -> u32 {
     while !script.done.contains_key(&OperationId(1)) {
         let to = peer(script.sent.last().unwrap().0 as u8);
         let contacts = pair((to.address as u8 / 2).saturating_sub(1));
-        let reply = Found { record: Some(record(1, "value", 1000)), held: None, contacts, token: Token(1) };
+        let reply =
+            Found { records: vec![record(1, "value", 1000)], more: false, held: None, contacts, token: Token(1) };
         script.answer(to, Reply::Found(reply));
     }
     match script.request_to(without).map(|message| message.body) {

@@ -10,7 +10,7 @@ mod support {
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use kademlia_dht::core::{Command, Input, Limits, Node, OperationId, Output, Params, Time};
+use kademlia_dht::core::{Command, Content, Input, Limits, Node, OperationId, Output, Params, Time};
 use kademlia_dht::gateway::{
     Body, Expect, Found, Id, KeySpace, Message, NetworkId, Record, RecordKind, Refusal, Reply, ReplyPath, Request, Tag,
     Token, UnsentReason, Version,
@@ -68,7 +68,7 @@ fn requests() -> impl Strategy<Value = Request> {
     prop_oneof![
         Just(Request::Ping),
         ids().prop_map(|target| Request::FindNode { target }),
-        ids().prop_map(|key| Request::FindValue { key, proof: None }),
+        ids().prop_map(|key| Request::FindValue { key, after: None, proof: None }),
         (ids(), records(), any::<u64>(), expectations()).prop_map(|(key, record, token, expect)| Request::Store {
             key,
             record,
@@ -88,7 +88,7 @@ fn replies() -> impl Strategy<Value = Reply<Handle>> {
     prop_oneof![
         2 => Just(Reply::Pong),
         8 => found.prop_map(|(record, held, contacts, token)| {
-            Reply::Found(Found { record, held: held.map(Version), contacts, token: Token(token) })
+            Reply::Found(Found { records: Vec::from_iter(record), more: false, held: held.map(Version), contacts, token: Token(token) })
         }),
         1 => Just(Reply::Stored),
         1 => any::<u32>().prop_map(|limit| Reply::Refused(Refusal::TooLarge { limit })),
@@ -154,7 +154,7 @@ fn commands() -> impl Strategy<Value = Command<Handle>> {
         ids().prop_map(|key| Command::Query { key }),
         ids().prop_map(|target| Command::Lookup { target }),
         (ids(), values, expectations(), any::<u64>()).prop_map(|(key, value, expect, unix_milliseconds)| {
-            Command::Save { key, value, expect, unix_milliseconds }
+            Command::Save { key, content: value.into(), expect, unix_milliseconds }
         }),
     ]
 }
@@ -195,6 +195,7 @@ fn limits() -> Limits {
         background: 3,
         records: 20,
         record_bytes: 4000,
+        records_per_key: 4,
         records_per_source: 15,
         record_bytes_per_source: 3000,
         published: 10,
@@ -237,10 +238,20 @@ impl Bench {
                 let token = Token(5);
                 let reply = match body {
                     Request::Ping => Reply::Pong,
-                    Request::FindNode { .. } => {
-                        Reply::Found(Found { record: None, held: record.map(|record| record.version), contacts, token })
-                    }
-                    Request::FindValue { .. } => Reply::Found(Found { record, held: None, contacts, token }),
+                    Request::FindNode { .. } => Reply::Found(Found {
+                        records: Vec::new(),
+                        more: false,
+                        held: record.map(|record| record.version),
+                        contacts,
+                        token,
+                    }),
+                    Request::FindValue { .. } => Reply::Found(Found {
+                        records: Vec::from_iter(record),
+                        more: false,
+                        held: None,
+                        contacts,
+                        token,
+                    }),
                     Request::Store { .. } => Reply::Stored,
                 };
                 let sender = Some(id_at(from));
@@ -357,7 +368,8 @@ fn a_full_queue_of_jobs_without_any_contact_ends_without_deep_recursion() {
     let mut bench = Bench::new();
     for n in 0..16 {
         let key = Id::from_prefix(&[n, 1]);
-        let command = Command::Save { key, value: Some("v".into()), expect: Expect::Anything, unix_milliseconds: 1 };
+        let command =
+            Command::Save { key, content: Content::Value("v".into()), expect: Expect::Anything, unix_milliseconds: 1 };
         bench.step(Step::Start(command));
     }
     bench.wait(Duration::from_secs(3600 * 48));

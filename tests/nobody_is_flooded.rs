@@ -83,7 +83,7 @@ impl Stranger {
     }
 
     fn found(&mut self, tag: u64, key: Id, proof: Option<Token>) -> Found {
-        match self.ask(tag, Request::FindValue { key, proof }).map(|message| message.body) {
+        match self.ask(tag, Request::FindValue { key, after: None, proof }).map(|message| message.body) {
             Some(Body::Reply(Reply::Found(found))) => found,
             other => panic!("{other:?}"),
         }
@@ -204,7 +204,7 @@ fn every_request(at: SocketAddr, mut way: impl FnMut() -> Option<Multiaddr>) -> 
     for n in 0..6 {
         let key = id(n);
         requests.push(Request::FindNode { target: key });
-        requests.extend([None, Some(Token(5))].map(|proof| Request::FindValue { key, proof }));
+        requests.extend([None, Some(Token(5))].map(|proof| Request::FindValue { key, after: None, proof }));
         for bytes in [0, LARGEST] {
             let record = Record::plain(vec![2; bytes], Version(u64::MAX), Duration::from_secs(9));
             let expect = [Expect::Anything, Expect::Absent, Expect::Version(Version(3))][usize::from(n) % 3];
@@ -232,13 +232,13 @@ fn a_large_record_goes_only_to_an_address_that_is_proved() {
     hold(at, id(1), LARGEST);
     let mut reader = Stranger::new(at);
     let unproved = reader.found(1, id(1), None);
-    assert_eq!((unproved.record, unproved.held), (None, Some(Version(1))));
+    assert_eq!((unproved.records, unproved.held), (vec![], Some(Version(1))));
     let forged = reader.found(2, id(1), Some(Token(unproved.token.0 ^ 1)));
-    assert_eq!(forged.record, None);
+    assert_eq!(forged.records, []);
     let elsewhere = Stranger::new(at).found(3, id(1), Some(unproved.token));
-    assert_eq!(elsewhere.record, None, "it is the token of another address");
+    assert_eq!(elsewhere.records, [], "it is the token of another address");
     let proved = reader.found(4, id(1), Some(unproved.token));
-    assert_eq!(proved.record.unwrap().value.len(), LARGEST);
+    assert_eq!(proved.records[0].value.len(), LARGEST);
 
     // Who asks as the library does notices nothing of it.
     let (other, _) = start();
@@ -247,7 +247,7 @@ fn a_large_record_goes_only_to_an_address_that_is_proved() {
     other.store(service.listen_addresses()[0].clone(), "large", &value).wait().unwrap();
     assert_eq!(other.query("large").wait().unwrap().unwrap().value, value);
     let reply = other.find_value(service.listen_addresses()[0].clone(), "large").wait().unwrap();
-    assert_eq!(reply.record.unwrap().value, value);
+    assert_eq!(reply.records.into_iter().next().unwrap().value, value);
 }
 
 #[test]

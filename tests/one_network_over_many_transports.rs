@@ -161,5 +161,5 @@ fn a_circuit_can_be_dialled_by_hand() {
     assert_eq!(pong.id, tcp.id());
     lone.store(far.clone(), "by hand", "value").wait_timeout(LONG).unwrap().unwrap();
     let reply = lone.find_value(far, "by hand").wait_timeout(LONG).unwrap().unwrap();
-    assert_eq!(&reply.record.unwrap().value[..], b"value");
+    assert_eq!(&reply.records.into_iter().next().unwrap().value[..], b"value");
 }

@@ -8,7 +8,7 @@ mod support {
 
 use std::time::Duration;
 
-use kademlia_dht::core::{Command, Event, OperationError, Outcome, Params, Rejection};
+use kademlia_dht::core::{Command, Content, Event, OperationError, Outcome, Params, Rejection};
 use kademlia_dht::gateway::{Expect, Id, Refusal, Version};
 use support::world::{World, delete, save};
 
@@ -109,7 +109,8 @@ fn a_writer_whose_clock_is_slow_still_writes_the_newest_version() {
     let mut world = World::joined(params(), 30, 6);
     let key = world.random_id();
     world.save(1, key, "first");
-    let slow = Command::Save { key, value: Some("second".into()), expect: Expect::Anything, unix_milliseconds: 5 };
+    let slow =
+        Command::Save { key, content: Content::Value("second".into()), expect: Expect::Anything, unix_milliseconds: 5 };
     world.run(2, slow).unwrap();
     assert_eq!(world.query(9, key), Some(b"second".to_vec()));
 }
@@ -120,7 +121,7 @@ fn compare_and_swap_goes_by_the_version_held() {
     let key = world.random_id();
     let swap = |expect, value: &'static str| Command::Save {
         key,
-        value: Some(value.into()),
+        content: Content::Value(value.into()),
         expect,
         unix_milliseconds: 1_700_000_000_000,
     };
@@ -147,9 +148,9 @@ fn of_many_swaps_at_once_at_most_one_is_told_that_it_won() {
     let version = world.save(0, key, "start");
     let operations: Vec<_> = (1..9)
         .map(|n| {
-            let value = Some(format!("{n}").into());
+            let content = Content::Value(format!("{n}").into());
             let expect = Expect::Version(version);
-            world.start(n, Command::Save { key, value, expect, unix_milliseconds: 1_800_000_000_000 + u64::from(n) })
+            world.start(n, Command::Save { key, content, expect, unix_milliseconds: 1_800_000_000_000 + u64::from(n) })
         })
         .collect();
     world.run_for(Duration::from_secs(60));
@@ -258,7 +259,8 @@ fn versions_of_one_writer_always_rise() {
     let key = world.random_id();
     let mut last = Version(0);
     for _ in 0..5 {
-        let fixed = Command::Save { key, value: Some("v".into()), expect: Expect::Anything, unix_milliseconds: 9 };
+        let fixed =
+            Command::Save { key, content: Content::Value("v".into()), expect: Expect::Anything, unix_milliseconds: 9 };
         let Ok(Outcome::Saved(receipt)) = world.run(1, fixed) else { panic!() };
         assert!(receipt.version > last);
         last = receipt.version;

@@ -149,7 +149,7 @@ fn the_plain_calls_speak_to_one_node() {
     assert_eq!(done(b.ping(at_a.clone())).unwrap().id, a.id());
     let version = done(b.store(at_a.clone(), "key", "value")).unwrap();
     let reply = done(b.find_value(at_a.clone(), "key")).unwrap();
-    let record = reply.record.unwrap();
+    let record = reply.records.into_iter().next().unwrap();
     assert_eq!((&record.value[..], record.version), (&b"value"[..], version));
     assert!(done(a.find_node(b.listen_addresses()[0].clone(), Id::ZERO)).unwrap().is_empty());
     assert!(a.status().records == 1 && b.status().records == 0);
@@ -365,7 +365,7 @@ fn storing_at_one_node_twice_in_a_row_stores_twice() {
     let ((one, _), (other, at)) = (memory(quick()), memory(quick()));
     for value in ["z", "a"].repeat(50) {
         let version = done(one.store(at.clone(), "key", value)).unwrap();
-        let held = done(one.find_value(at.clone(), "key")).unwrap().record.unwrap();
+        let held = done(one.find_value(at.clone(), "key")).unwrap().records.remove(0);
         assert_eq!((held.version, &held.value[..]), (version, value.as_bytes()));
     }
     drop(other);

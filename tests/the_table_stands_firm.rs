@@ -211,7 +211,7 @@ impl Relayed {
         let address: Multiaddr = address.parse().unwrap();
         let place = self.sent.iter().rposition(|(to, _)| *to == address).unwrap();
         let tag = self.sent.remove(place).1.tag;
-        let found = Found { record: None, held: None, contacts: vec![], token: Token(0) };
+        let found = Found { records: Vec::new(), more: false, held: None, contacts: vec![], token: Token(0) };
         let body = Body::Reply(Reply::Found(found));
         let message = Message { network: NetworkId::default(), tag, sender: Some(id(n)), also: vec![], body };
         self.input(Input::Message { from: address, path: ReplyPath::default(), proved: false, message });

@@ -10,7 +10,7 @@ mod support {
 
 use std::time::Duration;
 
-use kademlia_dht::core::{Command, Event, Input, OperationError, OperationId, Params};
+use kademlia_dht::core::{Command, Content, Event, Input, OperationError, OperationId, Params};
 use kademlia_dht::gateway::{Body, Expect, Id, Refusal, Reply, Request, Token, Version};
 use support::script::{Script, found, held, peer, record, with};
 use support::world::{World, delete};
@@ -19,7 +19,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 const KEY: Id = Id::ZERO;
 
 fn swap(key: Id, expect: Expect, value: impl Into<Vec<u8>>) -> Command<support::world::Handle> {
-    Command::Save { key, value: Some(value.into().into()), expect, unix_milliseconds: 1_700_000_000_000 }
+    Command::Save { key, content: Content::Value(value.into().into()), expect, unix_milliseconds: 1_700_000_000_000 }
 }
 
 #[test]
@@ -122,7 +122,7 @@ fn no_older_value_is_given_in_place_of_one_that_is_too_large_for_the_way() {
     let proof = Some(Token(1));
     assert_eq!(
         proved.body,
-        Body::Request(Request::FindValue { key: KEY, proof }),
+        Body::Request(Request::FindValue { key: KEY, after: None, proof }),
         "it was not proved that we are here"
     );
     script.receive(peer(1), proved.tag, Body::Reply(held(9)));

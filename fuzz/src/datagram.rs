@@ -64,8 +64,8 @@ fn content(envelope: &Envelope) -> usize {
     let also: usize = message.also.iter().map(|address| 1 + address.len()).sum();
     let named = |contact: &Contact| 2 + contact.addresses().map(|address| 1 + address.len()).sum::<usize>();
     let body = match &message.body {
-        Body::Reply(Reply::Found(Found { record, contacts, .. })) => {
-            record.as_ref().map_or(0, |record| record.value.len()) + contacts.iter().map(named).sum::<usize>()
+        Body::Reply(Reply::Found(Found { records, contacts, .. })) => {
+            records.iter().map(|record| record.value.len()).sum::<usize>() + contacts.iter().map(named).sum::<usize>()
         }
         Body::Request(kademlia_dht::gateway::Request::Store { record, .. }) => record.value.len(),
         _ => 0,

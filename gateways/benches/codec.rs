@@ -78,14 +78,20 @@ fn record() -> Record {
 /// An answer to a find request.
 fn found(record: Option<Record>, contacts: u8) -> Reply {
     let held = record.as_ref().map(|record| record.version);
-    Reply::Found(Found { record, held, contacts: (0..contacts).map(contact).collect(), token: Token(u64::MAX / 3) })
+    Reply::Found(Found {
+        records: record.into_iter().collect(),
+        more: false,
+        held,
+        contacts: (0..contacts).map(contact).collect(),
+        token: Token(u64::MAX / 3),
+    })
 }
 
 fn envelope(kind: Kind) -> Envelope {
     let body = match kind {
         Kind::Ping => Body::Request(Request::Ping),
         Kind::FindNode => Body::Request(Request::FindNode { target: id(200) }),
-        Kind::FindValue => Body::Request(Request::FindValue { key: id(200), proof: None }),
+        Kind::FindValue => Body::Request(Request::FindValue { key: id(200), after: None, proof: None }),
         Kind::Store => Body::Request(Request::Store {
             key: id(200),
             record: record(),

@@ -6,7 +6,9 @@ use bincode::enc::write::SizeWriter;
 use multiaddr::Multiaddr;
 
 use crate::address;
-use crate::message::{Body, Envelope, Reply, Request};
+use crate::contact::Contact;
+use crate::message::{Body, Envelope, Found, Reply, Request};
+use crate::record::Record;
 
 /// The version of the wire format: the first byte of every message.
 pub const WIRE_VERSION: u8 = 1;
@@ -108,10 +110,10 @@ pub fn encode(envelope: &Envelope, buffer: &mut Vec<u8>) -> Result<(), EncodeErr
     }
 }
 
-/// Appends the encoding of `envelope`, with as many of a reply's contacts, nearest first, as `limits` leaves room for.
+/// Appends the encoding of `envelope`, with as much of a reply as `limits` leaves room for.
 ///
-/// The contacts that have no room are taken out of the envelope; and if that is not enough, the sender's further
-/// addresses.
+/// What has no room is taken out of the envelope: records beyond the first, until they take no more than half of it; then
+/// contacts, the farthest first; and if that is not enough, the sender's further addresses.
 ///
 /// # Errors
 ///
@@ -124,30 +126,72 @@ pub fn encode_fitting(envelope: &mut Envelope, limits: SizeLimits, buffer: &mut 
     if size <= preferred {
         return Ok(());
     }
-    let mut left_out = Vec::new();
-    while size > preferred {
-        let Some(contact) = contacts_mut(envelope).and_then(Vec::pop) else { break };
-        size = size.saturating_sub(size_of(&contact)?);
-        left_out.push(contact);
+    let mut cut = Cut::default();
+    if let Some(found) = found_mut(envelope) {
+        size = cut.shorten(found, size, preferred)?;
     }
-    let mut also = Vec::new();
     if size > largest {
-        also = std::mem::take(&mut envelope.message_mut().also);
+        cut.also = std::mem::take(&mut envelope.message_mut().also);
         size = encoded_size(envelope)?;
     }
     if size > largest {
-        envelope.message_mut().also = also;
-        if let Some(contacts) = contacts_mut(envelope) {
-            contacts.extend(left_out.into_iter().rev());
-        }
+        cut.undo(envelope);
         buffer.truncate(start);
         return Err(EncodeError::TooLarge { size, limit: largest });
     }
-    if !left_out.is_empty() || !also.is_empty() {
+    if !cut.is_empty() {
         buffer.truncate(start);
         append(envelope, buffer)?;
     }
     Ok(())
+}
+
+/// What was taken out of a message, each last things first.
+#[derive(Default)]
+struct Cut {
+    /// And whether there were more before.
+    records: Vec<(Record, bool)>,
+    contacts: Vec<Contact>,
+    also: Vec<Multiaddr>,
+}
+
+impl Cut {
+    /// Shortens an answer of `size` bytes to `preferred` as far as it can be. Gives its new size.
+    fn shorten(&mut self, found: &mut Found, mut size: usize, preferred: usize) -> Result<usize, EncodeError> {
+        let sizes = found.records.iter().map(size_of).collect::<Result<Vec<usize>, _>>()?;
+        let mut taken: usize = sizes.iter().sum();
+        for one in sizes.into_iter().skip(1).rev() {
+            if taken <= preferred / 2 {
+                break;
+            }
+            let more = std::mem::replace(&mut found.more, true);
+            self.records.extend(found.records.pop().map(|record| (record, more)));
+            (taken, size) = (taken - one, size.saturating_sub(one));
+        }
+        while size > preferred {
+            let Some(contact) = found.contacts.pop() else { break };
+            size = size.saturating_sub(size_of(&contact)?);
+            self.contacts.push(contact);
+        }
+        Ok(size)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.records.is_empty() && self.contacts.is_empty() && self.also.is_empty()
+    }
+
+    fn undo(self, envelope: &mut Envelope) {
+        if !self.also.is_empty() {
+            envelope.message_mut().also = self.also;
+        }
+        if let Some(found) = found_mut(envelope) {
+            for (record, more) in self.records.into_iter().rev() {
+                found.records.push(record);
+                found.more = more;
+            }
+            found.contacts.extend(self.contacts.into_iter().rev());
+        }
+    }
 }
 
 /// Appends an encoding of any size, and tells the size.
@@ -206,9 +250,9 @@ fn size_of(part: &impl serde::Serialize) -> Result<usize, EncodeError> {
     Ok(counter.bytes_written)
 }
 
-fn contacts_mut(envelope: &mut Envelope) -> Option<&mut Vec<crate::Contact>> {
+fn found_mut(envelope: &mut Envelope) -> Option<&mut Found> {
     match &mut envelope.message_mut().body {
-        Body::Reply(Reply::Found(found)) => Some(&mut found.contacts),
+        Body::Reply(Reply::Found(found)) => Some(found),
         _ => None,
     }
 }
@@ -255,8 +299,8 @@ mod tests {
     use super::*;
     use crate::address::IpTransport;
     use crate::{
-        Circuit, Contact, Expect, Found, Id, MAX_ADDRESS_BYTES, Message, NetworkId, Record, RecordKind, Refusal,
-        Request, Tag, Token, Version,
+        Author, Circuit, Expect, Id, MAX_ADDRESS_BYTES, Message, NetworkId, Owned, OwnedMode, RecordKind, Refusal,
+        Ruled, Seal, Signed, Tag, Token, Version,
     };
 
     fn any_ip_address() -> impl Strategy<Value = Multiaddr> {
@@ -283,12 +327,33 @@ mod tests {
             .prop_map(|(id, address, others)| Contact::with_others(id, address, others))
     }
 
+    fn any_bytes<const N: usize>() -> impl Strategy<Value = [u8; N]> {
+        prop::collection::vec(any::<u8>(), N).prop_map(|bytes| bytes.try_into().unwrap())
+    }
+
+    fn any_kind() -> impl Strategy<Value = RecordKind> {
+        let short = || prop::collection::vec(any::<u8>(), 0..64).prop_map(bytes::Bytes::from);
+        let signed = (any::<[u8; 32]>(), short(), any_bytes()).prop_map(|(public_key, salt, signature)| {
+            RecordKind::Signed(Box::new(Signed { public_key, salt, signature }))
+        });
+        let mode = prop_oneof![Just(OwnedMode::Secured), Just(OwnedMode::Controlled)];
+        let seal = prop::option::of(any_bytes().prop_map(Seal));
+        let owned = (short(), any_bytes(), mode, prop::option::of(any::<u64>()), any_bytes(), any_version(), seal);
+        let owned = owned.prop_map(|(name, owner, mode, expiry, signature, since, seal)| {
+            RecordKind::Owned(Box::new(Owned { name, owner, mode, expiry, signature, since, seal }))
+        });
+        let ruled =
+            (".{0,20}", short()).prop_map(|(namespace, name)| RecordKind::Ruled(Box::new(Ruled { namespace, name })));
+        let simple = [RecordKind::Plain, RecordKind::Tombstone, RecordKind::Immutable];
+        prop_oneof![4 => prop::sample::select(simple.to_vec()), 1 => signed, 1 => owned, 1 => ruled]
+    }
+
     fn any_record() -> impl Strategy<Value = Record> {
-        let kind = prop_oneof![Just(RecordKind::Plain), Just(RecordKind::Tombstone)];
-        (prop::collection::vec(any::<u8>(), 0..3000), any::<u64>(), any::<u32>(), any::<u32>(), kind).prop_map(
+        let value = prop::collection::vec(any::<u8>(), 0..3000);
+        (value, any_version(), any::<u32>(), any::<u32>(), any_kind()).prop_map(
             |(value, version, renewal, remaining, kind)| Record {
                 value: value.into(),
-                version: Version(version),
+                version,
                 renewal,
                 remaining,
                 kind,
@@ -302,11 +367,12 @@ mod tests {
 
     fn any_body() -> impl Strategy<Value = Body> {
         let expect = prop_oneof![Just(Expect::Anything), Just(Expect::Absent), any_version().prop_map(Expect::Version)];
+        let author = prop_oneof![Just(Author::Any), any_bytes().prop_map(Author::Owner)];
         let request = prop_oneof![
             Just(Request::Ping),
             any_id().prop_map(|target| Request::FindNode { target }),
-            (any_id(), prop::option::of(any::<u64>()))
-                .prop_map(|(key, proof)| Request::FindValue { key, proof: proof.map(Token) }),
+            (any_id(), prop::option::of(author), prop::option::of(any::<u64>()))
+                .prop_map(|(key, after, proof)| Request::FindValue { key, after, proof: proof.map(Token) }),
             (any_id(), any_record(), any::<u64>(), expect).prop_map(|(key, record, token, expect)| {
                 Request::Store { key, record, token: Token(token), expect }
             }),
@@ -319,17 +385,24 @@ mod tests {
             any::<u32>().prop_map(|limit| Refusal::TooLarge { limit }),
             Just(Refusal::Expired),
             Just(Refusal::Limited),
+            Just(Refusal::Forged),
+            Just(Refusal::Taken),
+            Just(Refusal::Late),
+            Just(Refusal::NoRule),
+            any::<u32>().prop_map(|code| Refusal::Rule { code }),
         ];
         let found = (
-            prop::option::of(any_record()),
+            prop::collection::vec(any_record(), 0..4),
+            any::<bool>(),
             prop::option::of(any_version()),
             prop::collection::vec(any_contact(), 0..30),
             any::<u64>(),
         );
         let reply = prop_oneof![
             Just(Reply::Pong),
-            found.prop_map(|(record, held, contacts, token)| Reply::Found(Found {
-                record,
+            found.prop_map(|(records, more, held, contacts, token)| Reply::Found(Found {
+                records,
+                more,
                 held,
                 contacts,
                 token: Token(token)
@@ -383,7 +456,7 @@ mod tests {
             |n: usize| Contact::with_others(Id::new([n as u8 | 1; 32]), address(n), (1..4).map(address).collect());
         let record = Record::plain(vec![0; value], Version(1), std::time::Duration::ZERO);
         let contacts = (0..contacts).map(contact).collect();
-        let found = Found { record: Some(record), held: None, contacts, token: Token(u64::MAX) };
+        let found = Found { records: vec![record], more: false, held: None, contacts, token: Token(u64::MAX) };
         let body = Body::Reply(Reply::Found(found));
         Envelope::Direct(Message { network: NetworkId(0), tag: Tag(0), sender: None, also: Vec::new(), body })
     }
@@ -412,7 +485,7 @@ mod tests {
         let least = [
             (ping(), LEAST_REQUEST_BYTES),
             (find(Request::FindNode { target }), LEAST_FIND_BYTES),
-            (find(Request::FindValue { key, proof: Some(Token(1)) }), LEAST_FIND_BYTES),
+            (find(Request::FindValue { key, after: None, proof: Some(Token(1)) }), LEAST_FIND_BYTES),
         ];
         for (request, least) in least {
             let bytes = encoded(&request);

@@ -14,6 +14,7 @@
 //! * [`address`]: Unix paths, socket addresses and relay circuits as multiaddrs.
 
 pub mod address;
+mod array;
 pub mod codec;
 #[cfg(feature = "conformance")]
 pub mod conformance;
@@ -53,7 +54,7 @@ pub use link::{Delivery, FromGateway, Link, LinkHost, MAX_PENDING, MAX_PENDING_B
 pub use memory::MemoryGateway;
 pub use message::{Body, Circuit, Envelope, Expect, Found, Message, NetworkId, Refusal, Reply, Request, Tag, Token};
 pub use multiaddr::Multiaddr;
-pub use record::{Record, RecordKind, Version};
+pub use record::{Author, Owned, OwnedMode, Record, RecordKind, Ruled, Seal, Signed, Version};
 #[cfg(any(feature = "tcp", all(unix, feature = "unix")))]
 pub use stream::StreamConfig;
 /// How the stream gateways read: public for fuzzing alone, and no part of what this crate promises.

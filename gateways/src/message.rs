@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::contact::{Contact, Peer};
 use crate::id::Id;
-use crate::record::{Record, Version};
+use crate::record::{Author, Record, Version};
 
 /// Which network a message belongs to; a node drops what comes from another one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
@@ -62,10 +62,12 @@ pub enum Request {
         /// The id that is looked for.
         target: Id,
     },
-    /// The record under `key`, if you hold it, and the contacts nearest to it. Answered by [`Reply::Found`].
+    /// The records under `key` that you hold, and the contacts nearest to it. Answered by [`Reply::Found`].
     FindValue {
         /// The key that is looked for.
         key: Id,
+        /// Only records of authors after this one: an answer said that there are more than it had room for.
+        after: Option<Author>,
         /// The token that came with a [`Found`] for this key: shows that who asks is at the address it asks from.
         /// Without it, a large record is told of but not sent to an address that anyone could have written there.
         proof: Option<Token>,
@@ -112,9 +114,12 @@ pub enum Reply<P: Peer = Contact> {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(bound(serialize = "P: Serialize", deserialize = "P: Deserialize<'de>"))]
 pub struct Found<P: Peer = Contact> {
-    /// To [`Request::FindValue`]: the record, if the answering node holds it and it may be, and can be, sent that way.
-    pub record: Option<Record>,
-    /// The version held under the key, also where the record itself was not asked for.
+    /// To [`Request::FindValue`]: the records that the answering node holds, in the order of their authors, as far as they
+    /// may be, and can be, sent that way.
+    pub records: Vec<Record>,
+    /// Whether it holds more of them than those.
+    pub more: bool,
+    /// The version of the record of [`Author::Any`] that is held, also where the record itself was not asked for.
     pub held: Option<Version>,
     /// The contacts that the answering node knows nearest to the target, nearest first.
     pub contacts: Vec<P>,
@@ -155,6 +160,24 @@ pub enum Refusal {
     /// This source asks too much.
     #[error("the node limits this source")]
     Limited,
+    /// Its signature, or its hash, is not what it must be.
+    #[error("the record does not prove that it belongs under this key")]
+    Forged,
+    /// The key has another owner.
+    #[error("the key belongs to another")]
+    Taken,
+    /// The owner may no longer write.
+    #[error("the owner's time to write is over")]
+    Late,
+    /// The node has no rule for the namespace of the record.
+    #[error("the node knows no rule for the namespace of the record")]
+    NoRule,
+    /// The rule for its namespace refuses the record.
+    #[error("the rule of its namespace refuses the record, for reason {code}")]
+    Rule {
+        /// Why: what it means is up to the rule.
+        code: u32,
+    },
 }
 
 fn show_version(version: Option<Version>) -> String {

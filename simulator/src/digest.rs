@@ -1,6 +1,6 @@
 //! What messages, commands and results say, each as one number, for the trace.
 
-use kademlia_dht::core::{Command, Outcome};
+use kademlia_dht::core::{Command, Content, Outcome};
 use kademlia_dht::gateway::{Body, Found, Id, Message, Record, Reply, Request};
 
 use crate::handle::{Handle, mix};
@@ -50,9 +50,10 @@ pub(crate) fn of_message(message: &Message<Handle>, size: usize) -> u64 {
         Body::Request(Request::FindNode { target }) => digest.id(target),
         Body::Request(Request::FindValue { key, .. }) => digest.id(key),
         Body::Request(Request::Store { key, record, token, .. }) => digest.id(key).record(Some(record)).number(token.0),
-        Body::Reply(Reply::Found(Found { record, held, contacts, token })) => {
+        Body::Reply(Reply::Found(Found { records, more, held, contacts, token })) => {
             let held = held.map_or(0, |held| held.0);
-            digest.record(record.as_ref()).number(held).nodes(contacts).number(token.0)
+            let digest = records.iter().fold(digest, |digest, record| digest.record(Some(record)));
+            digest.number((*more).into()).number(held).nodes(contacts).number(token.0)
         }
         Body::Request(Request::Ping) | Body::Reply(Reply::Pong | Reply::Stored | Reply::Refused(_)) => digest,
     };
@@ -62,8 +63,12 @@ pub(crate) fn of_message(message: &Message<Handle>, size: usize) -> u64 {
 pub(crate) fn of_command(command: &Command<Handle>) -> u64 {
     let digest = match command {
         Command::Join { address } => Digest::of("join").number((*address).into()),
-        Command::Save { key, value, unix_milliseconds, .. } => {
-            let start = value.as_ref().and_then(|value| value.first_chunk());
+        Command::Save { key, content, unix_milliseconds, .. } => {
+            let start = match content {
+                Content::Value(value) => value.first_chunk(),
+                // Simulated users save plain values.
+                Content::Delete | Content::Record(_) | Content::Written(_) => None,
+            };
             let value = start.map_or(u64::MAX, |start| u64::from_le_bytes(*start));
             Digest::of("save").id(key).number(value).number(*unix_milliseconds)
         }

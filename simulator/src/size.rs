@@ -46,7 +46,7 @@ fn size_of_request(request: &Request) -> usize {
     match request {
         Request::Ping => 0,
         Request::FindNode { .. } => ID,
-        Request::FindValue { proof, .. } => ID + proof.map_or(1, |_| 1 + RANDOM),
+        Request::FindValue { proof, .. } => ID + 1 + proof.map_or(1, |_| 1 + RANDOM),
         Request::Store { record, expect, .. } => {
             let expect = match expect {
                 Expect::Anything | Expect::Absent => 1,
@@ -62,9 +62,9 @@ fn size_of_reply(reply: &Reply<Handle>) -> usize {
         Reply::Pong | Reply::Stored => 0,
         Reply::Refused(_) => 1 + RANDOM,
         Reply::Found(found) => {
-            let record = found.record.as_ref().map_or(1, |record| 1 + size_of_record(record));
+            let records: usize = found.records.iter().map(size_of_record).sum();
             let held = found.held.map_or(1, |held| 1 + size_of_version(held));
-            record + held + 1 + found.contacts.len() * CONTACT + RANDOM
+            1 + records + 1 + held + 1 + found.contacts.len() * CONTACT + RANDOM
         }
     }
 }
@@ -113,9 +113,9 @@ mod tests {
     fn real(message: &Message<Handle>) -> Message {
         let body = match message.body.clone() {
             Body::Request(request) => Body::Request(request),
-            Body::Reply(Reply::Found(Found { record, held, contacts, token })) => {
+            Body::Reply(Reply::Found(Found { records, more, held, contacts, token })) => {
                 let contacts = contacts.iter().map(contact).collect();
-                Body::Reply(Reply::Found(Found { record, held, contacts, token }))
+                Body::Reply(Reply::Found(Found { records, more, held, contacts, token }))
             }
             Body::Reply(Reply::Pong) => Body::Reply(Reply::Pong),
             Body::Reply(Reply::Stored) => Body::Reply(Reply::Stored),
@@ -130,13 +130,19 @@ mod tests {
         let key = Handle::of(1).id();
         let token = Token(LARGE);
         let contacts: Vec<Handle> = (0..20).map(Handle::of).collect();
-        let found = |record: Option<Record>, held| Found { record, held, contacts: contacts.clone(), token };
+        let found = |record: Option<Record>, held| Found {
+            records: Vec::from_iter(record),
+            more: false,
+            held,
+            contacts: contacts.clone(),
+            token,
+        };
         let store = |expect| Body::Request(Request::Store { key, record: record(), token, expect });
         let bodies = [
             Body::Request(Request::Ping),
             Body::Request(Request::FindNode { target: key }),
-            Body::Request(Request::FindValue { key, proof: None }),
-            Body::Request(Request::FindValue { key, proof: Some(token) }),
+            Body::Request(Request::FindValue { key, after: None, proof: None }),
+            Body::Request(Request::FindValue { key, after: None, proof: Some(token) }),
             store(Expect::Anything),
             store(Expect::Version(Version(LARGE))),
             Body::Reply(Reply::Pong),

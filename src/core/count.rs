@@ -23,10 +23,11 @@ pub(crate) enum Dropped {
     Contact,
     TooMany,
     Stranger,
+    Record,
 }
 
 /// In the order of [`Dropped`].
-const DROPPED: [&str; 13] = [
+const DROPPED: [&str; 14] = [
     "of another network",
     "id outside the key space",
     "from the own id",
@@ -40,6 +41,7 @@ const DROPPED: [&str; 13] = [
     "contact in a reply beyond k or outside the key space",
     "request beyond the limit of those in flight",
     "stranger not asked whether it is there, as too many are",
+    "record in a reply that does not belong under its key",
 ];
 
 const REQUESTS: usize = 4;
@@ -53,7 +55,7 @@ fn request_index(request: &Request) -> usize {
     }
 }
 
-const REFUSED: [&str; 7] = [
+const REFUSED: [&str; 12] = [
     "write token not valid",
     "newer version held",
     "condition does not hold",
@@ -61,6 +63,11 @@ const REFUSED: [&str; 7] = [
     "value too large",
     "lifetime over",
     "source over its limit",
+    "record without proof",
+    "key of another owner",
+    "owner's time to write over",
+    "no rule for the namespace",
+    "against the rule of the namespace",
 ];
 
 fn refusal_index(refusal: &Refusal) -> usize {
@@ -72,28 +79,34 @@ fn refusal_index(refusal: &Refusal) -> usize {
         Refusal::TooLarge { .. } => 4,
         Refusal::Expired => 5,
         Refusal::Limited => 6,
+        Refusal::Forged => 7,
+        Refusal::Taken => 8,
+        Refusal::Late => 9,
+        Refusal::NoRule => 10,
+        Refusal::Rule { .. } => 11,
     }
 }
 
-/// One number for each of some kinds.
-#[derive(Debug, Clone, Copy)]
-struct Tally<const KINDS: usize>([u64; KINDS]);
+/// One number for each of some kinds. Takes memory once there is something to count.
+#[derive(Debug, Default)]
+struct Tally<const KINDS: usize>(Option<Box<[u64; KINDS]>>);
 
 impl<const KINDS: usize> Tally<KINDS> {
     fn add(&mut self, kind: usize) {
-        if let Some(count) = self.0.get_mut(kind) {
+        if let Some(count) = self.0.get_or_insert_with(|| Box::new([0; KINDS])).get_mut(kind) {
             *count += 1;
         }
     }
 
     /// What has been counted at least once.
     fn named(&self, names: [&'static str; KINDS]) -> BTreeMap<&'static str, u64> {
-        names.into_iter().zip(self.0).filter(|(_, count)| *count > 0).collect()
+        let counts = self.0.as_deref().into_iter().flatten().copied();
+        names.into_iter().zip(counts).filter(|(_, count)| *count > 0).collect()
     }
 }
 
 /// What a node has counted since it started.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Counts {
     sent: Tally<REQUESTS>,
     served: Tally<REQUESTS>,
@@ -104,15 +117,6 @@ pub(crate) struct Counts {
 }
 
 impl Counts {
-    pub(crate) const ZERO: Counts = Counts {
-        sent: Tally([0; REQUESTS]),
-        served: Tally([0; REQUESTS]),
-        refused: Tally([0; REFUSED.len()]),
-        dropped: Tally([0; DROPPED.len()]),
-        replies: 0,
-        unanswered: 0,
-    };
-
     pub(crate) fn sent(&mut self, request: &Request) {
         self.sent.add(request_index(request));
     }
@@ -149,7 +153,7 @@ mod tests {
 
     #[test]
     fn each_count_has_its_own_name() {
-        let mut counts = Counts::ZERO;
+        let mut counts = Counts::default();
         assert_eq!(counts.view(), Counters::default());
         for (cause, name) in [
             (Dropped::ForeignNetwork, "of another network"),

@@ -1,10 +1,12 @@
 //! What goes into the core and what comes out of it.
 
 use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use kademlia_gateways::{Expect, Id, Message, Peer, Record, Refusal, ReplyPath, Tag, UnsentReason, Version};
+use kademlia_gateways::{Author, Expect, Id, Message, Peer, Record, Refusal, ReplyPath, Tag, UnsentReason, Version};
 
 /// Names an operation from its [`Input::Start`] to its [`Output::Done`]. The driver chooses it, each once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -66,8 +68,8 @@ pub enum Command<P: Peer> {
     Save {
         /// The key.
         key: Id,
-        /// The value; `None` deletes.
-        value: Option<Bytes>,
+        /// What is saved.
+        content: Content,
         /// What must be held already.
         expect: Expect,
         /// The time of the user's clock, in milliseconds since 1970, from which the version is made.
@@ -113,6 +115,53 @@ pub enum Command<P: Peer> {
         /// What it must hold already.
         expect: Expect,
     },
+}
+
+/// What is saved under a key.
+#[derive(Debug, Clone)]
+pub enum Content {
+    /// A plain value, which anyone may replace.
+    Value(Bytes),
+    /// The mark that deletes a plain value.
+    Delete,
+    /// This record, as it is.
+    Record(Record),
+    /// The record that this writes when it is known what is there already.
+    Written(Arc<dyn Writer>),
+}
+
+/// Writes a record whose version, or more of it, depends on what is there already.
+///
+/// It is asked within [`Node::handle`](super::Node::handle), when the nodes closest to the key have answered.
+pub trait Writer: Debug + Send + Sync {
+    /// Whose the record will be.
+    fn author(&self) -> Author;
+
+    /// The record. `newest` is the newest one of this author that was found, and `version` is newer than all that others
+    /// say they hold; it follows the clock of the user.
+    ///
+    /// # Errors
+    ///
+    /// Why there can be none: the user is told.
+    fn write(&self, newest: Option<&Record>, version: Version, lifetime: Duration) -> Result<Record, Refusal>;
+}
+
+/// A plain value; `None` deletes it.
+impl From<Option<Bytes>> for Content {
+    fn from(value: Option<Bytes>) -> Self {
+        value.map_or(Content::Delete, Content::Value)
+    }
+}
+
+impl Content {
+    /// Whose the record will be.
+    pub(crate) fn author(&self) -> Author {
+        match self {
+            Content::Value(_) | Content::Delete => Author::Any,
+            Content::Record(record) => record.author(),
+            Content::Written(writer) => writer.author(),
+        }
+    }
 }
 
 /// What a node wants done, in the order in which it must be done.
@@ -230,8 +279,10 @@ pub enum Rejection {
 pub struct QueryReport<P: Peer> {
     /// The key's id.
     pub key: Id,
-    /// The newest record; `None` if nobody had one, or it was deleted.
+    /// The newest record; `None` if nobody had one, or it was deleted, or each record there has another owner.
     pub found: Option<FoundRecord<P>>,
+    /// The newest record of each owner, where everybody has one of their own under the key, in the order of the owners.
+    pub of_owners: Vec<FoundRecord<P>>,
     /// The version of the delete, if that is the newest that was found.
     pub deleted: Option<Version>,
     /// What it took.
@@ -270,8 +321,10 @@ pub struct Pong {
 /// What one node answered to a [`Command::FindValue`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct ValueReply<P: Peer> {
-    /// Its record, if it has one (a tombstone included).
-    pub record: Option<Record>,
+    /// Its records, each of another author (tombstones included). Nobody has checked them.
+    pub records: Vec<Record>,
+    /// Whether it has more, for which there was no room.
+    pub more: bool,
     /// The contacts it knows nearest to the key, nearest first.
     pub contacts: Vec<P>,
 }

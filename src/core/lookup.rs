@@ -37,8 +37,15 @@ pub(crate) struct Answer {
     pub(crate) token: Token,
     /// The version it holds.
     pub(crate) held: Option<Version>,
-    /// The record it holds, if that was asked for.
-    pub(crate) record: Option<Record>,
+    /// The records it holds, in the order of their authors, if they were asked for.
+    pub(crate) records: Vec<Record>,
+}
+
+impl Answer {
+    /// Whether the node holds a record.
+    pub(crate) fn holds_something(&self) -> bool {
+        self.held.is_some() || !self.records.is_empty()
+    }
 }
 
 #[derive(Debug)]
@@ -59,11 +66,13 @@ struct Details<P> {
     alternatives: Vec<P>,
     /// The peer at addresses that failed.
     tried: Vec<P>,
+    /// Records that it has sent, of more than one message has room for.
+    earlier: Vec<Record>,
 }
 
 impl<P> Default for Details<P> {
     fn default() -> Self {
-        Details { answer: None, alternatives: Vec::new(), tried: Vec::new() }
+        Details { answer: None, alternatives: Vec::new(), tried: Vec::new(), earlier: Vec::new() }
     }
 }
 
@@ -222,6 +231,13 @@ impl<P: Peer> Lookup<P> {
         }
     }
 
+    /// `id` has sent some of its records and is asked for more. How many it has sent up to now; `None` if it was not asked.
+    pub(crate) fn more_to_come(&mut self, id: &Id, records: Vec<Record>) -> Option<usize> {
+        let entry = self.entry(id).filter(|entry| matches!(entry.state, State::Asked | State::Slow))?;
+        entry.details().earlier.extend(records);
+        Some(entry.details().earlier.len())
+    }
+
     /// `id` answered. Returns the steps to it; `None` if it was not asked or has answered before.
     pub(crate) fn answered(&mut self, id: &Id, answer: Answer) -> Option<u16> {
         let entry = self.entry(id)?;
@@ -229,7 +245,9 @@ impl<P: Peer> Lookup<P> {
             return None;
         }
         entry.state = State::Answered;
-        entry.details().answer = Some(answer);
+        let details = entry.details();
+        let records = std::mem::take(&mut details.earlier).into_iter().chain(answer.records).collect();
+        details.answer = Some(Answer { records, ..answer });
         Some(entry.hops)
     }
 
@@ -314,7 +332,7 @@ mod tests {
     }
 
     fn answer() -> Answer {
-        Answer { token: Token(0), held: None, record: None }
+        Answer { token: Token(0), held: None, records: Vec::new() }
     }
 
     fn lookup(k: usize, contacts: impl IntoIterator<Item = u8>) -> Lookup<Handle> {

@@ -1,7 +1,6 @@
 //! What keeps a network alive by itself: refreshing buckets, checking silent contacts, handing records over,
 //! replicating, republishing, and letting records expire.
 
-use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
@@ -10,9 +9,10 @@ use kademlia_gateways::{Expect, Id, Peer, Record, Request};
 use super::bucket::Entry;
 use super::io::{Event, Output};
 use super::node::{BATCH, Node};
-use super::store::Due;
+use super::store::{Due, Slot};
 use super::task::{Goal, Question};
 use super::time::Time;
+use crate::rules::Meeting;
 
 /// Jobs that wait for their turn.
 pub(super) const MAX_JOBS: usize = 1024;
@@ -38,13 +38,13 @@ pub(crate) enum Job<P> {
     /// Look up the own id.
     Neighbours,
     /// Give a record to the nodes that are closest to its key now.
-    Replicate(Id),
+    Replicate(Slot),
     /// Publish a record of our own again.
-    Republish(Id),
+    Republish(Slot),
     /// Get the newer version of a record, which others hold.
     Update(Id),
     /// Give a record to a contact that has become one of the closest to its key.
-    Handover(P, Id),
+    Handover(P, Slot),
 }
 
 /// A record that this node has published and keeps alive.
@@ -99,8 +99,9 @@ impl<P: Peer> Node<P> {
                 self.look(None, target, Goal::Refresh, out);
             }
             Job::Neighbours => self.look(None, self.id, Goal::Refresh, out),
-            Job::Replicate(key) => {
-                let Some(record) = self.store.get(self.now, &key) else { return };
+            Job::Replicate(slot) => {
+                let key = slot.key;
+                let Some(record) = self.store.get(self.now, &slot) else { return };
                 if self.is_among_closest(&key) {
                     return self.look(None, key, Goal::Replicate { record }, out);
                 }
@@ -111,17 +112,17 @@ impl<P: Peer> Node<P> {
                     self.offer(&nearest, key, record, out);
                 }
             }
-            Job::Republish(key) => {
-                if let Some(publication) = self.published.get_mut(&key) {
+            Job::Republish(slot) => {
+                if let Some(publication) = self.published.get_mut(&slot) {
                     publication.record.renewal = publication.record.renewal.saturating_add(1);
                     let record = publication.record.clone();
-                    self.look(None, key, Goal::Republish { record }, out);
+                    self.look(None, slot.key, Goal::Republish { record }, out);
                 }
             }
             Job::Update(key) => self.look(None, key, Goal::Query, out),
-            Job::Handover(peer, key) => {
-                if let Some(record) = self.store.get(self.now, &key) {
-                    self.offer(&peer, key, record, out);
+            Job::Handover(peer, slot) => {
+                if let Some(record) = self.store.get(self.now, &slot) {
+                    self.offer(&peer, slot.key, record, out);
                 }
             }
         }
@@ -199,8 +200,8 @@ impl<P: Peer> Node<P> {
             let again = self.rng.jitter(self.params.replicate_interval);
             match self.store.pop_due(self.now, again) {
                 None => return,
-                Some((key, Due::Expired)) => out.push(Output::Event(Event::RecordExpired { key })),
-                Some((key, Due::Replicate)) => self.push_job(Job::Replicate(key), out),
+                Some((slot, Due::Expired)) => out.push(Output::Event(Event::RecordExpired { key: slot.key })),
+                Some((slot, Due::Replicate)) => self.push_job(Job::Replicate(slot), out),
             }
         }
     }
@@ -208,14 +209,14 @@ impl<P: Peer> Node<P> {
     fn maintain_published(&mut self, out: &mut Vec<Output<P>>) {
         for _ in 0..BATCH {
             match self.published_due.first().copied() {
-                Some((due, key)) if due <= self.now && self.has_job_room() => {
-                    self.published_due.remove(&(due, key));
+                Some((due, slot)) if due <= self.now && self.has_job_room() => {
+                    self.published_due.remove(&(due, slot));
                     let retry = REPUBLISH_RETRY.min(self.params.republish_interval);
                     let next = self.now + self.rng.jitter(retry);
-                    let Some(publication) = self.published.get_mut(&key) else { continue };
+                    let Some(publication) = self.published.get_mut(&slot) else { continue };
                     publication.due = next;
-                    self.published_due.insert((next, key));
-                    self.push_job(Job::Republish(key), out);
+                    self.published_due.insert((next, slot));
+                    self.push_job(Job::Republish(slot), out);
                 }
                 _ => return,
             }
@@ -225,18 +226,19 @@ impl<P: Peer> Node<P> {
     /// Keeps a record of our own alive from now on. A deleted one needs no publisher: its tombstone lives as long as
     /// any copy of what it deletes.
     pub(super) fn publish(&mut self, key: Id, record: Record) {
-        self.unpublish(&key);
+        let slot = Slot::of(key, &record);
+        self.unpublish(&slot);
         if !record.is_tombstone() {
             let due = self.now + self.rng.jitter(self.params.republish_interval);
-            self.published_due.insert((due, key));
-            self.published.insert(key, Publication { record, due });
+            self.published_due.insert((due, slot));
+            self.published.insert(slot, Publication { record, due });
         }
     }
 
     /// Keeps a record of our own alive no longer.
-    pub(super) fn unpublish(&mut self, key: &Id) -> Option<Publication> {
-        let publication = self.published.remove(key)?;
-        self.published_due.remove(&(publication.due, *key));
+    pub(super) fn unpublish(&mut self, slot: &Slot) -> Option<Publication> {
+        let publication = self.published.remove(slot)?;
+        self.published_due.remove(&(publication.due, *slot));
         if self.published.is_empty() {
             self.published = BTreeMap::new();
             self.published_due = BTreeSet::new();
@@ -245,17 +247,22 @@ impl<P: Peer> Node<P> {
     }
 
     /// A record of our own was published again: that is not due for a while.
-    pub(super) fn published_well(&mut self, key: &Id) {
-        if let Some(Publication { record, .. }) = self.unpublish(key) {
-            self.publish(*key, record);
+    pub(super) fn published_well(&mut self, slot: &Slot) {
+        if let Some(Publication { record, .. }) = self.unpublish(slot) {
+            self.publish(slot.key, record);
         }
     }
 
     /// A record came in: if it is newer than what we publish under its key, ours is not published any more.
     pub(super) fn check_superseded(&mut self, key: &Id, record: &Record, out: &mut Vec<Output<P>>) {
-        let newer = |publication: &Publication| record.newness(&publication.record) == Ordering::Greater;
-        if self.published.get(key).is_some_and(newer) {
-            self.superseded(*key, record.version, out);
+        let slot = Slot::of(*key, record);
+        let newer = |publication: &Publication| match self.params.rules.meet(record, &publication.record) {
+            Meeting::Replaced => true,
+            // What was published is in it.
+            Meeting::Merged(_) | Meeting::Same | Meeting::Refused(_) => false,
+        };
+        if self.published.get(&slot).is_some_and(newer) {
+            self.superseded(&slot, record.version, out);
         }
     }
 
@@ -267,13 +274,14 @@ impl<P: Peer> Node<P> {
             return;
         }
         let Some((peer, after)) = self.newcomers.pop_front() else { return };
-        let keys = self.store.keys_after(after, BATCH);
-        if keys.len() == BATCH {
-            self.newcomers.push_front((peer.clone(), keys.last().copied()));
+        let slots = self.store.slots_after(after, BATCH);
+        if slots.len() == BATCH {
+            self.newcomers.push_front((peer.clone(), slots.last().copied()));
         } else if self.newcomers.is_empty() {
             self.newcomers = VecDeque::new();
         }
-        for key in keys {
+        for slot in slots {
+            let key = slot.key;
             let others = |entry: &Entry<P>, id: &Id| self.table.is_fresh(entry) && *id != peer.id();
             let closest = self.table.closest(&key, self.params.k, others);
             let own = self.id.distance(&key);
@@ -282,7 +290,7 @@ impl<P: Peer> Node<P> {
             let belongs =
                 closest.len() < self.params.k || closest.last().is_some_and(|last| theirs < last.id().distance(&key));
             if nearer < HANDERS && belongs {
-                self.push_job(Job::Handover(peer.clone(), key), out);
+                self.push_job(Job::Handover(peer.clone(), slot), out);
             }
         }
     }

@@ -33,8 +33,8 @@ mod token;
 mod write;
 
 pub use io::{
-    Command, Counters, Effort, Event, FoundRecord, Input, Joined, LookupReport, OperationError, OperationId, Outcome,
-    Output, Pong, QueryReport, Receipt, Rejection, ValueReply,
+    Command, Content, Counters, Effort, Event, FoundRecord, Input, Joined, LookupReport, OperationError, OperationId,
+    Outcome, Output, Pong, QueryReport, Receipt, Rejection, ValueReply, Writer,
 };
 pub use node::{Node, Queue};
 pub use params::{Limits, Params};

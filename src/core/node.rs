@@ -14,7 +14,7 @@ use super::params::Params;
 use super::requests::{Open, Overdue, Purpose, Requests};
 use super::respond::Way;
 use super::rng::Rng;
-use super::store::Store;
+use super::store::{Slot, Store};
 use super::table::Table;
 use super::task::Task;
 use super::time::Time;
@@ -72,10 +72,10 @@ pub struct Node<P: Peer> {
     pub(super) unheard: VecDeque<(P, Id, Record, Time)>,
     /// Jobs are being started: one that ends at once must not start the next from within.
     pub(super) starting_jobs: bool,
-    pub(super) published: BTreeMap<Id, Publication>,
-    pub(super) published_due: BTreeSet<(Time, Id)>,
+    pub(super) published: BTreeMap<Slot, Publication>,
+    pub(super) published_due: BTreeSet<(Time, Slot)>,
     /// Contacts new in the table, and how far the records have been gone through for what is theirs.
-    pub(super) newcomers: VecDeque<(P, Option<Id>)>,
+    pub(super) newcomers: VecDeque<(P, Option<Slot>)>,
     /// Addresses that are being asked whether anyone is there.
     pub(super) probed: BTreeSet<P::Addr>,
     pub(super) maintenance_due: Time,
@@ -102,7 +102,7 @@ impl<P: Peer> Node<P> {
             store: Store::new(Arc::clone(&params)),
             tokens: Tokens::new(secret, params.token_interval),
             requests: Requests::new(params.request_timeout, params.request_timeout_floor),
-            counts: Counts::ZERO,
+            counts: Counts::default(),
             tasks: BTreeMap::new(),
             next_task: 0,
             task_deadlines: BTreeSet::new(),
@@ -147,9 +147,14 @@ impl<P: Peer> Node<P> {
         self.table.closest(target, count, |_, _| true)
     }
 
-    /// The record that it holds for the network under `key`, as of the last input.
+    /// The record of [`Author::Any`] that it holds for the network under `key`, as of the last input.
     pub fn record(&self, key: &Id) -> Option<Record> {
-        self.store.get(self.now, key)
+        self.store.common(self.now, key)
+    }
+
+    /// All records that it holds for the network under `key`, in the order of their authors.
+    pub fn records_under(&self, key: &Id) -> impl Iterator<Item = Record> {
+        self.store.under(self.now, key, None)
     }
 
     /// The records that it holds for the network at the time `now`, in the order of their keys: what
@@ -387,8 +392,8 @@ fn reply_fits<P: Peer>(request: &Request, reply: &Reply<P>) -> bool {
     match reply {
         Reply::Refused(_) => true,
         Reply::Pong => *request == Request::Ping,
-        Reply::Found(Found { record, .. }) => match request {
-            Request::FindNode { .. } => record.is_none(),
+        Reply::Found(Found { records, more, .. }) => match request {
+            Request::FindNode { .. } => records.is_empty() && !more,
             Request::FindValue { .. } => true,
             _ => false,
         },

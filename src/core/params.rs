@@ -1,14 +1,19 @@
 //! What the core is told once, when it starts.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use kademlia_gateways::{KeySpace, NetworkId};
+
+use crate::rules::Rules;
 
 /// The parameters of one node. [`Params::new`] gives the defaults; the service checks what users change.
 #[derive(Debug, Clone)]
 pub struct Params {
     /// How many bytes of an id count.
     pub key_space: KeySpace,
+    /// What records are checked by.
+    pub rules: Arc<Rules>,
     /// The network that the node belongs to.
     pub network: NetworkId,
     /// Contacts in a bucket, contacts in a reply, and holders of a record (paper: 20).
@@ -37,6 +42,9 @@ pub struct Params {
     pub republish_interval: Duration,
     /// How long a record lives after its publisher last published it; also the longest that is taken from others.
     pub record_lifetime: Duration,
+    /// For so long after the first owned record has come under a key, another owner who says that it wrote earlier is
+    /// believed. Afterwards the key is the first one's for as long as it has a record there.
+    pub claim_period: Duration,
     /// Write tokens change this often and are good for twice as long.
     pub token_interval: Duration,
     /// The bounds of what the node holds and does at once.
@@ -52,8 +60,10 @@ pub struct Limits {
     pub background: usize,
     /// Records held for the network.
     pub records: usize,
-    /// Bytes of values held for the network.
+    /// Bytes of values held for the network, with what shows who wrote them.
     pub record_bytes: usize,
+    /// Records held under one key, each of another owner.
+    pub records_per_key: usize,
     /// Records held that came from one source (an IP, or another host-like address).
     pub records_per_source: usize,
     /// Bytes of values held that came from one source.
@@ -71,6 +81,7 @@ impl Default for Limits {
             background: 4,
             records: 65_536,
             record_bytes: 256 << 20,
+            records_per_key: 256,
             records_per_source: 16_384,
             record_bytes_per_source: 64 << 20,
             published: 65_536,
@@ -80,11 +91,12 @@ impl Default for Limits {
 }
 
 impl Params {
-    /// The defaults for a key space.
+    /// The defaults for a key space. Keys are hashed by SHA-1 where ids have 20 bytes, else by SHA-256.
     pub fn new(key_space: KeySpace) -> Self {
         let hour = Duration::from_secs(3600);
         Params {
             key_space,
+            rules: Arc::new(Rules::of(key_space)),
             network: NetworkId::default(),
             k: 20,
             alpha: 3,
@@ -99,6 +111,7 @@ impl Params {
             replicate_interval: hour,
             republish_interval: hour * 22,
             record_lifetime: hour * 24,
+            claim_period: Duration::from_secs(10 * 60),
             token_interval: Duration::from_secs(5 * 60),
             limits: Limits::default(),
         }

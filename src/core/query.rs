@@ -1,82 +1,105 @@
-//! What a query makes of the answers: when they are enough, which is the newest, and whom to repair.
+//! What a query makes of the answers: when they are enough, which records are the newest, and whom to repair.
 
-use std::cmp::Ordering;
+use std::collections::BTreeMap;
 
-use kademlia_gateways::{Expect, Peer, Record, Request};
+use kademlia_gateways::{Author, Expect, Peer, Record, RecordKind, Request, Version};
 
 use super::io::{FoundRecord, OperationError, Outcome, Output, QueryReport};
-use super::lookup::Lookup;
+use super::lookup::{Answer, Lookup};
 use super::node::Node;
 use super::requests::Purpose;
 use super::search::nobody;
+use super::store::{Slot, owner_of};
 use super::task::{Task, Work};
+use crate::rules::{Meeting, Rules};
 
 impl<P: Peer> Node<P> {
-    /// Whether enough of the nearest nodes agree on the newest record for the lookup to end early.
+    /// Whether enough of the nearest nodes agree on the newest records for the lookup to end early.
     ///
     /// Only the nearest count, without a gap: those are the nodes that every save reaches, whereas copies cached along
-    /// the way can be old. A single old copy among them sends the lookup on to all of the k closest.
+    /// the way can be old. A single old copy among them sends the lookup on to all of the k closest. An immutable value
+    /// can be no other, whoever has it.
     pub(super) fn query_is_settled(&self, id: u64) -> bool {
         let Some(Task { work: Work::Looking(lookup, _), .. }) = self.tasks.get(&id) else { return false };
-        let own = self.store.get(self.now, &lookup.target()).filter(|_| lookup.rank(&self.id) < self.params.k);
-        let mut records = lookup.nearest_answers().filter_map(|(_, answer)| answer.record.as_ref()).chain(own.as_ref());
-        let Some(first) = records.next() else { return false };
+        let key = lookup.target();
+        let own: Vec<Record> = self.store.under(self.now, &key, None).collect();
+        let mut records = lookup.answers().flat_map(|(_, answer)| &answer.records).chain(&own);
+        if records.any(|record| record.kind == RecordKind::Immutable) {
+            return true;
+        }
+        let own = (!own.is_empty() && lookup.rank(&self.id) < self.params.k).then_some(&own);
+        let nearest = lookup.nearest_answers().map(|(_, answer)| &answer.records).filter(|records| !records.is_empty());
+        let mut sets = nearest.chain(own);
+        let Some(first) = sets.next() else { return false };
         let mut agreeing = 1;
-        for record in records {
-            if record.newness(first) != Ordering::Equal {
+        for set in sets {
+            if set.len() != first.len() || !set.iter().zip(first).all(|(one, other)| one.newness(other).is_eq()) {
                 return false;
             }
             agreeing += 1;
         }
-        let newer_elsewhere = lookup.answers().any(|(_, answer)| answer.held.is_some_and(|held| held > first.version));
-        agreeing >= self.params.read_quorum && !newer_elsewhere
+        agreeing >= self.params.read_quorum && newer_told(lookup, first.first()).is_none()
     }
 
     pub(super) fn finish_query(&mut self, id: u64, lookup: &Lookup<P>, out: &mut Vec<Output<P>>) {
         let key = lookup.target();
-        let own = self.store.get(self.now, &key);
         let newest = self.newest(lookup);
-        let held = lookup.answers().filter_map(|(_, answer)| answer.held).max();
-        if let Some(held) = held.filter(|held| newest.as_ref().is_none_or(|newest| *held > newest.version)) {
+        if let Some(held) = newer_told(lookup, newest.first()) {
             return self.end_task(id, Err(OperationError::Unreadable { held }), out);
         }
-        let mut effort = self.effort(id);
-        let Some(newest) = newest else {
-            let result = if lookup.answers().next().is_some() || !self.had_contacts {
-                Ok(Outcome::Queried(QueryReport { key, found: None, deleted: None, effort }))
-            } else {
-                Err(nobody(lookup))
-            };
-            return self.end_task(id, result, out);
-        };
-        let same = |record: &Record| record.newness(&newest) == Ordering::Equal;
-        let held_here = own.as_ref().is_some_and(same);
-        let holders: Vec<P> = lookup
-            .answers()
-            .filter(|(_, answer)| answer.record.as_ref().is_some_and(same))
-            .map(|(peer, _)| peer.clone())
-            .collect();
-        let mut copy = newest.clone();
-        self.age(id, &mut copy);
-        if held_here {
-            effort.hops = 0;
-        } else if own.is_some() {
-            // Fails only if something newer came meanwhile.
-            self.keep_record(key, copy.clone(), Expect::Anything, None, out).ok();
+        if newest.is_empty() && lookup.answers().next().is_none() && self.had_contacts {
+            return self.end_task(id, Err(nobody(lookup)), out);
         }
-        self.repair(lookup, &copy, out);
-        let deleted = newest.is_tombstone().then_some(newest.version);
-        let found = deleted.is_none().then_some(FoundRecord { record: newest, held_here, holders });
-        self.end_task(id, Ok(Outcome::Queried(QueryReport { key, found, deleted, effort })), out);
+        let mut effort = self.effort(id);
+        let (mut found, mut deleted, mut of_owners) = (None, None, Vec::new());
+        for record in newest {
+            let author = record.author();
+            let own = self.store.get(self.now, &Slot { key, author });
+            let held_here = own.as_ref().is_some_and(|own| own.newness(&record).is_eq());
+            let mut copy = record.clone();
+            self.age(id, &mut copy);
+            self.check_superseded(&key, &record, out);
+            if held_here {
+                effort.hops = 0;
+            } else if own.is_some() {
+                // Fails only if something newer came meanwhile.
+                self.keep_record(key, copy.clone(), Expect::Anything, None, out).ok();
+            }
+            self.repair(lookup, &copy, out);
+            let version = record.version;
+            let holders = lookup.answers().filter(|(_, answer)| holds(answer, &record)).map(|(peer, _)| peer.clone());
+            let whole = FoundRecord { holders: holders.collect(), record, held_here };
+            match (author, whole.record.is_tombstone()) {
+                (Author::Any, true) => deleted = Some(version),
+                (Author::Any, false) => found = Some(whole),
+                (Author::Owner(_), true) => {}
+                (Author::Owner(_), false) => of_owners.push(whole),
+            }
+        }
+        self.end_task(id, Ok(Outcome::Queried(QueryReport { key, found, deleted, of_owners, effort })), out);
     }
 
-    /// The newest record that this node or anyone who answered holds, and of its copies the one that lives longest.
-    pub(super) fn newest(&self, lookup: &Lookup<P>) -> Option<Record> {
-        lookup
-            .answers()
-            .filter_map(|(_, answer)| answer.record.clone())
-            .chain(self.store.get(self.now, &lookup.target()))
-            .max_by(|a, b| a.newness(b).then((a.remaining, a.renewal).cmp(&(b.remaining, b.renewal))))
+    /// The newest records that this node or anyone who answered holds, in the order of their authors, and of the copies of
+    /// each the one that lives longest.
+    pub(super) fn newest(&self, lookup: &Lookup<P>) -> Vec<Record> {
+        let own: Vec<Record> = self.store.under(self.now, &lookup.target(), None).collect();
+        let all: Vec<&Record> = lookup.answers().flat_map(|(_, answer)| &answer.records).chain(&own).collect();
+        let owner = owner_of_most(&all);
+        let mut newest: BTreeMap<Author, Record> = BTreeMap::new();
+        for record in all {
+            if owner_of(record).is_some_and(|other| Some(other) != owner) {
+                continue;
+            }
+            match newest.get_mut(&record.author()) {
+                Some(known) => meet(&self.params.rules, known, record),
+                None => {
+                    newest.insert(record.author(), record.clone());
+                }
+            }
+        }
+        // Where the key is somebody's, others have nothing to say.
+        let is_owned = newest.get(&Author::Any).is_some_and(|record| record.kind.is_authentic());
+        newest.into_values().take(if is_owned { 1 } else { usize::MAX }).collect()
     }
 
     /// Takes off the lifetime of a record what has passed since the task that carries it began. A copy of a copy must
@@ -92,8 +115,8 @@ impl<P: Peer> Node<P> {
         let mut without = false;
         let mut repairs = Vec::new();
         for (peer, answer) in lookup.answers() {
-            let needed = match &answer.record {
-                Some(record) => record.newness(newest) == Ordering::Less,
+            let needed = match answer.records.iter().find(|record| record.author() == newest.author()) {
+                Some(record) => !record.newness(newest).is_eq(),
                 None => !std::mem::replace(&mut without, true),
             };
             let beyond = (lookup.rank(&peer.id()) + 1).saturating_sub(k);
@@ -106,5 +129,56 @@ impl<P: Peer> Node<P> {
             let store = Request::Store { key: lookup.target(), record, token, expect: Expect::Anything };
             self.request(peer.address().clone(), Some(peer.id()), store, Purpose::Repair, out);
         }
+    }
+}
+
+fn holds(answer: &Answer, record: &Record) -> bool {
+    answer.records.iter().any(|held| held.newness(record).is_eq())
+}
+
+/// The newest version that someone says to hold and has not shown, if it is newer than `newest`. Of what proves its author
+/// nobody is believed to hold a newer one without showing it.
+fn newer_told<P: Peer>(lookup: &Lookup<P>, newest: Option<&Record>) -> Option<Version> {
+    let newest = newest.filter(|record| record.author() == Author::Any);
+    if newest.is_some_and(|record| record.kind.is_authentic()) {
+        return None;
+    }
+    let told = lookup.answers().filter_map(|(_, answer)| answer.held).max()?;
+    newest.is_none_or(|newest| told > newest.version).then_some(told)
+}
+
+/// Of two records of one author the one that counts, or what both make together.
+fn meet(rules: &Rules, known: &mut Record, record: &Record) {
+    match rules.meet(record, known) {
+        Meeting::Same => {
+            let life = |record: &Record| (record.remaining, record.renewal);
+            if record.newness(known).is_eq() && life(record) > life(known) {
+                *known = record.clone();
+            }
+        }
+        Meeting::Refused(_) => {}
+        Meeting::Replaced => *known = record.clone(),
+        Meeting::Merged(merged) => *known = merged,
+    }
+}
+
+/// Of those who say that the key is theirs alone, the one of whom most holders have a record. Holders know who was first.
+fn owner_of_most<'a>(records: &[&'a Record]) -> Option<&'a [u8; 33]> {
+    let mut holders: BTreeMap<&[u8; 33], usize> = BTreeMap::new();
+    for owner in records.iter().filter_map(|record| owner_of(record)) {
+        *holders.entry(owner).or_default() += 1;
+    }
+    let most = holders.values().copied().max()?;
+    let oldest = |owner: &[u8; 33]| {
+        let of_owner = records.iter().filter(|record| owner_of(record) == Some(owner));
+        of_owner.map(|record| since(record)).min()
+    };
+    holders.into_iter().filter(|(_, count)| *count == most).map(|(owner, _)| owner).min_by_key(|owner| oldest(owner))
+}
+
+fn since(record: &Record) -> Version {
+    match &record.kind {
+        RecordKind::Owned(owned) => owned.since,
+        _ => record.version,
     }
 }

@@ -1,6 +1,6 @@
 //! Questions to one node, and what follows from its answer.
 
-use kademlia_gateways::{Found, Peer, Reply, Request};
+use kademlia_gateways::{Author, Found, Peer, Reply, Request, Version};
 
 use super::io::{OperationError, Outcome, Output, Pong, Rejection, ValueReply};
 use super::node::Node;
@@ -30,7 +30,9 @@ impl<P: Peer> Node<P> {
             (Question::Join, _) => return self.join_through(id, peer.id(), 1, out),
             (Question::Store { key, mut record, expect, unless_newer }, Reply::Found(found)) => {
                 self.age(id, &mut record);
-                if unless_newer && found.held.is_some_and(|held| held >= record.version) {
+                let is_there =
+                    |held: Version| held == record.version || !record.kind.is_authentic() && held > record.version;
+                if unless_newer && record.author() == Author::Any && found.held.is_some_and(is_there) {
                     return self.end_task(id, Ok(Outcome::Stored), out);
                 }
                 let store = Request::Store { key, record, token: found.token, expect };
@@ -39,12 +41,12 @@ impl<P: Peer> Node<P> {
                 }
                 Err(OperationError::Busy)
             }
-            (Question::FindValue, Reply::Found(Found { record: None, held: Some(held), .. })) => {
+            (Question::FindValue, Reply::Found(Found { records, held: Some(held), .. })) if records.is_empty() => {
                 Err(OperationError::Unreadable { held })
             }
             (Question::FindValue, Reply::Found(found)) => {
                 let contacts = self.usable(found.contacts);
-                Ok(Outcome::Value(ValueReply { record: found.record, contacts }))
+                Ok(Outcome::Value(ValueReply { records: found.records, more: found.more, contacts }))
             }
             (_, Reply::Found(found)) => Ok(Outcome::Nodes(self.usable(found.contacts))),
             (_, Reply::Pong) => Ok(Outcome::Pong(Pong { id: peer.id(), round_trip })),
@@ -56,13 +58,17 @@ impl<P: Peer> Node<P> {
     /// Asks once more where a record is held that was not sent, as this node had not shown yet that it is at its address.
     /// Whether that was so.
     pub(super) fn ask_with_proof(&mut self, open: &Open<P>, reply: &Reply<P>, out: &mut Vec<Output<P>>) -> bool {
-        let (Request::FindValue { key, proof: None }, Reply::Found(found)) = (&open.request, reply) else {
+        let (Request::FindValue { key, after, proof: None }, Reply::Found(found)) = (&open.request, reply) else {
             return false;
         };
-        if found.record.is_some() || found.held.is_none() {
+        if !found.records.is_empty() || (found.held.is_none() && !found.more) {
             return false;
         }
-        let again = Request::FindValue { key: *key, proof: Some(found.token) };
+        self.ask_again(open, Request::FindValue { key: *key, after: *after, proof: Some(found.token) }, out)
+    }
+
+    /// Asks once more where a part of the answer has come from. Whether it is asked.
+    pub(super) fn ask_again(&mut self, open: &Open<P>, again: Request, out: &mut Vec<Output<P>>) -> bool {
         let asked = self.request(open.to.clone(), open.expect, again, open.purpose.clone(), out);
         if asked {
             // It is the same node.

@@ -1,15 +1,20 @@
 //! Serving the requests of others.
 
-use kademlia_gateways::{Body, Expect, Found, Id, Peer, Record, Refusal, Reply, ReplyPath, Request, Tag, Token};
+use kademlia_gateways::{
+    Author, Body, Expect, Found, Id, Peer, Record, Refusal, Reply, ReplyPath, Request, Tag, Token,
+};
 
 use super::count::Dropped;
 use super::io::{Event, Output};
 use super::node::Node;
 use super::store::Kept;
 
-/// The largest value that is sent to an address that is not proved, in bytes. Whoever writes another's address on a
-/// request must not have records sent there.
-const MAX_UNPROVED_VALUE: usize = 512;
+/// The most bytes of records that are sent to an address that is not proved. Whoever writes another's address on a request
+/// must not have records sent there.
+const MAX_UNPROVED_BYTES: usize = 512;
+
+/// The most bytes of records that are sent together, if they are several.
+const MAX_PAGE_BYTES: usize = 32 * 1024;
 
 /// How a message came in.
 #[derive(Debug, Clone, Copy)]
@@ -44,11 +49,11 @@ impl<P: Peer> Node<P> {
         let reply = match request {
             Request::Ping => Reply::Pong,
             Request::FindNode { target } => Reply::Found(self.found(from, sender, target)),
-            Request::FindValue { key, proof } => {
+            Request::FindValue { key, after, proof } => {
                 way.proved |= proof.is_some_and(|proof| self.tokens.check(self.now, from, &key, proof));
-                let record = self.store.get(self.now, &key);
-                let record = record.filter(|record| way.proved || record.value.len() <= MAX_UNPROVED_VALUE);
-                Reply::Found(Found { record, ..self.found(from, sender, key) })
+                let most = if way.proved { MAX_PAGE_BYTES } else { MAX_UNPROVED_BYTES };
+                let (records, more) = self.page(&key, after, most, way.proved);
+                Reply::Found(Found { records, more, ..self.found(from, sender, key) })
             }
             Request::Store { key, record, token, expect } => match self.keep(from, key, record, token, expect, out) {
                 Ok(()) => Reply::Stored,
@@ -65,6 +70,20 @@ impl<P: Peer> Node<P> {
         }
     }
 
+    /// As many records of authors after this one as are sent together, and whether there are more.
+    fn page(&self, key: &Id, after: Option<Author>, most: usize, proved: bool) -> (Vec<Record>, bool) {
+        let (mut records, mut bytes) = (Vec::new(), 0);
+        for record in self.store.under(self.now, key, after) {
+            bytes += record.bytes();
+            // One alone goes out however large it is, to who may have it.
+            if bytes > most && (!proved || !records.is_empty()) {
+                return (records, true);
+            }
+            records.push(record);
+        }
+        (records, false)
+    }
+
     fn found(&self, from: &P::Addr, sender: Option<Id>, target: Id) -> Found<P> {
         let contacts = self
             .table
@@ -73,7 +92,8 @@ impl<P: Peer> Node<P> {
             .cloned()
             .collect();
         Found {
-            record: None,
+            records: Vec::new(),
+            more: false,
             held: self.store.version(self.now, &target),
             contacts,
             token: self.tokens.make(self.now, from, &target),

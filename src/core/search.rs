@@ -1,9 +1,9 @@
 //! Lookups under way: whom they ask next, what answers and silence do to them, and what follows at their end.
 
-use kademlia_gateways::{Expect, Id, Peer, Reply, Request};
+use kademlia_gateways::{Expect, Found, Id, Peer, Record, Reply, Request};
 
 use super::count::Dropped;
-use super::io::{Joined, LookupReport, OperationError, Outcome, Output};
+use super::io::{Content, Joined, LookupReport, OperationError, Outcome, Output};
 use super::lookup::{Answer, Lookup};
 use super::node::Node;
 use super::requests::{Open, Purpose, Tries};
@@ -39,7 +39,8 @@ impl<P: Peer> Node<P> {
                 return self.finish_lookup(id, out);
             }
             // At the target, the rest of the k closest are asked at once (paper, section 2.3), unless a few will do.
-            let few_will_do = matches!(goal, Goal::Query) && lookup.answers().any(|(_, answer)| answer.held.is_some());
+            let few_will_do =
+                matches!(goal, Goal::Query) && lookup.answers().any(|(_, answer)| answer.holds_something());
             let most = if lookup.has_arrived() && !few_will_do { self.params.k } else { self.params.alpha };
             if lookup.in_flight() >= most {
                 return;
@@ -48,9 +49,10 @@ impl<P: Peer> Node<P> {
             let target = lookup.target();
             let request = match goal {
                 // Whether a value is absent or deleted is not to be seen from its version.
-                Goal::Query | Goal::Save(SaveOrder { expect: Expect::Absent, .. }) => {
-                    Request::FindValue { key: target, proof: None }
-                }
+                Goal::Query
+                | Goal::Save(
+                    SaveOrder { expect: Expect::Absent, .. } | SaveOrder { content: Content::Written(_), .. },
+                ) => Request::FindValue { key: target, after: None, proof: None },
                 _ => Request::FindNode { target },
             };
             // Who asks for the nodes themselves wants each of them; all others are content with the next one.
@@ -92,16 +94,19 @@ impl<P: Peer> Node<P> {
         if self.ask_with_proof(open, &reply, out) {
             return;
         }
-        let Reply::Found(found) = reply else {
+        let Reply::Found(mut found) = reply else {
             return self.lookup_missed(id, open, out);
         };
+        found.records = self.sound(id, open, found.records);
+        if self.ask_for_more(id, open, &mut found, out) {
+            return;
+        }
         let contacts = self.usable(found.contacts);
         let Some(task) = self.tasks.get_mut(&id) else { return };
         task.effort.count_answer();
         let Work::Looking(lookup, _) = &mut task.work else { return };
-        let record = found.record;
-        let held = record.as_ref().map(|record| record.version).or(found.held);
-        let Some(hops) = lookup.answered(&peer.id(), Answer { token: found.token, held, record }) else { return };
+        let answer = Answer { token: found.token, held: found.held, records: found.records };
+        let Some(hops) = lookup.answered(&peer.id(), answer) else { return };
         let further = hops.saturating_add(1);
         for contact in contacts {
             // An address that answers us comes before one that we were told, and that before one that was silent.
@@ -115,6 +120,49 @@ impl<P: Peer> Node<P> {
             }
         }
         self.drive(id, out);
+    }
+
+    /// Those of the records in an answer that may be under the key that is looked up, each author's once. What others have
+    /// sent as well is not checked again.
+    fn sound(&mut self, id: u64, open: &Open<P>, records: Vec<Record>) -> Vec<Record> {
+        let Some(Task { work: Work::Looking(lookup, _), .. }) = self.tasks.get(&id) else { return Vec::new() };
+        let is_sound = |record: &Record| {
+            let mut known = lookup.answers().flat_map(|(_, answer)| &answer.records);
+            known.any(|known| known.newness(record).is_eq())
+                || self.params.rules.check(&lookup.target(), record).is_ok()
+        };
+        let all = records.len();
+        let mut sound: Vec<Record> = Vec::new();
+        let mut last = match open.request {
+            Request::FindValue { after, .. } => after,
+            _ => None,
+        };
+        for record in records {
+            let follows = last.is_none_or(|last| last < record.author());
+            last = last.max(Some(record.author()));
+            if follows && record.remaining > 0 && is_sound(&record) {
+                sound.push(record);
+            }
+        }
+        for _ in sound.len()..all {
+            self.drop_message(Dropped::Record);
+        }
+        sound
+    }
+
+    /// Asks a node for the records that it had no room for. Whether it is asked.
+    fn ask_for_more(&mut self, id: u64, open: &Open<P>, found: &mut Found<P>, out: &mut Vec<Output<P>>) -> bool {
+        let (Request::FindValue { key, .. }, Some(peer), true) = (&open.request, open.expect, found.more) else {
+            return false;
+        };
+        let Some(last) = found.records.last().map(Record::author) else { return false };
+        let records = std::mem::take(&mut found.records);
+        let come = self.with_lookup(id, |lookup| lookup.more_to_come(&peer, records)).flatten();
+        if come.is_none_or(|come| come >= self.params.limits.records_per_key) {
+            return false;
+        }
+        let again = Request::FindValue { key: *key, after: Some(last), proof: Some(found.token) };
+        self.ask_again(open, again, out)
     }
 
     /// The contacts of a reply that can be looked at further: at most k, of the key space, and not this node.
@@ -131,7 +179,7 @@ impl<P: Peer> Node<P> {
     /// Ends a query whose time is over with what was found until then. False if it found nothing, or is no query.
     pub(super) fn end_late_query(&mut self, id: u64, out: &mut Vec<Output<P>>) -> bool {
         let Some(Task { work: Work::Looking(lookup, Goal::Query), .. }) = self.tasks.get(&id) else { return false };
-        let found = lookup.answers().any(|(_, answer)| answer.record.is_some());
+        let found = lookup.answers().any(|(_, answer)| !answer.records.is_empty());
         if found {
             self.finish_lookup(id, out);
         }
@@ -157,7 +205,7 @@ impl<P: Peer> Node<P> {
                 self.end_task(id, result, out);
             }
             Goal::Query => self.finish_query(id, &lookup, out),
-            Goal::Save(order) => self.start_save(id, &lookup, order, out),
+            Goal::Save(order) => self.start_save(id, &lookup, &order, out),
             Goal::Replicate { record } => self.start_replicate(id, &lookup, record, out),
             Goal::Republish { record } => self.start_republish(id, &lookup, record, out),
         }

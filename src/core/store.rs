@@ -1,14 +1,34 @@
 //! The records that this node holds for the network.
 
-use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::{Bound, RangeInclusive};
 use std::sync::Arc;
 use std::time::Duration;
 
-use kademlia_gateways::{Expect, Id, Record, Refusal, Version};
+use kademlia_gateways::{Author, Expect, Id, OwnedMode, Record, RecordKind, Refusal, Version};
 
 use super::params::Params;
 use super::time::Time;
+use crate::rules::Meeting;
+
+/// The place of one record: a key, and whose record it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Slot {
+    pub(crate) key: Id,
+    pub(crate) author: Author,
+}
+
+impl Slot {
+    /// Where a record has its place.
+    pub(crate) fn of(key: Id, record: &Record) -> Self {
+        Slot { key, author: record.author() }
+    }
+
+    /// All places under a key.
+    pub(crate) fn under(key: Id) -> RangeInclusive<Slot> {
+        Slot { key, author: Author::Any }..=Slot { key, author: Author::Owner([u8::MAX; 33]) }
+    }
+}
 
 /// A record that is held.
 #[derive(Debug)]
@@ -18,11 +38,26 @@ struct Held {
     expires: Time,
     replicate: Time,
     source: Option<u64>,
+    /// When the first record of this owner came.
+    since: Time,
 }
 
 impl Held {
     fn due(&self) -> Time {
         self.expires.min(self.replicate)
+    }
+
+    /// Who owns the key, if anyone can and somebody does.
+    fn owner(&self) -> Option<&[u8; 33]> {
+        owner_of(&self.record)
+    }
+}
+
+/// Who owns the key alone by this record.
+pub(crate) fn owner_of(record: &Record) -> Option<&[u8; 33]> {
+    match &record.kind {
+        RecordKind::Owned(owned) if owned.mode == OwnedMode::Secured => Some(&owned.owner),
+        _ => None,
     }
 }
 
@@ -30,6 +65,18 @@ impl Held {
 struct Usage {
     records: usize,
     bytes: usize,
+}
+
+impl Usage {
+    fn add(&mut self, held: &Held) {
+        self.records += 1;
+        self.bytes += held.record.bytes();
+    }
+
+    fn subtract(&mut self, held: &Held) {
+        self.records -= 1;
+        self.bytes -= held.record.bytes();
+    }
 }
 
 /// What became of a record that was offered.
@@ -50,12 +97,12 @@ pub(crate) enum Due {
     Replicate,
 }
 
-/// Records by key, bounded in number and bytes, in all and by source, each with its lifetime.
+/// Records by key and author, bounded in number and bytes, in all and by source, each with its lifetime.
 #[derive(Debug)]
 pub(crate) struct Store {
     params: Arc<Params>,
-    records: BTreeMap<Id, Held>,
-    due: BTreeSet<(Time, Id)>,
+    records: BTreeMap<Slot, Held>,
+    due: BTreeSet<(Time, Slot)>,
     usage: Usage,
     sources: BTreeMap<Option<u64>, Usage>,
 }
@@ -79,35 +126,46 @@ impl Store {
         self.usage.bytes
     }
 
-    /// The record under `key` with the lifetime that remains, rounded down to seconds.
-    pub(crate) fn get(&self, now: Time, key: &Id) -> Option<Record> {
-        let held = self.records.get(key)?;
-        let remaining = held.expires.since(now).as_secs();
-        let record = Record { remaining: u32::try_from(remaining).unwrap_or(u32::MAX), ..held.record.clone() };
-        (record.remaining > 0).then_some(record)
+    /// The record at its place, with the lifetime that remains, rounded down to seconds.
+    pub(crate) fn get(&self, now: Time, slot: &Slot) -> Option<Record> {
+        lived(now, self.records.get(slot)?)
+    }
+
+    /// The record under `key` of [`Author::Any`].
+    pub(crate) fn common(&self, now: Time, key: &Id) -> Option<Record> {
+        self.get(now, &Slot { key: *key, author: Author::Any })
+    }
+
+    /// The records under `key` of authors after this one, in their order.
+    pub(crate) fn under(&self, now: Time, key: &Id, after: Option<Author>) -> impl Iterator<Item = Record> {
+        let end = *Slot::under(*key).end();
+        let start =
+            after.map_or(Bound::Included(Author::Any), Bound::Excluded).map(|author| Slot { key: *key, author });
+        let is_empty = matches!(start, Bound::Excluded(start) if start >= end);
+        let range = (!is_empty).then(|| self.records.range((start, Bound::Included(end))));
+        range.into_iter().flatten().filter_map(move |(_, held)| lived(now, held))
     }
 
     /// All records, in the order of their keys.
     pub(crate) fn all(&self, now: Time) -> impl Iterator<Item = (Id, Record)> {
-        self.records.keys().filter_map(move |key| Some((*key, self.get(now, key)?)))
+        self.records.iter().filter_map(move |(slot, held)| Some((slot.key, lived(now, held)?)))
     }
 
-    /// The version under `key`, while [`get`](Store::get) gives the record.
+    /// The version of the record that [`common`](Store::common) gives.
     pub(crate) fn version(&self, now: Time, key: &Id) -> Option<Version> {
-        let held = self.records.get(key)?;
+        let held = self.records.get(&Slot { key: *key, author: Author::Any })?;
         (held.expires.since(now).as_secs() > 0).then_some(held.record.version)
     }
 
-    /// The first keys after `after`, at most `count`.
-    pub(crate) fn keys_after(&self, after: Option<Id>, count: usize) -> Vec<Id> {
-        use std::ops::Bound;
+    /// The first places after `after`, at most `count`.
+    pub(crate) fn slots_after(&self, after: Option<Slot>, count: usize) -> Vec<Slot> {
         let start = after.map_or(Bound::Unbounded, Bound::Excluded);
-        self.records.range((start, Bound::Unbounded)).take(count).map(|(key, _)| *key).collect()
+        self.records.range((start, Bound::Unbounded)).take(count).map(|(slot, _)| *slot).collect()
     }
 
-    /// Keeps `record` if it is not older than what is held. `replicate_in` is when it is due to be replicated, if
-    /// nobody stores it here before that. `source` is where it comes from; `None` if from this node itself, which only the
-    /// limits of the whole store bound.
+    /// Keeps `record` if it may be under `key` and is not older than what is held. `replicate_in` is when it is due to be
+    /// replicated, if nobody stores it here before that. `source` is where it comes from; `None` if from this node itself,
+    /// which only the limits of the whole store bound.
     pub(crate) fn put(
         &mut self,
         now: Time,
@@ -117,52 +175,79 @@ impl Store {
         source: Option<u64>,
         replicate_in: Duration,
     ) -> Result<Kept, Refusal> {
-        let limit = if record.is_tombstone() { 0 } else { self.params.limits.value_bytes };
-        if record.value.len() > limit {
-            return Err(Refusal::TooLarge { limit: u32::try_from(limit).unwrap_or(u32::MAX) });
+        if record.value.len() > self.params.limits.value_bytes {
+            return Err(Refusal::TooLarge { limit: u32::try_from(self.params.limits.value_bytes).unwrap_or(u32::MAX) });
         }
         if record.remaining == 0 {
             return Err(Refusal::Expired);
         }
+        let slot = Slot::of(key, &record);
         let life = Duration::from_secs(record.remaining.into()).min(self.params.record_lifetime);
-        let mut fresh = Held { record, expires: now + life, replicate: now + replicate_in, source };
+        let mut fresh = Held { record, expires: now + life, replicate: now + replicate_in, source, since: now };
         let mut kept = Kept::New;
-        if let Some(held) = self.records.get(&key).filter(|held| held.expires > now) {
-            let newness = fresh.record.newness(&held.record);
-            if newness != Ordering::Equal {
+        match self.records.get(&slot).filter(|held| held.expires > now) {
+            Some(held) if fresh.record.newness(&held.record).is_eq() => {
                 // The same record again meets no condition: it is what met the condition before.
-                check(&held.record, expect)?;
+                fresh.join(held);
+                kept = Kept::Again;
             }
-            match newness {
-                Ordering::Less => return Err(Refusal::Older { held: held.record.version }),
-                Ordering::Greater => {}
-                Ordering::Equal => {
-                    // Copies age wherever they are, so that the longest life of any is what the publisher said. Others
-                    // were given less, as those that are cached along the way: such a one must not keep a full one out.
-                    fresh.expires = fresh.expires.max(held.expires);
-                    fresh.record.renewal = fresh.record.renewal.max(held.record.renewal);
-                    fresh.source = held.source;
-                    kept = Kept::Again;
+            held => {
+                self.params.rules.check(&key, &fresh.record)?;
+                self.check_owner(now, &slot, &fresh.record)?;
+                // What proves less is as good as nothing.
+                match held.filter(|held| !held.record.is_outranked_by(&fresh.record)) {
+                    Some(held) => kept = replace(&self.params, &mut fresh, held, expect)?,
+                    None => check_nothing_held(&fresh.record, expect)?,
                 }
             }
-        } else if let Expect::Version(expected) = expect
-            && expected > fresh.record.version
-        {
-            return Err(Refusal::Conflict { held: None });
         }
-        self.check_room(&key, &fresh)?;
-        self.remove(&key);
-        self.insert(key, fresh);
+        let others = self.outranked(&slot, &fresh.record);
+        self.check_room(&slot, &fresh, &others)?;
+        others.iter().chain([&slot]).for_each(|slot| self.remove(slot));
+        self.insert(slot, fresh);
         Ok(kept)
     }
 
-    fn check_room(&self, key: &Id, fresh: &Held) -> Result<(), Refusal> {
+    /// Checks that the key is not another's.
+    fn check_owner(&self, now: Time, slot: &Slot, record: &Record) -> Result<(), Refusal> {
+        let mut held = self.records.range(Slot::under(slot.key)).filter(|(_, held)| held.expires > now);
+        let is_settled = |held: &Held| held.since + self.params.claim_period <= now;
+        let is_taken = match (slot.author, owner_of(record)) {
+            (Author::Owner(_), _) => {
+                held.any(|(other, held)| other.author == Author::Any && held.record.kind.is_authentic())
+            }
+            (Author::Any, Some(owner)) => held.any(|(other, held)| match other.author {
+                Author::Owner(_) => is_settled(held),
+                Author::Any => held.owner().is_some_and(|other| other != owner) && is_settled(held),
+            }),
+            (Author::Any, None) => false,
+        };
+        if is_taken { Err(Refusal::Taken) } else { Ok(()) }
+    }
+
+    /// The records under the same key that must go when this one comes: where the key has one owner, or can have but one
+    /// record, nobody else has a record.
+    fn outranked(&self, slot: &Slot, record: &Record) -> Vec<Slot> {
+        if slot.author != Author::Any || !record.kind.is_authentic() {
+            return Vec::new();
+        }
+        self.records.range(Slot::under(slot.key)).map(|(other, _)| *other).filter(|other| other != slot).collect()
+    }
+
+    fn check_room(&self, slot: &Slot, fresh: &Held, others: &[Slot]) -> Result<(), Refusal> {
         let limits = &self.params.limits;
-        let old = self.records.get(key);
-        let bytes = fresh.record.value.len();
-        let freed = |held: &&Held| Usage { records: 1, bytes: held.record.value.len() };
-        let here = old.as_ref().map(freed).unwrap_or_default();
-        let from_source = old.as_ref().filter(|held| held.source == fresh.source).map(freed).unwrap_or_default();
+        let old = self.records.get(slot);
+        if old.is_none() && self.records.range(Slot::under(slot.key)).count() - others.len() >= limits.records_per_key {
+            return Err(Refusal::Full);
+        }
+        let bytes = fresh.record.bytes();
+        let (mut here, mut from_source) = (Usage::default(), Usage::default());
+        for held in old.into_iter().chain(others.iter().filter_map(|other| self.records.get(other))) {
+            here.add(held);
+            if held.source == fresh.source {
+                from_source.add(held);
+            }
+        }
         let source = self.sources.get(&fresh.source).copied().unwrap_or_default();
         if self.usage.records - here.records >= limits.records
             || self.usage.bytes - here.bytes + bytes > limits.record_bytes
@@ -177,26 +262,19 @@ impl Store {
         Ok(())
     }
 
-    fn insert(&mut self, key: Id, held: Held) {
-        let bytes = held.record.value.len();
-        let source = self.sources.entry(held.source).or_default();
-        source.records += 1;
-        source.bytes += bytes;
-        self.usage.records += 1;
-        self.usage.bytes += bytes;
-        self.due.insert((held.due(), key));
-        self.records.insert(key, held);
+    fn insert(&mut self, slot: Slot, held: Held) {
+        self.sources.entry(held.source).or_default().add(&held);
+        self.usage.add(&held);
+        self.due.insert((held.due(), slot));
+        self.records.insert(slot, held);
     }
 
-    fn remove(&mut self, key: &Id) {
-        let Some(held) = self.records.remove(key) else { return };
-        self.due.remove(&(held.due(), *key));
-        let bytes = held.record.value.len();
-        self.usage.records -= 1;
-        self.usage.bytes -= bytes;
+    fn remove(&mut self, slot: &Slot) {
+        let Some(held) = self.records.remove(slot) else { return };
+        self.due.remove(&(held.due(), *slot));
+        self.usage.subtract(&held);
         if let Some(source) = self.sources.get_mut(&held.source) {
-            source.records -= 1;
-            source.bytes -= bytes;
+            source.subtract(&held);
             if source.records == 0 {
                 self.sources.remove(&held.source);
             }
@@ -215,21 +293,61 @@ impl Store {
     }
 
     /// The next record that is due at `now`. One to be replicated is due again after `replicate_in`.
-    pub(crate) fn pop_due(&mut self, now: Time, replicate_in: Duration) -> Option<(Id, Due)> {
-        let (time, key) = *self.due.first()?;
+    pub(crate) fn pop_due(&mut self, now: Time, replicate_in: Duration) -> Option<(Slot, Due)> {
+        let (time, slot) = *self.due.first()?;
         if time > now {
             return None;
         }
-        self.due.remove(&(time, key));
-        let held = self.records.get_mut(&key)?;
+        self.due.remove(&(time, slot));
+        let held = self.records.get_mut(&slot)?;
         if held.expires <= now {
-            self.remove(&key);
-            return Some((key, Due::Expired));
+            self.remove(&slot);
+            return Some((slot, Due::Expired));
         }
         held.replicate = now + replicate_in;
-        self.due.insert((held.due(), key));
-        Some((key, Due::Replicate))
+        self.due.insert((held.due(), slot));
+        Some((slot, Due::Replicate))
     }
+}
+
+impl Held {
+    /// This is another copy of what is held.
+    fn join(&mut self, held: &Held) {
+        // Copies age wherever they are, so that the longest life of any is what the publisher said. Others were given
+        // less, as those that are cached along the way: such a one must not keep a full one out.
+        self.expires = self.expires.max(held.expires);
+        self.record.renewal = self.record.renewal.max(held.record.renewal);
+        (self.source, self.since) = (held.source, held.since);
+    }
+}
+
+/// The record with the lifetime that remains, if any does.
+fn lived(now: Time, held: &Held) -> Option<Record> {
+    let remaining = u32::try_from(held.expires.since(now).as_secs()).unwrap_or(u32::MAX);
+    (remaining > 0).then(|| Record { remaining, ..held.record.clone() })
+}
+
+/// Makes of a record that came what is to be held in the place of another one, of the same author.
+fn replace(params: &Params, fresh: &mut Held, held: &Held, expect: Expect) -> Result<Kept, Refusal> {
+    check(&held.record, expect)?;
+    if fresh.owner() == held.owner() {
+        fresh.since = held.since;
+    }
+    match params.rules.meet(&fresh.record, &held.record) {
+        Meeting::Refused(refusal) => return Err(refusal),
+        Meeting::Replaced => {}
+        Meeting::Merged(record) if record.value.len() > params.limits.value_bytes => return Err(Refusal::Full),
+        Meeting::Merged(record) => {
+            fresh.record = record;
+            fresh.expires = fresh.expires.max(held.expires);
+        }
+        Meeting::Same => {
+            fresh.join(held);
+            fresh.record = held.record.clone();
+            return Ok(Kept::Again);
+        }
+    }
+    Ok(Kept::New)
 }
 
 /// Whether what is held meets the condition of a compare-and-swap.
@@ -243,12 +361,21 @@ fn check(held: &Record, expect: Expect) -> Result<(), Refusal> {
     if holds { Ok(()) } else { Err(Refusal::Conflict { held: value }) }
 }
 
+/// Whether the condition is met where nothing is held.
+fn check_nothing_held(fresh: &Record, expect: Expect) -> Result<(), Refusal> {
+    match expect {
+        Expect::Version(expected) if expected > fresh.version => Err(Refusal::Conflict { held: None }),
+        _ => Ok(()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::params::Limits;
     use super::*;
     use kademlia_gateways::KeySpace;
     use proptest::prelude::*;
+    use std::cmp::Ordering;
 
     const HOUR: Duration = Duration::from_secs(3600);
     const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -259,6 +386,10 @@ mod tests {
 
     fn key(n: u8) -> Id {
         Id::from_prefix(&[n])
+    }
+
+    fn slot(n: u8) -> Slot {
+        Slot { key: key(n), author: Author::Any }
     }
 
     fn store_with(limits: Limits) -> Store {
@@ -288,7 +419,7 @@ mod tests {
             for offset in 0..records.len() {
                 put(&mut store, at(0), records[(start + offset) % records.len()].clone(), Expect::Anything).ok();
             }
-            assert_eq!(store.get(at(0), &key(1)).unwrap().newness(&newest), Ordering::Equal);
+            assert_eq!(store.common(at(0), &key(1)).unwrap().newness(&newest), Ordering::Equal);
         }
     }
 
@@ -297,17 +428,17 @@ mod tests {
         let (mut one, mut other) = (store(), store());
         let record = Record::plain("v", Version(1), HOUR);
         put(&mut one, at(0), record.clone(), Expect::Anything).unwrap();
-        put(&mut other, at(1), one.get(at(1), &key(1)).unwrap(), Expect::Anything).unwrap();
+        put(&mut other, at(1), one.common(at(1), &key(1)).unwrap(), Expect::Anything).unwrap();
         for second in 2..3600 {
-            let copy = one.get(at(second), &key(1)).unwrap();
+            let copy = one.common(at(second), &key(1)).unwrap();
             assert_eq!(put(&mut other, at(second), copy, Expect::Anything), Ok(Kept::Again));
             std::mem::swap(&mut one, &mut other);
         }
-        assert_eq!(one.get(at(3599), &key(1)).unwrap().remaining, 1);
-        assert_eq!([&one, &other].map(|store| store.get(at(3600), &key(1))), [None, None]);
+        assert_eq!(one.common(at(3599), &key(1)).unwrap().remaining, 1);
+        assert_eq!([&one, &other].map(|store| store.common(at(3600), &key(1))), [None, None]);
         let renewed = Record { renewal: 1, remaining: 7200, ..record };
         put(&mut one, at(3599), renewed, Expect::Anything).unwrap();
-        assert_eq!(one.get(at(3600), &key(1)).unwrap().remaining, 7199);
+        assert_eq!(one.common(at(3600), &key(1)).unwrap().remaining, 7199);
     }
 
     #[test]
@@ -320,7 +451,7 @@ mod tests {
             for copy in copies {
                 put(&mut store, at(0), copy.clone(), Expect::Anything).unwrap();
             }
-            let kept = store.get(at(0), &key(1)).unwrap();
+            let kept = store.common(at(0), &key(1)).unwrap();
             assert_eq!(kept.remaining, full.remaining, "{copies:?}");
             assert_eq!(kept.renewal, copies.map(|copy| copy.renewal).into_iter().max().unwrap());
         }
@@ -378,10 +509,10 @@ mod tests {
         let mut store = store();
         put(&mut store, at(0), Record::plain("v", Version(1), HOUR * 2), Expect::Anything).unwrap();
         assert_eq!(store.pop_due(at(3599), HOUR), None);
-        assert_eq!(store.pop_due(at(3600), HOUR * 3), Some((key(1), Due::Replicate)));
+        assert_eq!(store.pop_due(at(3600), HOUR * 3), Some((slot(1), Due::Replicate)));
         assert_eq!(store.pop_due(at(3600), HOUR), None);
         assert_eq!(store.next_due(), Some(at(7200)));
-        assert_eq!(store.pop_due(at(7200), HOUR), Some((key(1), Due::Expired)));
+        assert_eq!(store.pop_due(at(7200), HOUR), Some((slot(1), Due::Expired)));
         assert_eq!((store.len(), store.bytes(), store.next_due()), (0, 0, None));
         assert!(store.sources.is_empty());
     }
@@ -405,7 +536,7 @@ mod tests {
                 }
             }
             for (id, record) in &newest {
-                prop_assert_eq!(store.get(at(0), id).unwrap().newness(record), Ordering::Equal);
+                prop_assert_eq!(store.common(at(0), id).unwrap().newness(record), Ordering::Equal);
             }
             let bytes: usize = newest.values().map(|record| record.value.len()).sum();
             prop_assert_eq!((store.len(), store.bytes(), store.due.len()), (newest.len(), bytes, newest.len()));

@@ -82,7 +82,14 @@ impl<P: Peer> Node<P> {
                 self.ask(operation, address, None, Request::FindNode { target }, Question::FindNode, out);
             }
             Command::FindValue { address, key } => {
-                self.ask(operation, address, None, Request::FindValue { key, proof: None }, Question::FindValue, out);
+                self.ask(
+                    operation,
+                    address,
+                    None,
+                    Request::FindValue { key, after: None, proof: None },
+                    Question::FindValue,
+                    out,
+                );
             }
             Command::Store { address, key, record, expect } => {
                 let question = Question::Store { key, record, expect, unless_newer: false };
@@ -90,8 +97,8 @@ impl<P: Peer> Node<P> {
             }
             Command::Lookup { target } => self.look(operation, target, Goal::Lookup, out),
             Command::Query { key } => self.look(operation, key, Goal::Query, out),
-            Command::Save { key, value, expect, unix_milliseconds } => {
-                let order = SaveOrder { value, expect, unix_milliseconds };
+            Command::Save { key, content, expect, unix_milliseconds } => {
+                let order = SaveOrder { content, expect, unix_milliseconds };
                 if let Err(error) = self.check_save(&key, &order) {
                     return self.answer_operation(operation, Err(error), out);
                 }

@@ -1,22 +1,21 @@
 //! Writing a record to the nodes closest to its key: saves, republishing, replication.
 
-use bytes::Bytes;
-use kademlia_gateways::{Expect, Id, Peer, Record, Refusal, Request, Token, UnsentReason, Version};
+use kademlia_gateways::{Author, Expect, Id, Peer, Record, Refusal, Request, Token, UnsentReason, Version};
 
-use super::io::{Event, OperationError, Outcome, Output, Receipt, Rejection};
+use super::io::{Content, Event, OperationError, Outcome, Output, Receipt, Rejection};
 use super::lookup::Lookup;
 use super::maintenance::Job;
 use super::node::Node;
 use super::requests::{Open, Purpose};
 use super::search::nobody;
+use super::store::Slot;
 use super::task::{Task, Work};
 use super::time::Time;
 
 /// What a user wants saved.
 #[derive(Debug)]
 pub(crate) struct SaveOrder {
-    /// `None` deletes.
-    pub(super) value: Option<Bytes>,
+    pub(super) content: Content,
     pub(super) expect: Expect,
     pub(super) unix_milliseconds: u64,
 }
@@ -59,26 +58,41 @@ enum WritePurpose {
 /// Saves.
 impl<P: Peer> Node<P> {
     pub(super) fn check_save(&self, key: &Id, order: &SaveOrder) -> Result<(), OperationError<P>> {
-        let size = order.value.as_ref().map_or(0, Bytes::len);
+        let size = match &order.content {
+            Content::Value(value) => value.len(),
+            Content::Record(record) => record.value.len(),
+            Content::Delete | Content::Written(_) => 0,
+        };
         let limits = &self.params.limits;
         if size > limits.value_bytes {
             return Err(OperationError::TooLarge { size, limit: limits.value_bytes });
         }
-        if self.published.len() >= limits.published && !self.published.contains_key(key) {
+        if let Content::Record(record) = &order.content {
+            self.params.rules.check(key, record)?;
+        }
+        let slot = Slot { key: *key, author: order.content.author() };
+        if self.published.len() >= limits.published && !self.published.contains_key(&slot) {
             return Err(OperationError::PublishedFull(limits.published));
         }
         Ok(())
     }
 
-    pub(super) fn start_save(&mut self, id: u64, lookup: &Lookup<P>, order: SaveOrder, out: &mut Vec<Output<P>>) {
-        let key = lookup.target();
-        let newest_held =
-            lookup.answers().filter_map(|(_, answer)| answer.held).chain(self.store.version(self.now, &key)).max();
+    pub(super) fn start_save(&mut self, id: u64, lookup: &Lookup<P>, order: &SaveOrder, out: &mut Vec<Output<P>>) {
+        let (key, author) = (lookup.target(), order.content.author());
+        let mut newest = self.newest(lookup);
+        let owner = newest.first().filter(|record| record.kind.is_authentic()).cloned();
+        newest.retain(|record| record.author() == author);
+        let newest = newest.pop();
+        let newest_held = match &newest {
+            Some(record) if record.kind.is_authentic() => Some(record.version),
+            _ if author != Author::Any => None,
+            _ => lookup.answers().filter_map(|(_, answer)| answer.held).chain(self.store.version(self.now, &key)).max(),
+        };
         let expected = match order.expect {
             Expect::Anything => true,
             // A value of which only the version came is one that is too large for its way.
-            Expect::Absent => self
-                .newest(lookup)
+            Expect::Absent => newest
+                .as_ref()
                 .map_or(newest_held.is_none(), |record| record.is_tombstone() && newest_held <= Some(record.version)),
             Expect::Version(version) => newest_held == Some(version),
         };
@@ -95,18 +109,27 @@ impl<P: Peer> Node<P> {
         let above = newest_held.map_or(Version::default(), |held| Version(held.0.saturating_add(1 + random)));
         let version = self.last_version.max(above);
         let lifetime = self.params.record_lifetime;
-        let record = match order.value {
-            Some(value) => Record::plain(value, version, lifetime),
-            None => Record::tombstone(version, lifetime),
+        let record = match &order.content {
+            Content::Value(value) => Ok(Record::plain(value.clone(), version, lifetime)),
+            Content::Delete => Ok(Record::tombstone(version, lifetime)),
+            Content::Record(record) => Ok(Record { renewal: 0, ..record.clone() }),
+            Content::Written(writer) => writer.write(newest.as_ref(), version, lifetime),
         };
-        self.write(id, lookup, record, order.expect, WritePurpose::Save, out);
+        let record = record.and_then(|record| match owner {
+            Some(owner) if owner.author() != record.author() || record.is_outranked_by(&owner) => Err(Refusal::Taken),
+            _ => Ok(record),
+        });
+        match record {
+            Ok(record) => self.write(id, lookup, record, order.expect, WritePurpose::Save, out),
+            Err(refusal) => self.end_task(id, Err(OperationError::Refused(refusal)), out),
+        }
     }
 
     pub(super) fn start_republish(&mut self, id: u64, lookup: &Lookup<P>, record: Record, out: &mut Vec<Output<P>>) {
         match newer_held(lookup, &record) {
             // Not to be spread again: readers who meet the newer one's holders restarted would go by it.
             Some(by) => {
-                self.superseded(lookup.target(), by, out);
+                self.superseded(&Slot::of(lookup.target(), &record), by, out);
                 self.end_task(id, Err(OperationError::Cancelled), out);
             }
             None => self.write(id, lookup, record, Expect::Anything, WritePurpose::Republish, out),
@@ -260,7 +283,8 @@ impl<P: Peer> Node<P> {
             return Err(OperationError::NotStored { refused: writing.refused });
         }
         // What was published here before is replaced by this record, and not by another's.
-        let before = self.unpublish(&key).filter(|_| writing.accepted.is_empty());
+        let slot = Slot::of(key, &writing.record);
+        let before = self.unpublish(&slot).filter(|_| writing.accepted.is_empty());
         let kept_here = writing.keep_here && {
             let kept = self.keep_record(key, self.lived(&writing), writing.expect, None, out);
             match kept {
@@ -291,13 +315,17 @@ impl<P: Peer> Node<P> {
             Rejection::Refused(Refusal::Older { held }) => Some(*held),
             _ => None,
         });
-        if let Some(by) = newer.max() {
-            return self.superseded(writing.key, by, out);
+        let slot = Slot::of(writing.key, &writing.record);
+        match newer.max() {
+            // Nobody is believed to hold something newer who need not show it.
+            Some(_) if writing.record.kind.is_authentic() => self.push_job(Job::Update(writing.key), out),
+            Some(by) => return self.superseded(&slot, by, out),
+            None => {}
         }
         if writing.accepted.is_empty() && self.had_contacts {
             return; // Nobody has it. It is due again soon.
         }
-        self.published_well(&writing.key);
+        self.published_well(&slot);
         if writing.keep_here {
             // Refused only if a newer one is held, of which `keep_record` tells.
             self.keep_record(writing.key, self.lived(writing), Expect::Anything, None, out).ok();
@@ -305,14 +333,18 @@ impl<P: Peer> Node<P> {
     }
 
     /// Ends the publishing of a record that a newer one has replaced.
-    pub(super) fn superseded(&mut self, key: Id, by: Version, out: &mut Vec<Output<P>>) {
-        if self.unpublish(&key).is_some() {
-            out.push(Output::Event(Event::Superseded { key, by }));
+    pub(super) fn superseded(&mut self, slot: &Slot, by: Version, out: &mut Vec<Output<P>>) {
+        if self.unpublish(slot).is_some() {
+            out.push(Output::Event(Event::Superseded { key: slot.key, by }));
         }
     }
 }
 
-/// The newest version that someone who answered holds, if it is newer than `record`.
+/// The newest version that someone who answered holds, if it is newer than `record`. Nobody is believed to hold a newer one
+/// of what proves its author.
 fn newer_held<P: Peer>(lookup: &Lookup<P>, record: &Record) -> Option<Version> {
+    if record.kind.is_authentic() {
+        return None;
+    }
     lookup.answers().filter_map(|(_, answer)| answer.held).filter(|held| *held > record.version).max()
 }

@@ -8,8 +8,8 @@ use std::time::Duration;
 use kademlia_gateways::{Id, KeySpace, NetworkId};
 use sha2::{Digest, Sha256};
 
-use super::hasher::{KeyHasher, Sha1Hasher};
 use crate::core::{Limits, Params};
+use crate::hasher::{KeyHasher, Sha1Hasher};
 
 /// The settings of a [`DHTService`](super::DHTService). The default is a full node of a public network.
 ///

@@ -13,7 +13,7 @@ use super::inner::{Inner, StartError};
 use super::pending::Pending;
 use super::status::Status;
 use super::{Error, LookupReport, QueryReport, Receipt, ValueReply};
-use crate::core::{Command, Effort, Joined, Outcome, Pong};
+use crate::core::{Command, Content, Effort, Joined, Outcome, Pong};
 
 /// A value that a query found.
 #[derive(Debug, Clone, PartialEq)]
@@ -233,7 +233,8 @@ impl DHTService {
             Ok(value) => value,
             Err(error) => return Pending::failed(error),
         };
-        let command = Command::Save { key, value, expect, unix_milliseconds: unix_milliseconds() };
+        let content = Content::from(value);
+        let command = Command::Save { key, content, expect, unix_milliseconds: unix_milliseconds() };
         self.inner.begin(command, |outcome| match outcome {
             Outcome::Saved(receipt) => Some(receipt),
             _ => None,

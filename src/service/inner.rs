@@ -14,7 +14,6 @@ use super::Error;
 use super::bell::{Bell, Post};
 use super::config::{Config, ConfigError};
 use super::events::Publisher;
-use super::hasher::KeyHasher;
 use super::host::Gateways;
 use super::manager::{Control, Inputs, Manager, Place, Start};
 use super::pending::{Canceller, Completion, Pending};
@@ -23,6 +22,7 @@ use super::status::{Snapshot, Status};
 use super::threads::Crew;
 use super::turns::Turns;
 use crate::core::{Command, Node, OperationId, Outcome, Time};
+use crate::hasher::KeyHasher;
 
 /// Why a service did not start.
 #[derive(Debug, thiserror::Error)]

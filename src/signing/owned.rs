@@ -4,10 +4,11 @@
 //! 64 bytes, with the lower of the two possible `s` values: the higher one is refused, so that a signature has no twin.
 //!
 //! ```
-//! use kademlia_dht::signing::owned::{Claim, Mode, OwnerKey};
+//! use kademlia_dht::OwnedMode;
+//! use kademlia_dht::signing::owned::{Claim, OwnerKey};
 //!
 //! let owner = OwnerKey::generate().unwrap();
-//! let claim = Claim { key: b"my name", data: b"my address", expiry: None, mode: Mode::Secured };
+//! let claim = Claim { key: b"my name", data: b"my address", expiry: None, mode: OwnedMode::Secured };
 //! let signature = owner.sign(&claim);
 //! assert!(owner.public_key().verify(&claim, &signature).is_ok());
 //! assert!(owner.public_key().verify(&Claim { data: b"yours", ..claim }, &signature).is_err());
@@ -17,26 +18,16 @@ use std::fmt;
 
 use k256::ecdsa;
 use k256::ecdsa::signature::{Signer, Verifier};
+use kademlia_gateways::{OwnedMode, Version};
 use sha1::{Digest, Sha1};
 
 use super::{BadKey, BadSignature};
 
-/// Who may write under a key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Mode {
-    /// The first writer owns the key.
-    Secured,
-    /// Each public key has a record of its own under the key.
-    Controlled,
-}
-
-impl Mode {
-    /// As it is signed: `SECURED` or `CONTROLLED`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Mode::Secured => "SECURED",
-            Mode::Controlled => "CONTROLLED",
-        }
+/// As it is signed.
+fn name_of(mode: OwnedMode) -> &'static str {
+    match mode {
+        OwnedMode::Secured => "SECURED",
+        OwnedMode::Controlled => "CONTROLLED",
     }
 }
 
@@ -47,10 +38,11 @@ pub struct Claim<'a> {
     pub key: &'a [u8],
     /// The value.
     pub data: &'a [u8],
-    /// When the public key may no longer write, in Unix seconds; `None` for never.
+    /// When the public key may no longer write, in Unix seconds of ten digits; `None` for never. With another number of
+    /// digits one could not tell where the value ends and this begins.
     pub expiry: Option<u64>,
     /// Who else may write.
-    pub mode: Mode,
+    pub mode: OwnedMode,
 }
 
 impl Claim<'_> {
@@ -58,7 +50,7 @@ impl Claim<'_> {
     fn digest(&self) -> [u8; 20] {
         let key: String = Sha1::digest(self.key).iter().map(|byte| format!("{byte:02x}")).collect();
         let expiry = self.expiry.map_or_else(|| "None".to_owned(), |expiry| expiry.to_string());
-        let parts = [key.as_bytes(), self.data, expiry.as_bytes(), self.mode.name().as_bytes()];
+        let parts = [key.as_bytes(), self.data, expiry.as_bytes(), name_of(self.mode).as_bytes()];
         Sha1::digest(parts.concat()).into()
     }
 }
@@ -106,6 +98,14 @@ impl OwnerKey {
     }
 }
 
+impl OwnerKey {
+    /// Signs also the version of a record that bears `signature`, and the first version that this owner wrote there.
+    pub fn seal(&self, signature: &OwnerSignature, version: Version, since: Version) -> OwnerSignature {
+        let seal: ecdsa::Signature = self.0.sign(&sealed_bytes(signature, version, since));
+        OwnerSignature(seal.normalize_s().to_bytes().into())
+    }
+}
+
 impl fmt::Debug for OwnerKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("OwnerKey").field("public_key", &self.public_key()).finish_non_exhaustive()
@@ -128,13 +128,37 @@ impl OwnerId {
     ///
     /// When it did not.
     pub fn verify(&self, claim: &Claim<'_>, signature: &OwnerSignature) -> Result<(), BadSignature> {
+        self.verify_bytes(&claim.digest(), signature)
+    }
+
+    /// Checks that the owner signed the version of a record that bears `signature`.
+    ///
+    /// # Errors
+    ///
+    /// When it did not.
+    pub fn verify_seal(
+        &self,
+        signature: &OwnerSignature,
+        version: Version,
+        since: Version,
+        seal: &OwnerSignature,
+    ) -> Result<(), BadSignature> {
+        self.verify_bytes(&sealed_bytes(signature, version, since), seal)
+    }
+
+    fn verify_bytes(&self, bytes: &[u8], signature: &OwnerSignature) -> Result<(), BadSignature> {
         let public = ecdsa::VerifyingKey::from_sec1_bytes(&self.0).map_err(|_| BadSignature)?;
         let signature = ecdsa::Signature::from_slice(&signature.0).map_err(|_| BadSignature)?;
         if signature.normalize_s() != signature {
             return Err(BadSignature);
         }
-        public.verify(&claim.digest(), &signature).map_err(|_| BadSignature)
+        public.verify(bytes, &signature).map_err(|_| BadSignature)
     }
+}
+
+/// What is signed besides the value. It cannot be taken for a value, of which 20 bytes are signed.
+fn sealed_bytes(signature: &OwnerSignature, version: Version, since: Version) -> Vec<u8> {
+    [&b"kademlia-dht seal"[..], &signature.0, &version.0.to_be_bytes(), &since.0.to_be_bytes()].concat()
 }
 
 impl TryFrom<&[u8]> for OwnerId {
@@ -177,7 +201,7 @@ mod tests {
 
     fn known() -> (OwnerId, [(Claim<'static>, OwnerSignature); 2]) {
         let public: [u8; 33] = hex("0224d2079e86e937224f08aa37a857ca6116546868edde549d0bd6b8536af9d554");
-        let claim = |key, data| Claim { key, data, expiry: None, mode: Mode::Secured };
+        let claim = |key, data| Claim { key, data, expiry: None, mode: OwnedMode::Secured };
         let vectors = [
             (
                 claim(&b"test_id"[..], &b"string_payload"[..]),
@@ -203,7 +227,7 @@ mod tests {
         for (claim, signature) in vectors {
             assert_eq!(public.verify(&claim, &signature), Ok(()));
             for other in [
-                Claim { mode: Mode::Controlled, ..claim },
+                Claim { mode: OwnedMode::Controlled, ..claim },
                 Claim { expiry: Some(0), ..claim },
                 Claim { key: b"test_ie", ..claim },
             ] {
@@ -248,6 +272,21 @@ mod tests {
     }
 
     #[test]
+    fn a_seal_is_of_one_record_and_its_version() {
+        let owner = OwnerKey::from_bytes(&[7; 32]).unwrap();
+        let (_, [(_, one), (_, other)]) = known();
+        let (version, since) = (Version(8), Version(5));
+        let seal = owner.seal(&one, version, since);
+        let verify = |signature, version, since| owner.public_key().verify_seal(signature, version, since, &seal);
+        assert_eq!(verify(&one, version, since), Ok(()));
+        assert_eq!(verify(&other, version, since), Err(BadSignature));
+        assert_eq!(verify(&one, Version(9), since), Err(BadSignature));
+        assert_eq!(verify(&one, version, Version(4)), Err(BadSignature));
+        let (stranger, _) = known();
+        assert_eq!(stranger.verify_seal(&one, version, since, &seal), Err(BadSignature));
+    }
+
+    #[test]
     fn what_is_no_key_is_refused() {
         assert_eq!(OwnerKey::from_bytes(&[0; 32]).unwrap_err(), BadKey);
         assert_eq!(OwnerKey::from_bytes(&[0xff; 32]).unwrap_err(), BadKey);
@@ -272,7 +311,7 @@ mod tests {
         ) {
             let owner = OwnerKey::from_bytes(&[seed; 32]).unwrap();
             prop_assert_eq!(OwnerId::try_from(&owner.public_key().as_bytes()[..]), Ok(owner.public_key()));
-            let claim = Claim { key: &key, data: &data, expiry, mode: Mode::Controlled };
+            let claim = Claim { key: &key, data: &data, expiry, mode: OwnedMode::Controlled };
             let signature = owner.sign(&claim);
             prop_assert_eq!(owner.public_key().verify(&claim, &signature), Ok(()));
             let other = OwnerKey::from_bytes(&[seed + 1; 32]).unwrap_or(owner.clone());

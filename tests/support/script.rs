@@ -33,7 +33,7 @@ pub(crate) fn message(tag: Tag, sender: Handle, body: Body<Handle>) -> Message<H
 }
 
 pub(crate) fn found(contacts: Vec<Handle>) -> Reply<Handle> {
-    Reply::Found(Found { record: None, held: None, contacts, token: Token(1) })
+    Reply::Found(Found { records: Vec::new(), more: false, held: None, contacts, token: Token(1) })
 }
 
 impl Script {
@@ -128,12 +128,24 @@ impl Script {
 
 /// An answer that tells only which version is held.
 pub(crate) fn held(version: u64) -> Reply<Handle> {
-    Reply::Found(Found { record: None, held: Some(Version(version)), contacts: Vec::new(), token: Token(1) })
+    Reply::Found(Found {
+        records: Vec::new(),
+        more: false,
+        held: Some(Version(version)),
+        contacts: Vec::new(),
+        token: Token(1),
+    })
 }
 
 /// An answer with a record.
 pub(crate) fn with(record: Record) -> Reply<Handle> {
-    Reply::Found(Found { held: Some(record.version), record: Some(record), contacts: Vec::new(), token: Token(1) })
+    Reply::Found(Found {
+        held: Some(record.version),
+        records: vec![record],
+        more: false,
+        contacts: Vec::new(),
+        token: Token(1),
+    })
 }
 
 pub(crate) fn record(version: u64, value: &'static str, seconds: u64) -> Record {

@@ -6,7 +6,9 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::time::Duration;
 
-use kademlia_dht::core::{Command, Event, Input, Node, OperationError, OperationId, Outcome, Output, Params, Time};
+use kademlia_dht::core::{
+    Command, Content, Event, Input, Node, OperationError, OperationId, Outcome, Output, Params, Time,
+};
 use kademlia_dht::gateway::{Id, KeySpace, Message, Peer, ReplyPath, Version};
 
 /// A peer whose address is a number.
@@ -260,7 +262,7 @@ impl World {
 pub(crate) fn save(key: Id, value: &'static str, now: Time) -> Command<Handle> {
     Command::Save {
         key,
-        value: Some(value.into()),
+        content: Content::Value(value.into()),
         expect: kademlia_dht::gateway::Expect::Anything,
         unix_milliseconds: 1_700_000_000_000 + now.as_micros() / 1000,
     }
@@ -269,7 +271,7 @@ pub(crate) fn save(key: Id, value: &'static str, now: Time) -> Command<Handle> {
 pub(crate) fn delete(key: Id, now: Time) -> Command<Handle> {
     match save(key, "", now) {
         Command::Save { key, expect, unix_milliseconds, .. } => {
-            Command::Save { key, value: None, expect, unix_milliseconds }
+            Command::Save { key, content: Content::Delete, expect, unix_milliseconds }
         }
         other => other,
     }

@@ -176,7 +176,7 @@ fn answer(own: Id, network: NetworkId, request: &[u8]) -> Option<Vec<u8>> {
     let reply = match request {
         Request::Ping => Reply::Pong,
         Request::FindNode { .. } | Request::FindValue { .. } => {
-            Reply::Found(Found { record: None, held: None, contacts: Vec::new(), token: Token(0) })
+            Reply::Found(Found { records: Vec::new(), more: false, held: None, contacts: Vec::new(), token: Token(0) })
         }
         Request::Store { .. } => Reply::Refused(Refusal::Limited),
     };

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use kademlia_dht::core::{Command, Input, Limits, Node, OperationId, Output, Params, Time};
+use kademlia_dht::core::{Command, Content, Input, Limits, Node, OperationId, Output, Params, Time};
 use kademlia_dht::gateway::{
     Body, Contact, Envelope, Expect, Id, KeySpace, Message, Multiaddr, Record, Reply, ReplyPath, Request, Token,
     Version,
@@ -34,6 +34,7 @@ const LIMITS: Limits = Limits {
     background: 3,
     records: 12,
     record_bytes: 4000,
+    records_per_key: 4,
     records_per_source: 8,
     record_bytes_per_source: 3000,
     published: 6,
@@ -111,8 +112,8 @@ impl Bench {
         for number in 0..LIMITS.records - 2 {
             let record = record.clone();
             self.input(Input::Restore { key: id(number as u16), record });
-            let (expect, value) = (Expect::Anything, Some(vec![2; 10].into()));
-            self.start(Command::Save { key: id(number as u16 * 0x1111), value, expect, unix_milliseconds: 5 });
+            let (expect, content) = (Expect::Anything, Content::Value(vec![2; 10].into()));
+            self.start(Command::Save { key: id(number as u16 * 0x1111), content, expect, unix_milliseconds: 5 });
             self.serve(0);
         }
         assert_eq!(self.node.published_count(), LIMITS.published);

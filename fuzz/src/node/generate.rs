@@ -1,7 +1,7 @@
 //! Ids, records, contacts, messages and commands made from the bytes of an input: mostly such as get far.
 
 use arbitrary::{Result, Unstructured};
-use kademlia_dht::core::Command;
+use kademlia_dht::core::{Command, Content};
 use kademlia_dht::gateway::{
     Body, Contact, Expect, Found, Id, Message, Multiaddr, NetworkId, Record, RecordKind, Refusal, Reply, Request, Tag,
     Token, UnsentReason, Version,
@@ -79,7 +79,7 @@ pub(super) fn question(input: &mut Input<'_>) -> Result<Request> {
     Ok(match input.int_in_range(0..=2)? {
         0 => Request::Ping,
         1 => Request::FindNode { target: any_id(input)? },
-        _ => Request::FindValue { key: any_id(input)?, proof: None },
+        _ => Request::FindValue { key: any_id(input)?, after: None, proof: None },
     })
 }
 
@@ -94,7 +94,13 @@ pub(super) fn fitting(input: &mut Input<'_>, request: &Request) -> Result<Reply>
             let asked = matches!(request, Request::FindValue { .. });
             let record = if asked && optional(input)? { Some(record(input)?) } else { None };
             let held = if optional(input)? { Some(version(input)?) } else { None };
-            Reply::Found(Found { record, held, contacts: contacts(input)?, token: Token(input.arbitrary()?) })
+            Reply::Found(Found {
+                records: Vec::from_iter(record),
+                more: false,
+                held,
+                contacts: contacts(input)?,
+                token: Token(input.arbitrary()?),
+            })
         }
     })
 }
@@ -104,9 +110,13 @@ pub(super) fn truth(request: &Request) -> Reply {
     match request {
         Request::Ping => Reply::Pong,
         Request::Store { .. } => Reply::Stored,
-        Request::FindNode { target } | Request::FindValue { key: target, .. } => {
-            Reply::Found(Found { record: None, held: None, contacts: nearest(target), token: Token(1) })
-        }
+        Request::FindNode { target } | Request::FindValue { key: target, .. } => Reply::Found(Found {
+            records: Vec::new(),
+            more: false,
+            held: None,
+            contacts: nearest(target),
+            token: Token(1),
+        }),
     }
 }
 
@@ -116,7 +126,7 @@ pub(super) fn reply(input: &mut Input<'_>) -> Result<Reply> {
         0 => Reply::Pong,
         1 => Reply::Stored,
         2 => Reply::Refused(refusal(input)?),
-        _ => fitting(input, &Request::FindValue { key: Id::ZERO, proof: None })?,
+        _ => fitting(input, &Request::FindValue { key: Id::ZERO, after: None, proof: None })?,
     })
 }
 
@@ -160,7 +170,7 @@ pub(super) fn command(input: &mut Input<'_>) -> Result<Command<Contact>> {
         6 | 7 => Command::Query { key: any_id(input)? },
         _ => Command::Save {
             key: any_id(input)?,
-            value: if input.ratio(3, 4)? { Some(record(input)?.value) } else { None },
+            content: if input.ratio(3, 4)? { Content::Value(record(input)?.value) } else { Content::Delete },
             expect: expect(input)?,
             unix_milliseconds: u64::from(input.arbitrary::<u16>()?),
         },

@@ -31,7 +31,10 @@ pub fn store(tag: u64, bytes: usize) -> Envelope {
 pub fn found(tag: u64, contacts: u8) -> Envelope {
     let address = Multiaddr::from(std::net::Ipv4Addr::new(192, 0, 2, 1)).with(Protocol::Udp(4000));
     let contacts = (1..=contacts).map(|n| Contact::new(Id::from_prefix(&[n; 20]), address.clone())).collect();
-    message(tag, Body::Reply(Reply::Found(Found { record: None, held: None, contacts, token: Token(1) })))
+    message(
+        tag,
+        Body::Reply(Reply::Found(Found { records: Vec::new(), more: false, held: None, contacts, token: Token(1) })),
+    )
 }
 
 /// A message with this body.

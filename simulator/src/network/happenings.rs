@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use kademlia_dht::core::{Command, OperationId, Outcome, Time};
+use kademlia_dht::core::{Command, Content, OperationId, Outcome, Time};
 use kademlia_dht::gateway::{Expect, Id, Peer, Record};
 
 use super::{Alarm, Network, Purpose};
@@ -231,7 +231,8 @@ impl Network<'_> {
 
     fn write(&mut self, node: Handle, key: Id, value: Option<Bytes>) -> Option<OperationId> {
         let unix_milliseconds = self.world.unix_milliseconds(node);
-        let command = Command::Save { key, value: value.clone(), expect: Expect::Anything, unix_milliseconds };
+        let content = Content::from(value.clone());
+        let command = Command::Save { key, content, expect: Expect::Anything, unix_milliseconds };
         self.start(node, command, Purpose::Save { key, value })
     }
 

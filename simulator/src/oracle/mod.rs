@@ -220,13 +220,15 @@ impl Oracle {
     pub(crate) fn sent(&mut self, now: Time, from: u32, message: &Message<Handle>) {
         match &message.body {
             Body::Request(Request::Store { key, record, .. }) => self.check_record(now, from, *key, record),
-            Body::Reply(Reply::Found(Found { record: Some(record), .. })) if !record.is_tombstone() => {
-                match self.payloads.key_of(&record.value) {
-                    Some(key) => {
-                        self.check_record(now, from, key, record);
-                        self.check_served(now, from, key, record);
+            Body::Reply(Reply::Found(Found { records, .. })) => {
+                for record in records.iter().filter(|record| !record.is_tombstone()) {
+                    match self.payloads.key_of(&record.value) {
+                        Some(key) => {
+                            self.check_record(now, from, key, record);
+                            self.check_served(now, from, key, record);
+                        }
+                        None => self.violation(now, format_args!("node {from} serves a value that nobody saved")),
                     }
-                    None => self.violation(now, format_args!("node {from} serves a value that nobody saved")),
                 }
             }
             Body::Reply(Reply::Stored) => {
@@ -426,7 +428,7 @@ mod tests {
 
         fn serve(&mut self, now: Time, from: Handle, record: &Record) {
             let (record, token) = (Some(record.clone()), Token(0));
-            let found = Found { record, held: None, contacts: Vec::new(), token };
+            let found = Found { records: Vec::from_iter(record), more: false, held: None, contacts: Vec::new(), token };
             self.oracle.sent(now, from.number(), &message(Body::Reply(Reply::Found(found))));
         }
 

@@ -245,13 +245,19 @@ fn any_body() -> impl Strategy<Value = Body> {
     let request = prop_oneof![
         2 => Just(Request::Ping),
         2 => any_id().prop_map(|target| Request::FindNode { target }),
-        3 => (any_id(), proof).prop_map(|(key, proof)| Request::FindValue { key, proof }),
+        3 => (any_id(), proof).prop_map(|(key, proof)| Request::FindValue { key, after: None, proof }),
         1 => store,
     ];
     let contacts = prop::collection::vec((any_id(), any_stranger()), 0..20);
     let found = (contacts, prop::option::of(0..1000_usize)).prop_map(|(contacts, bytes)| {
         let contacts = contacts.into_iter().map(|(id, address)| Contact::new(id, address)).collect();
-        Reply::Found(Found { record: bytes.map(record), held: None, contacts, token: Token(5) })
+        Reply::Found(Found {
+            records: Vec::from_iter(bytes.map(record)),
+            more: false,
+            held: None,
+            contacts,
+            token: Token(5),
+        })
     });
     let refused = Just(Reply::Refused(Refusal::Limited));
     let reply = prop_oneof![Just(Reply::Pong), Just(Reply::Stored), refused, found];

@@ -306,7 +306,7 @@ mod tests {
     fn a_bad_contact_leaves_the_others() {
         let contacts = ["/ip4/0.0.0.0/udp/1", "/ip4/9.9.9.9/udp/1", "/p2p-circuit/ip4/1.1.1.1/udp/1"];
         let contacts = contacts.map(|text| Contact::new(Id::ZERO, parse(text))).to_vec();
-        let found = Found { record: None, held: None, contacts: contacts.clone(), token: Token(0) };
+        let found = Found { records: Vec::new(), more: false, held: None, contacts: contacts.clone(), token: Token(0) };
         let mut message = Message {
             network: NetworkId(0),
             tag: Tag(0),

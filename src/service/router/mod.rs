@@ -133,11 +133,14 @@ impl Port {
         let Some(outbox) = &mut self.outbox else { return Err(UnsentReason::Closed) };
         let result = match outbox.send(outbound) {
             Err(Unsent { mut outbound, reason: reason @ UnsentReason::TooLarge { .. } }) => {
-                let record = match &mut outbound.envelope.message_mut().body {
-                    Body::Reply(Reply::Found(Found { record, .. })) => record.take(),
-                    _ => None,
-                };
-                if record.is_some() { outbox.send(*outbound) } else { Err(Unsent { outbound, reason }) }
+                match &mut outbound.envelope.message_mut().body {
+                    Body::Reply(Reply::Found(Found { records, more, .. })) if !records.is_empty() => {
+                        records.clear();
+                        *more = true;
+                        outbox.send(*outbound)
+                    }
+                    _ => Err(Unsent { outbound, reason }),
+                }
             }
             result => result,
         };

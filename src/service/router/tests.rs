@@ -24,7 +24,13 @@ fn pong() -> Message {
 
 fn found(value: &'static [u8], contacts: Vec<Contact>) -> Message {
     let record = Record::plain(value, Version(1), std::time::Duration::from_secs(60));
-    message(Body::Reply(Reply::Found(Found { record: Some(record), held: None, contacts, token: Token(0) })))
+    message(Body::Reply(Reply::Found(Found {
+        records: vec![record],
+        more: false,
+        held: None,
+        contacts,
+        token: Token(0),
+    })))
 }
 
 type Sent = Arc<Mutex<Vec<Outbound>>>;
@@ -47,7 +53,9 @@ impl Outbox for Fake {
 
     fn send(&mut self, outbound: Outbound) -> Result<(), Unsent> {
         match &outbound.envelope.message().body {
-            Body::Reply(Reply::Found(Found { record: Some(record), .. })) if record.value.len() > self.largest => {
+            Body::Reply(Reply::Found(Found { records, .. }))
+                if records.iter().any(|record| record.value.len() > self.largest) =>
+            {
                 Err(Unsent::new(outbound, UnsentReason::TooLarge { limit: self.largest as u32 }))
             }
             _ => {
@@ -211,7 +219,7 @@ fn a_record_that_does_not_fit_is_left_out_and_its_version_is_not() {
     let mut node = Node::new(&["/ip4/1.1.1.1/tcp/1"]);
     node.open(parse("/ip4/1.1.1.1/udp/1"), 3);
     let without_record = |sent: &Outbound| match &sent.envelope.message().body {
-        Body::Reply(Reply::Found(found)) => found.record.is_none(),
+        Body::Reply(Reply::Found(found)) => found.records.is_empty() && found.more,
         _ => false,
     };
     node.router.send(&parse("/ip4/2.2.2.2/udp/9"), None, true, found(b"large", vec![])).unwrap();
@@ -292,7 +300,7 @@ fn who_relays() {
 
 #[test]
 fn a_circuit_that_is_not_filled_up_is_not_taken() {
-    let find = |key| message(Body::Request(Request::FindValue { key, proof: None }));
+    let find = |key| message(Body::Request(Request::FindValue { key, after: None, proof: None }));
     let (to, back) = (Some("/ip4/1.0.0.8/udp/1"), Some("/ip4/1.0.0.7/udp/1"));
     for message in [ping(), pong(), find(Id::ZERO), find(Id::new([7; 32])), found(b"value", vec![])] {
         for (to, back) in [(to, None), (to, back), (None, back)] {
@@ -465,7 +473,7 @@ fn contacts_in_answers_become_ways_from_here() {
     let addresses: Vec<_> = found.contacts.iter().map(|contact| contact.address().to_string()).collect();
     assert_eq!(addresses, ["/ip4/1.0.0.9/udp/1/p2p-circuit/ip4/1.0.0.2/tcp/1", "/ip4/1.0.0.3/udp/1"]);
     assert_eq!(node.dropped("contact out of reach"), 1);
-    assert!(found.record.is_some());
+    assert_eq!(found.records.len(), 1);
 }
 
 proptest! {

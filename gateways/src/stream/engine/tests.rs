@@ -89,7 +89,13 @@ impl Node {
     /// Queues an answer by this connection, of about so many bytes.
     fn answer(&mut self, number: u64, bytes: usize) {
         let record = Some(Record::plain(vec![7; bytes], Version(1), Duration::from_secs(60)));
-        let found = Found { record, held: None, contacts: Vec::new(), token: Token(1) };
+        let found = Found {
+            records: record.into_iter().collect(),
+            more: false,
+            held: None,
+            contacts: Vec::new(),
+            token: Token(1),
+        };
         let envelope = messages::message(1, Body::Reply(Reply::Found(found)));
         let answer = Outbound::new("/memory/2".parse().unwrap(), envelope);
         self.outbox.send(Outbound { path: Some(ReplyPath(number)), ..answer }).unwrap();
