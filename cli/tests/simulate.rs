@@ -67,7 +67,10 @@ fn what_is_written_can_be_read() {
     let output = dht(&["kill", "--nodes", "40", "--records", "20", "--replicate", "5", "--out", out]);
     assert!(output.status.success(), "{}", text(&output.stderr));
     let (table, words) = (text(&output.stdout), text(&output.stderr));
-    assert!(table.starts_with("kill: 40 nodes") && table.contains("gave the newest version"), "{table}");
+    assert!(
+        table.starts_with("kill: 40 nodes, k 20, alpha 3, seed 1\n") && table.contains("gave the newest version"),
+        "{table}"
+    );
     assert!(table.contains("killed") && table.contains("90 %"), "{table}");
     assert!(table.lines().all(|line| line.chars().count() <= 100), "{table}");
     assert!(words.contains("written to") && words.contains("kill.json, kill.csv, kill.svg"), "{words}");
@@ -87,7 +90,7 @@ fn what_is_written_can_be_read() {
         assert!(columns.iter().all(|column| rows[0].contains(&column.as_str())), "{name}: {csv}");
     }
     let svg = read("kill.svg");
-    assert!(svg.contains("40 nodes, seed 1") && svg.trim_end().ends_with("</svg>"), "{svg}");
+    assert!(svg.contains("40 nodes, k 20, alpha 3, seed 1") && svg.trim_end().ends_with("</svg>"), "{svg}");
 }
 
 #[test]

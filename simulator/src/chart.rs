@@ -3,11 +3,11 @@
 mod axis;
 mod picture;
 
-use axis::{Axis, Unit, grouped};
+use axis::{Axis, Unit};
 use picture::{Drawing, Line, Panel, Span};
 
 use crate::Report;
-use crate::experiment::{Findings, Series};
+use crate::experiment::{Findings, Plan, Series};
 
 /// A picture.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,17 +26,16 @@ pub struct ChartError {
     error: String,
 }
 
-/// Draws what an experiment with so many nodes has found. What there are no figures for is left out.
+/// Draws what an experiment has found that was planned so. What there are no figures for is left out.
 ///
 /// # Errors
 ///
 /// If the library that draws fails.
-pub fn draw(findings: &Findings, nodes: usize) -> Result<Vec<Picture>, ChartError> {
+pub fn draw(findings: &Findings, plan: &Plan) -> Result<Vec<Picture>, ChartError> {
     let mut pictures = Vec::new();
     for series in findings.series.iter().filter(|series| !series.points.is_empty()) {
-        let seed = findings.report.seed;
         for (name, mut drawing) in drawings(findings.experiment, series) {
-            drawing.subtitle = format!("{} nodes, seed {seed}", grouped(&nodes.to_string()));
+            drawing.subtitle = plan.summary_of(series);
             pictures.extend(drawing.svg()?.map(|svg| Picture { name: name.to_owned(), svg }));
         }
     }
@@ -211,7 +210,7 @@ mod tests {
         };
         let point = |at: usize| Point { at: at as f64, report: report(at as f64) };
         let series = |axis: &&'static str| Series { axis, points: (1..=points).map(point).collect() };
-        Findings { experiment, report: Report { seed: 7, ..report(1.0) }, series: axes.iter().map(series).collect() }
+        Findings { experiment, report: report(1.0), series: axes.iter().map(series).collect() }
     }
 
     #[test]
@@ -227,15 +226,19 @@ mod tests {
         for (experiment, axes, expected) in cases {
             // One point is enough, and none is not an error.
             for points in [5, 1] {
-                let pictures = draw(&findings(experiment, axes, points), 1000).unwrap();
+                let pictures = draw(&findings(experiment, axes, points), &Plan::default()).unwrap();
                 assert_eq!(pictures.iter().map(|picture| picture.name.as_str()).collect::<Vec<_>>(), expected);
                 for picture in pictures {
                     assert!(picture.svg.starts_with("<svg") && picture.svg.trim_end().ends_with("</svg>"));
-                    assert!(picture.svg.contains("1,000 nodes, seed 7"), "{}", picture.svg);
+                    assert!(
+                        picture.svg.contains("1,000 nodes, ") && picture.svg.contains(", seed 1"),
+                        "{}",
+                        picture.svg
+                    );
                     assert!(!picture.svg.contains("NaN") && !picture.svg.contains("inf"), "{}", picture.name);
                 }
             }
-            assert_eq!(draw(&findings(experiment, axes, 0), 1000).unwrap(), []);
+            assert_eq!(draw(&findings(experiment, axes, 0), &Plan::default()).unwrap(), []);
         }
     }
 
@@ -243,7 +246,8 @@ mod tests {
     fn what_has_no_figures_is_not_drawn() {
         let mut findings = findings("churn", &["hours"], 3);
         findings.series[0].points.iter_mut().for_each(|point| point.report.get_success = None);
-        let names: Vec<String> = draw(&findings, 9).unwrap().into_iter().map(|picture| picture.name).collect();
+        let names: Vec<String> =
+            draw(&findings, &Plan::default()).unwrap().into_iter().map(|picture| picture.name).collect();
         assert_eq!(names, ["churn-latency", "churn-stale"]);
     }
 }

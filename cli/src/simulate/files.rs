@@ -30,7 +30,7 @@ pub(super) fn write(folder: &Path, plan: &SimulatePlan, findings: &Findings) -> 
     let json = serde_json::to_string_pretty(&everything).map_err(std::io::Error::from)? + "\n";
     let name = findings.experiment;
     let mut files = vec![(format!("{name}.json"), json), (format!("{name}.csv"), csv(findings))];
-    let pictures = chart::draw(findings, plan.plan.nodes)?;
+    let pictures = chart::draw(findings, &plan.plan)?;
     files.extend(pictures.into_iter().map(|picture| (format!("{}.svg", picture.name), picture.svg)));
     for (name, text) in &files {
         let path = folder.join(name);

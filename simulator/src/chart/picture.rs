@@ -23,6 +23,8 @@ const RIGHT: u32 = 28;
 const EDGE: u32 = 12;
 /// The size of letters, in pixels.
 const LETTERS: f64 = 13.0;
+/// The width of a letter beside its size, about, on average. There is no font to measure.
+const LETTER_WIDTH: f64 = 0.53;
 
 /// A line, and how sure its points are.
 #[derive(Debug, Default)]
@@ -106,7 +108,7 @@ impl Drawing {
         let (top, mut below) = root.split_vertically(TITLE);
         let left = i32::try_from(LEFT)?;
         top.draw(&Text::new(self.title, (left, 14), font(19.0).style(FontStyle::Bold).color(&INK)))?;
-        top.draw(&Text::new(self.subtitle.as_str(), (left, 41), font(LETTERS).color(&INK)))?;
+        top.draw(&Text::new(self.subtitle.as_str(), (left, 41), font(fitting(&self.subtitle)).color(&INK)))?;
         for (index, one) in self.panels.iter().enumerate() {
             let is_last = index + 1 == self.panels.len();
             let (area, rest) = below.split_vertically(if is_last { panel + 30 } else { panel });
@@ -171,8 +173,7 @@ fn draw_legend(panel: &Panel, area: &Area<'_>) -> Result<(), Failed> {
     let (mut x, y) = (i32::try_from(LEFT)?, i32::try_from(LEGEND)? / 2);
     let write = |x: &mut i32, text: &str| {
         let start = *x + 36;
-        // There is no font to measure; letters of this size take about so much on average.
-        *x = start + (text.chars().count() as f64 * LETTERS * 0.53) as i32 + 24;
+        *x = start + (text.chars().count() as f64 * LETTERS * LETTER_WIDTH) as i32 + 24;
         area.draw(&Text::new(text.to_owned(), (start, y - 8), font(LETTERS).color(&INK)))
     };
     for (index, line) in panel.lines.iter().enumerate() {
@@ -202,7 +203,25 @@ fn colour(index: usize) -> RGBColor {
     COLOURS.get(index).copied().unwrap_or(INK)
 }
 
+/// The size of letters in which a line under the title has room.
+fn fitting(text: &str) -> f64 {
+    let room = f64::from(WIDTH - LEFT - RIGHT);
+    LETTERS.min(room / (text.chars().count().max(1) as f64 * LETTER_WIDTH))
+}
+
 /// Letters of so many pixels. The library makes them smaller by this factor when it writes SVG.
 fn font(pixels: f64) -> FontDesc<'static> {
     ("sans-serif", pixels * 1.24).into_font()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_line_has_smaller_letters() {
+        assert_eq!(["", "1,000 nodes, seed 1"].map(fitting), [LETTERS; 2]);
+        let size = fitting(&"x".repeat(160));
+        assert!((9.0..LETTERS).contains(&size) && size * LETTER_WIDTH * 160.0 < f64::from(WIDTH - LEFT), "{size}");
+    }
 }
