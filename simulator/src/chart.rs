@@ -116,11 +116,12 @@ fn of_partition(series: &Series) -> Vec<(&'static str, Drawing)> {
 
 fn of_kill(series: &Series) -> Vec<(&'static str, Drawing)> {
     let axis = Axis::of_points(&places(series), Unit::Share, false);
-    let at_once = line_of_success(series, "queries found it right after");
-    let later = line_with_bounds(series, "records at all of the k closest nodes one replication later", |report| {
+    let at_once = line_of_success(series, "found right after");
+    let later = line_with_bounds(series, "at all k closest one replication later", |report| {
         (report.full_copies, report.full_copies_interval)
     });
-    let panel = Panel { label: "share", unit: Unit::Share, span: Span::UpToAll, lines: vec![at_once, later] };
+    let lines = vec![at_once, later];
+    let panel = Panel { label: "share of records", unit: Unit::Share, span: Span::UpToAll, lines };
     let title = "What is left after many nodes died at one moment";
     vec![("kill", drawing(title, "share of nodes that died", axis, vec![panel]))]
 }
@@ -239,6 +240,25 @@ mod tests {
                 }
             }
             assert_eq!(draw(&findings(experiment, axes, 0), &Plan::default()).unwrap(), []);
+        }
+    }
+
+    #[test]
+    fn every_legend_has_room() {
+        for (experiment, axis) in [
+            ("lookups", "nodes"),
+            ("churn", "hours"),
+            ("maintenance", "hours"),
+            ("partition", "minutes"),
+            ("kill", "killed"),
+            ("sweep", "alpha"),
+            ("sweep", "k"),
+        ] {
+            let mut findings = findings(experiment, &[axis], 2);
+            findings.series[0].points[0].report.full_copies_interval = Some((0.5, 0.9));
+            for (name, drawing) in drawings(experiment, &findings.series[0]) {
+                assert!(drawing.panels.iter().all(Panel::has_room_for_legend), "{name}");
+            }
         }
     }
 

@@ -83,6 +83,14 @@ impl Panel {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn has_room_for_legend(&self) -> bool {
+        let bounds = self.lines.iter().filter(|line| !line.bounds.is_empty()).map(|_| INTERVAL);
+        let texts = self.lines.iter().map(|line| line.name).chain(bounds);
+        let width: i32 = texts.map(|text| SIGN + reach(text) + GAP).sum();
+        LEFT as i32 + width - GAP <= WIDTH as i32
+    }
+
     fn is_empty(&self) -> bool {
         self.lines.iter().all(|line| line.points.is_empty())
     }
@@ -168,12 +176,24 @@ impl Drawing {
     }
 }
 
+/// The name of the bounds of the line before.
+const INTERVAL: &str = "95 % interval";
+
+/// What shows a line or its bounds in a legend, with the gap after it.
+const SIGN: i32 = 36;
+const GAP: i32 = 24;
+
+/// How far the text of a legend reaches, about.
+fn reach(text: &str) -> i32 {
+    (text.chars().count() as f64 * LETTERS * LETTER_WIDTH) as i32
+}
+
 /// Above a panel, so that it hides nothing: the lines, from left to right.
 fn draw_legend(panel: &Panel, area: &Area<'_>) -> Result<(), Failed> {
     let (mut x, y) = (i32::try_from(LEFT)?, i32::try_from(LEGEND)? / 2);
     let write = |x: &mut i32, text: &str| {
-        let start = *x + 36;
-        *x = start + (text.chars().count() as f64 * LETTERS * LETTER_WIDTH) as i32 + 24;
+        let start = *x + SIGN;
+        *x = start + reach(text) + GAP;
         area.draw(&Text::new(text.to_owned(), (start, y - 8), font(LETTERS).color(&INK)))
     };
     for (index, line) in panel.lines.iter().enumerate() {
@@ -188,7 +208,7 @@ fn draw_legend(panel: &Panel, area: &Area<'_>) -> Result<(), Failed> {
         write(&mut x, line.name)?;
         if !line.bounds.is_empty() {
             area.draw(&Rectangle::new([(x, y - 7), (x + 28, y + 7)], colour.mix(0.2).filled()))?;
-            write(&mut x, "its 95 % interval")?;
+            write(&mut x, INTERVAL)?;
         }
     }
     Ok(())
