@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use std::time::Duration;
 
 use kademlia_dht::core::Params;
-use kademlia_simulator::experiment::{Plan, kill, lookups, sweep};
+use kademlia_simulator::experiment::{BrokenOff, Findings, Plan, Watch, churn, kill, lookups, sweep};
 use kademlia_simulator::{
     Churn, Clocks, Departure, KEY_SPACE, Latency, Loss, Network, Progress, Sessions, Setup, Slow, Wire, Workload,
 };
@@ -103,6 +103,45 @@ fn experiments_without_nodes_or_time() {
     lookups(&plan, &mut go_on).unwrap();
     kill(&plan, &mut go_on).unwrap();
     sweep(&plan, &mut go_on).unwrap();
+}
+
+#[test]
+fn every_run_of_an_experiment_is_told_of() {
+    type Experiment = fn(&Plan, Watch<'_>) -> Result<Findings, BrokenOff>;
+    let cases: [(Experiment, bool, f64, usize); 6] = [
+        (lookups, false, 0.5, 1),
+        (lookups, true, 0.5, 2),
+        (churn, false, 0.5, 1),
+        (kill, false, 0.5, 2),
+        (kill, true, 0.5, 8),
+        (kill, true, 0.3, 10),
+    ];
+    for (experiment, series, share, runs) in cases {
+        let time = Some(Duration::from_secs(60));
+        let plan = Plan { nodes: 110, records: 1, lookups: 1, time, series, share, ..Plan::default() };
+        let mut told = Vec::new();
+        let mut joined = Vec::new();
+        experiment(&plan, &mut |progress| {
+            told.push((progress.run, progress.runs));
+            joined.extend(progress.nodes_end.filter(|_| progress.run == runs));
+            ControlFlow::Continue(())
+        })
+        .unwrap();
+        told.dedup();
+        assert_eq!(told, (1..=runs).map(|run| (run, runs)).collect::<Vec<_>>());
+        assert!(!joined.is_empty() && joined.iter().all(|nodes| *nodes == 110), "{joined:?}");
+    }
+    let mut told = Vec::new();
+    for (k, runs) in [(20, 14), (5, 15)] {
+        let mut plan = Plan { nodes: 3, records: 1, lookups: 1, time: Some(Duration::ZERO), ..Plan::default() };
+        plan.setup.params.k = k;
+        sweep(&plan, &mut |progress| {
+            told.push((progress.run, progress.runs));
+            ControlFlow::Continue(())
+        })
+        .unwrap();
+        assert_eq!(told.last(), Some(&(runs, runs)));
+    }
 }
 
 #[test]

@@ -57,6 +57,7 @@ impl Network<'_> {
 
     /// Begins an operation with each key, one after the other, and waits until these have ended.
     fn for_each(&mut self, keys: &[Id], pause: Duration, begin: impl Fn(&mut Self, Id) -> Option<OperationId>) {
+        self.stage_ends(pause.saturating_mul(u32::try_from(keys.len()).unwrap_or(u32::MAX)));
         let mut begun = Vec::new();
         for key in keys {
             if self.broken_off {
@@ -67,6 +68,7 @@ impl Network<'_> {
         }
         // The last ones are those that are still under way.
         self.run_until(|network| !begun.iter().rev().any(|operation| network.purposes.contains_key(operation)));
+        self.end = None;
     }
 
     /// A random one of the members that `wanted` lets through.

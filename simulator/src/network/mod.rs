@@ -45,14 +45,20 @@ pub struct Workload {
 /// How far a run is.
 #[derive(Debug, Clone, Copy)]
 pub struct Progress {
+    /// Which run of an experiment it is, from 1, and how many there are: 1 of 1 for a network by itself.
+    pub run: usize,
+    /// See `run`.
+    pub runs: usize,
     /// What is being done.
     pub stage: &'static str,
     /// The virtual time that has passed since the start.
     pub now: Duration,
     /// The virtual time at which the stage ends, if it is known.
     pub end: Option<Duration>,
-    /// Nodes alive.
-    pub nodes: u64,
+    /// Nodes that have joined and are alive.
+    pub nodes: usize,
+    /// How many these are when the stage ends, if it is one in which nodes join.
+    pub nodes_end: Option<usize>,
     /// What was dealt with since the start: messages, wakes, alarms, commands.
     pub events: u64,
 }
@@ -110,6 +116,8 @@ pub struct Network<'a> {
     stage: &'static str,
     /// When the stage ends, if that is known.
     end: Option<Time>,
+    /// How many nodes are to be there then, if they are joining.
+    nodes_end: Option<usize>,
     watch: Option<Watch<'a>>,
     /// The events when whoever watches was last told.
     watched: u64,
@@ -191,6 +199,7 @@ impl<'a> Network<'a> {
             lap_traffic: Traffic::default(),
             stage: "",
             end: None,
+            nodes_end: None,
             watch: None,
             watched: 0,
             broken_off: false,
@@ -268,7 +277,10 @@ impl Network<'_> {
         if self.arriving > 0 {
             self.world.alarm(Duration::ZERO, Alarm::Arrive);
         }
+        self.nodes_end = Some(count);
+        self.tell();
         self.run_until(|network| network.arriving == 0 && network.growing.is_empty());
+        self.nodes_end = None;
     }
 
     /// Lets so many nodes come at once. Gives them.
@@ -415,10 +427,13 @@ impl Network<'_> {
     fn tell(&mut self) {
         self.watched = self.world.events();
         let progress = Progress {
+            run: 1,
+            runs: 1,
             stage: self.stage,
             now: self.now(),
             end: self.end.map(|end| end.since(Time::ZERO)),
-            nodes: self.world.living(),
+            nodes: self.members.len(),
+            nodes_end: self.nodes_end,
             events: self.watched,
         };
         if let Some(watch) = &mut self.watch {
