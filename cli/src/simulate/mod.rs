@@ -9,7 +9,7 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 
 use kademlia_simulator::chart::ChartError;
-use kademlia_simulator::experiment::{BrokenOff, Findings};
+use kademlia_simulator::experiment::{ExperimentError, Findings};
 use kademlia_simulator::{Progress, Report};
 use serde::Serialize;
 
@@ -30,13 +30,18 @@ pub(crate) enum Failure {
     Signals(#[from] ctrlc::Error),
     #[error("cannot print the result: {0}")]
     Print(#[from] io::Error),
+    #[error(transparent)]
+    Experiment(ExperimentError),
     #[error("interrupted")]
     Interrupted,
 }
 
-impl From<BrokenOff> for Failure {
-    fn from(_: BrokenOff) -> Self {
-        Failure::Interrupted
+impl From<ExperimentError> for Failure {
+    fn from(error: ExperimentError) -> Self {
+        match error {
+            ExperimentError::BrokenOff => Failure::Interrupted,
+            error => Failure::Experiment(error),
+        }
     }
 }
 

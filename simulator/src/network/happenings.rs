@@ -150,6 +150,7 @@ impl Network<'_> {
             return;
         }
         self.growing.remove(&node);
+        self.joined = self.world.now();
         self.places.insert(node, self.members.len());
         self.ids.insert(node.id(), node);
         self.members.push(node);
