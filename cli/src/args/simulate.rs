@@ -19,7 +19,8 @@ pub(crate) use plan::{Options, SimulatePlan};
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Exit status: 0 if the run was sound, 1 if not (an unexplained miss, something that must never happen, or an error that \
-was logged), 2 if the arguments are wrong, 130 if it was interrupted.
+was logged), 2 if the arguments are wrong or the folder cannot be created, 3 if there is no result (not all nodes could \
+join) or it cannot be printed or written, 130 if it was interrupted, 141 if nobody reads the output to its end.
 
 Examples:
   dht simulate lookups --nodes 10000
