@@ -92,6 +92,8 @@ pub struct Report {
     /// Messages sent and received in a save that ended well on average.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub messages_per_save: Option<f64>,
+    /// Of the records that were saved first, those that nobody acknowledged: nobody asks for them.
+    pub unsaved: u64,
     /// Acknowledged records within their lifetime at the end.
     pub records: u64,
     /// Acknowledged records within their lifetime that no living node holds at the end.

@@ -108,6 +108,8 @@ pub struct Network<'a> {
     purposes: BTreeMap<OperationId, Purpose>,
     /// Keys of acknowledged records.
     keys: Vec<Id>,
+    /// Of many records that were saved one after the other, those that nobody acknowledged.
+    unsaved: u64,
     /// From which the churn is drawn, and from which the work of users is.
     coming: Random,
     working: Random,
@@ -197,6 +199,7 @@ impl<'a> Network<'a> {
             workload: Workload::default(),
             purposes: BTreeMap::new(),
             keys: Vec::new(),
+            unsaved: 0,
             coming: Random::new(setup.seed, "churn"),
             working: Random::new(setup.seed, "workload"),
             measured: Measured::default(),
