@@ -91,7 +91,7 @@ fn of_records(report: &Report) -> Vec<Figure> {
         counted("saves", report.saves),
         counted("  that nobody acknowledged", report.saves_failed),
         figure("  messages", report.messages_per_save.map(decimal)),
-        counted("records that could not be saved at first", report.unsaved),
+        counted("records that could not be saved", report.unsaved),
         counted("records that should be there", report.records),
         figure("  that nobody holds", (report.records > 0).then(|| count(report.lost))),
         figure("  fewest copies of one", report.fewest_copies.map(count)),
