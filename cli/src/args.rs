@@ -36,8 +36,8 @@ enum Command {
 /// each kind that asked, how much was found and what it took.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
-Exit status: 0 if every value was found unchanged, 1 if not, 2 if the arguments or the file of records are wrong, \
-130 if it was interrupted.
+Exit status: 0 if every value was found unchanged, 1 if not, 2 if the arguments or the file of records are wrong, 3 if \
+there is no result or it cannot be printed, 130 if it was interrupted, 141 if nobody reads the output to its end.
 
 Examples:
   dht testnet

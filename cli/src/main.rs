@@ -15,16 +15,20 @@ mod tables;
 mod testnet;
 
 use std::fmt::Display;
-use std::io::Write;
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use args::Task;
 use network::NetworkFailure;
 
-/// Exit statuses besides 0.
+/// Exit statuses besides 0. There is a result, and it is not as it should be.
 const FAILED: u8 = 1;
 const USAGE: u8 = 2;
+/// There is no result, or it cannot be printed or written.
+const NO_RESULT: u8 = 3;
 const INTERRUPTED: u8 = 130;
+/// Whoever read what is printed has gone: what a shell says of a program that SIGPIPE has ended.
+const UNREAD: u8 = 141;
 
 fn main() -> ExitCode {
     if let Err(error) = logger::install() {
@@ -34,32 +38,44 @@ fn main() -> ExitCode {
         Task::Testnet(plan) => ended(testnet::run(&plan), |failure| match failure {
             testnet::Failure::Network(NetworkFailure::Interrupted) => INTERRUPTED,
             testnet::Failure::Records(_) => USAGE,
-            _ => FAILED,
+            testnet::Failure::Print(error) => unprinted(error),
+            _ => NO_RESULT,
         }),
         Task::Simulate(plan) => ended(simulate::run(&plan), |failure| match failure {
             simulate::Failure::Interrupted => INTERRUPTED,
             simulate::Failure::Folder { .. } => USAGE,
-            _ => FAILED,
+            simulate::Failure::Print(error) => unprinted(error),
+            _ => NO_RESULT,
         }),
-        Task::Bench(plan) => {
-            ended(bench::run(&plan), |failure| if failure.is_interruption() { INTERRUPTED } else { FAILED })
-        }
+        Task::Bench(plan) => ended(bench::run(&plan), |failure| match failure {
+            bench::Failure::Print(error) => unprinted(error),
+            failure if failure.is_interruption() => INTERRUPTED,
+            _ => NO_RESULT,
+        }),
     }
 }
 
-/// The exit status. Says why, if there is no result.
+/// The exit status of a result that cannot be printed.
+fn unprinted(error: &io::Error) -> u8 {
+    if error.kind() == io::ErrorKind::BrokenPipe { UNREAD } else { NO_RESULT }
+}
+
+/// The exit status. Says why, if there is no result; but not where nobody wanted to read it to its end.
 fn ended<E: Display>(result: Result<bool, E>, status: impl FnOnce(&E) -> u8) -> ExitCode {
     match result {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(FAILED),
         Err(failure) => {
-            say(format_args!("error: {failure}"));
-            ExitCode::from(status(&failure))
+            let status = status(&failure);
+            if status != UNREAD {
+                say(format_args!("error: {failure}"));
+            }
+            ExitCode::from(status)
         }
     }
 }
 
 /// Says something on standard error. If nobody listens there, nothing is lost.
 fn say(what: impl Display) {
-    writeln!(std::io::stderr(), "{what}").ok();
+    writeln!(io::stderr(), "{what}").ok();
 }

@@ -59,7 +59,7 @@ pub(crate) fn start(mix: &Mix, seed: u64, interrupt: &Interrupt) -> Result<TestN
 /// A bar on standard error; none if that is no terminal.
 pub(crate) fn bar(message: &'static str, length: usize) -> ProgressBar {
     let bar = ProgressBar::new(length as u64).with_message(message);
-    match ProgressStyle::with_template("{msg:11} {bar:40} {pos}/{len} {elapsed}") {
+    match ProgressStyle::with_template("{msg:11} {bar:20} {pos}/{len} {elapsed}") {
         Ok(style) => bar.with_style(style),
         Err(_) => bar,
     }

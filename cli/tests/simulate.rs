@@ -67,7 +67,10 @@ fn what_is_written_can_be_read() {
     let output = dht(&["kill", "--nodes", "40", "--records", "20", "--replicate", "5", "--out", out]);
     assert!(output.status.success(), "{}", text(&output.stderr));
     let (table, words) = (text(&output.stdout), text(&output.stderr));
-    assert!(table.starts_with("kill: 40 nodes") && table.contains("gave the newest version"), "{table}");
+    assert!(
+        table.starts_with("kill: 40 nodes, k 20, alpha 3, seed 1\n") && table.contains("gave the newest version"),
+        "{table}"
+    );
     assert!(table.contains("killed") && table.contains("90 %"), "{table}");
     assert!(table.lines().all(|line| line.chars().count() <= 100), "{table}");
     assert!(words.contains("written to") && words.contains("kill.json, kill.csv, kill.svg"), "{words}");
@@ -87,7 +90,7 @@ fn what_is_written_can_be_read() {
         assert!(columns.iter().all(|column| rows[0].contains(&column.as_str())), "{name}: {csv}");
     }
     let svg = read("kill.svg");
-    assert!(svg.contains("40 nodes, seed 1") && svg.trim_end().ends_with("</svg>"), "{svg}");
+    assert!(svg.contains("40 nodes, k 20, alpha 3, seed 1") && svg.trim_end().ends_with("</svg>"), "{svg}");
 }
 
 #[test]
@@ -128,7 +131,7 @@ fn wrong_arguments_end_with_status_2_and_say_what_is_allowed() {
 #[test]
 fn an_interrupted_one_ends_soon() {
     let directory = tempfile::tempdir().unwrap();
-    let folder = directory.path().join("results");
+    let folder = directory.path().join("new").join("results");
     let mut child = Command::new(env!("CARGO_BIN_EXE_dht"))
         .args(["simulate", "churn", "--nodes", "300", "--hours", "8000", "--out", folder.to_str().unwrap()])
         .stdout(Stdio::null())
@@ -143,5 +146,5 @@ fn an_interrupted_one_ends_soon() {
     }
     assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
     assert_eq!(child.wait().unwrap().code(), Some(130));
-    assert!(fs::read_dir(&folder).unwrap().next().is_none(), "a broken-off run writes nothing");
+    assert!(fs::read_dir(directory.path()).unwrap().next().is_none(), "a broken-off run leaves nothing");
 }

@@ -3,11 +3,11 @@
 mod axis;
 mod picture;
 
-use axis::{Axis, Unit, grouped};
+use axis::{Axis, Unit};
 use picture::{Drawing, Line, Panel, Span};
 
 use crate::Report;
-use crate::experiment::{Findings, Series};
+use crate::experiment::{Findings, Plan, Series};
 
 /// A picture.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,17 +26,16 @@ pub struct ChartError {
     error: String,
 }
 
-/// Draws what an experiment with so many nodes has found. What there are no figures for is left out.
+/// Draws what an experiment has found that was planned so. What there are no figures for is left out.
 ///
 /// # Errors
 ///
 /// If the library that draws fails.
-pub fn draw(findings: &Findings, nodes: usize) -> Result<Vec<Picture>, ChartError> {
+pub fn draw(findings: &Findings, plan: &Plan) -> Result<Vec<Picture>, ChartError> {
     let mut pictures = Vec::new();
     for series in findings.series.iter().filter(|series| !series.points.is_empty()) {
-        let seed = findings.report.seed;
         for (name, mut drawing) in drawings(findings.experiment, series) {
-            drawing.subtitle = format!("{} nodes, seed {seed}", grouped(&nodes.to_string()));
+            drawing.subtitle = plan.summary_of(series);
             pictures.extend(drawing.svg()?.map(|svg| Picture { name: name.to_owned(), svg }));
         }
     }
@@ -117,11 +116,12 @@ fn of_partition(series: &Series) -> Vec<(&'static str, Drawing)> {
 
 fn of_kill(series: &Series) -> Vec<(&'static str, Drawing)> {
     let axis = Axis::of_points(&places(series), Unit::Share, false);
-    let at_once = line_of_success(series, "queries found it right after");
-    let later = line_with_bounds(series, "records at all of the k closest nodes one replication later", |report| {
+    let at_once = line_of_success(series, "found right after");
+    let later = line_with_bounds(series, "at all k closest one replication later", |report| {
         (report.full_copies, report.full_copies_interval)
     });
-    let panel = Panel { label: "share", unit: Unit::Share, span: Span::UpToAll, lines: vec![at_once, later] };
+    let lines = vec![at_once, later];
+    let panel = Panel { label: "share of records", unit: Unit::Share, span: Span::UpToAll, lines };
     let title = "What is left after many nodes died at one moment";
     vec![("kill", drawing(title, "share of nodes that died", axis, vec![panel]))]
 }
@@ -211,7 +211,7 @@ mod tests {
         };
         let point = |at: usize| Point { at: at as f64, report: report(at as f64) };
         let series = |axis: &&'static str| Series { axis, points: (1..=points).map(point).collect() };
-        Findings { experiment, report: Report { seed: 7, ..report(1.0) }, series: axes.iter().map(series).collect() }
+        Findings { experiment, report: report(1.0), series: axes.iter().map(series).collect() }
     }
 
     #[test]
@@ -227,15 +227,38 @@ mod tests {
         for (experiment, axes, expected) in cases {
             // One point is enough, and none is not an error.
             for points in [5, 1] {
-                let pictures = draw(&findings(experiment, axes, points), 1000).unwrap();
+                let pictures = draw(&findings(experiment, axes, points), &Plan::default()).unwrap();
                 assert_eq!(pictures.iter().map(|picture| picture.name.as_str()).collect::<Vec<_>>(), expected);
                 for picture in pictures {
                     assert!(picture.svg.starts_with("<svg") && picture.svg.trim_end().ends_with("</svg>"));
-                    assert!(picture.svg.contains("1,000 nodes, seed 7"), "{}", picture.svg);
+                    assert!(
+                        picture.svg.contains("1,000 nodes, ") && picture.svg.contains(", seed 1"),
+                        "{}",
+                        picture.svg
+                    );
                     assert!(!picture.svg.contains("NaN") && !picture.svg.contains("inf"), "{}", picture.name);
                 }
             }
-            assert_eq!(draw(&findings(experiment, axes, 0), 1000).unwrap(), []);
+            assert_eq!(draw(&findings(experiment, axes, 0), &Plan::default()).unwrap(), []);
+        }
+    }
+
+    #[test]
+    fn every_legend_has_room() {
+        for (experiment, axis) in [
+            ("lookups", "nodes"),
+            ("churn", "hours"),
+            ("maintenance", "hours"),
+            ("partition", "minutes"),
+            ("kill", "killed"),
+            ("sweep", "alpha"),
+            ("sweep", "k"),
+        ] {
+            let mut findings = findings(experiment, &[axis], 2);
+            findings.series[0].points[0].report.full_copies_interval = Some((0.5, 0.9));
+            for (name, drawing) in drawings(experiment, &findings.series[0]) {
+                assert!(drawing.panels.iter().all(Panel::has_room_for_legend), "{name}");
+            }
         }
     }
 
@@ -243,7 +266,8 @@ mod tests {
     fn what_has_no_figures_is_not_drawn() {
         let mut findings = findings("churn", &["hours"], 3);
         findings.series[0].points.iter_mut().for_each(|point| point.report.get_success = None);
-        let names: Vec<String> = draw(&findings, 9).unwrap().into_iter().map(|picture| picture.name).collect();
+        let names: Vec<String> =
+            draw(&findings, &Plan::default()).unwrap().into_iter().map(|picture| picture.name).collect();
         assert_eq!(names, ["churn-latency", "churn-stale"]);
     }
 }

@@ -92,16 +92,65 @@ pub struct Findings {
     pub series: Vec<Series>,
 }
 
-/// The experiment was broken off by whoever watched it.
+/// Why an experiment has found nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the experiment was broken off")]
-pub struct BrokenOff;
+pub enum ExperimentError {
+    /// Whoever watched it broke it off.
+    #[error("the experiment was broken off")]
+    BrokenOff,
+    /// There is no network to experiment with.
+    #[error("{}", not_joined(*joined, *nodes, *timeout, *slow))]
+    NotJoined {
+        /// Nodes that were there in the end, the first of all among them.
+        joined: usize,
+        /// Nodes that were to be there.
+        nodes: usize,
+        /// The longest that a node waits for an answer.
+        timeout: Duration,
+        /// Whether there are slow nodes.
+        slow: bool,
+    },
+}
+
+fn not_joined(joined: usize, nodes: usize, timeout: Duration, slow: bool) -> String {
+    let who = match joined {
+        0 | 1 => format!("nobody joined the first of {nodes} nodes"),
+        _ => format!("only {joined} of {nodes} nodes joined"),
+    };
+    let before = if slow { "slow nodes answer" } else { "they are answered" };
+    format!("{who}: requests time out after {timeout:?}, before {before}")
+}
 
 /// Is told how far an experiment is, and may break it off.
 pub type Watch<'a> = &'a mut dyn FnMut(Progress) -> ControlFlow<()>;
 
+/// What is tried in [`sweep`]: for alpha, and for k.
+const ALPHAS: [usize; 7] = [1, 2, 3, 4, 6, 8, 10];
+const SIZES: [usize; 7] = [4, 6, 8, 12, 16, 20, 30];
+
 /// After the healing of a partition is looked at so many times, besides at the moment itself.
 const HEALING: u32 = 12;
+
+/// Tells whoever watches which run it is, of how many.
+struct Runs<'a> {
+    watch: Watch<'a>,
+    /// Those that have begun.
+    begun: usize,
+    all: usize,
+}
+
+impl<'a> Runs<'a> {
+    fn new(all: usize, watch: Watch<'a>) -> Self {
+        Runs { watch, begun: 0, all }
+    }
+
+    /// Begins the next one.
+    fn watch_next(&mut self) -> impl FnMut(Progress) -> ControlFlow<()> {
+        self.begun += 1;
+        let (run, runs) = (self.begun, self.all);
+        move |progress| (self.watch)(Progress { run, runs, ..progress })
+    }
+}
 
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -112,21 +161,23 @@ const HOUR: Duration = Duration::from_secs(3600);
 ///
 /// # Errors
 ///
-/// If it was broken off.
-pub fn lookups(plan: &Plan, mut watch: Watch<'_>) -> Result<Findings, BrokenOff> {
+/// If it was broken off, or not all nodes could join.
+pub fn lookups(plan: &Plan, watch: Watch<'_>) -> Result<Findings, ExperimentError> {
     let mut points = Vec::new();
     let smaller = std::iter::successors(Some(100), |nodes: &usize| nodes.checked_mul(10));
-    for nodes in smaller.take_while(|nodes| *nodes < plan.nodes).filter(|_| plan.series) {
-        points.push(Point { at: nodes as f64, report: look_up(plan, nodes, &mut watch)? });
+    let smaller: Vec<usize> = smaller.take_while(|nodes| *nodes < plan.nodes).filter(|_| plan.series).collect();
+    let mut runs = Runs::new(smaller.len() + 1, watch);
+    for nodes in smaller {
+        points.push(Point { at: nodes as f64, report: look_up(plan, nodes, &mut runs)? });
     }
-    let report = look_up(plan, plan.nodes, &mut watch)?;
+    let report = look_up(plan, plan.nodes, &mut runs)?;
     points.push(Point { at: plan.nodes as f64, report: report.clone() });
     Ok(Findings { experiment: "lookups", report, series: vec![Series { axis: "nodes", points }] })
 }
 
-fn look_up(plan: &Plan, nodes: usize, watch: &mut Watch<'_>) -> Result<Report, BrokenOff> {
+fn look_up(plan: &Plan, nodes: usize, runs: &mut Runs<'_>) -> Result<Report, ExperimentError> {
     let stopwatch = Stopwatch::start();
-    let mut network = settled(plan, nodes, watch);
+    let mut network = settled(plan, nodes, runs)?;
     network.save_records(plan.records, plan.value_bytes);
     network.measure();
     network.stage("look up");
@@ -150,8 +201,8 @@ fn look_up(plan: &Plan, nodes: usize, watch: &mut Watch<'_>) -> Result<Report, B
 ///
 /// # Errors
 ///
-/// If it was broken off.
-pub fn churn(plan: &Plan, mut watch: Watch<'_>) -> Result<Findings, BrokenOff> {
+/// If it was broken off, or not all nodes could join.
+pub fn churn(plan: &Plan, watch: Watch<'_>) -> Result<Findings, ExperimentError> {
     let workload = Workload {
         gets: plan.gets,
         rewrites: plan.records as f64 / 10.0 / 3600.0,
@@ -159,7 +210,7 @@ pub fn churn(plan: &Plan, mut watch: Watch<'_>) -> Result<Findings, BrokenOff> {
         value_bytes: plan.value_bytes,
         ..Workload::default()
     };
-    live("churn", plan, workload, &mut watch)
+    live("churn", plan, workload, watch)
 }
 
 /// Nodes come and go while users work, and each hour is a point.
@@ -167,11 +218,12 @@ fn live(
     experiment: &'static str,
     plan: &Plan,
     workload: Workload,
-    watch: &mut Watch<'_>,
-) -> Result<Findings, BrokenOff> {
+    watch: Watch<'_>,
+) -> Result<Findings, ExperimentError> {
     let stopwatch = Stopwatch::start();
     let time = plan.time.unwrap_or(HOUR * 24);
-    let mut network = network(plan, plan.nodes, watch);
+    let mut runs = Runs::new(1, watch);
+    let mut network = network(plan, plan.nodes, &mut runs)?;
     network.save_records(plan.records, plan.value_bytes);
     network.measure();
     network.stage("churn");
@@ -201,9 +253,9 @@ fn live(
 ///
 /// # Errors
 ///
-/// If it was broken off.
-pub fn maintenance(plan: &Plan, mut watch: Watch<'_>) -> Result<Findings, BrokenOff> {
-    live("maintenance", plan, Workload::default(), &mut watch)
+/// If it was broken off, or not all nodes could join.
+pub fn maintenance(plan: &Plan, watch: Watch<'_>) -> Result<Findings, ExperimentError> {
+    live("maintenance", plan, Workload::default(), watch)
 }
 
 /// What is left after a partition in which both sides wrote, and how soon.
@@ -213,10 +265,11 @@ pub fn maintenance(plan: &Plan, mut watch: Watch<'_>) -> Result<Findings, Broken
 ///
 /// # Errors
 ///
-/// If it was broken off.
-pub fn partition(plan: &Plan, mut watch: Watch<'_>) -> Result<Findings, BrokenOff> {
+/// If it was broken off, or not all nodes could join.
+pub fn partition(plan: &Plan, watch: Watch<'_>) -> Result<Findings, ExperimentError> {
     let stopwatch = Stopwatch::start();
-    let mut network = network(plan, plan.nodes, &mut watch);
+    let mut runs = Runs::new(1, watch);
+    let mut network = network(plan, plan.nodes, &mut runs)?;
     network.run_for(MINUTE);
     network.save_records(plan.records, plan.value_bytes);
     network.stage("split");
@@ -273,15 +326,18 @@ fn asked_after_healing(network: &Network<'_>, step: u32) -> Vec<Id> {
 ///
 /// # Errors
 ///
-/// If it was broken off.
-pub fn kill(plan: &Plan, mut watch: Watch<'_>) -> Result<Findings, BrokenOff> {
+/// If it was broken off, or not all nodes could join.
+pub fn kill(plan: &Plan, watch: Watch<'_>) -> Result<Findings, ExperimentError> {
     let mut points = Vec::new();
-    for share in [0.25, 0.5, 0.75, 0.9].into_iter().filter(|_| plan.series) {
-        points.push(Point { at: share, report: kill_share(plan, share, &mut watch)? });
+    let shares: &[f64] = if plan.series { &[0.25, 0.5, 0.75, 0.9] } else { &[] };
+    let networks = shares.len() + usize::from(!shares.contains(&plan.share));
+    let mut runs = Runs::new(networks * 2, watch);
+    for share in shares {
+        points.push(Point { at: *share, report: kill_share(plan, *share, &mut runs)? });
     }
     let report = match report_at(&points, plan.share) {
         Some(report) => report,
-        None => kill_share(plan, plan.share, &mut watch)?,
+        None => kill_share(plan, plan.share, &mut runs)?,
     };
     if points.is_empty() {
         points.push(Point { at: plan.share, report: report.clone() });
@@ -290,15 +346,15 @@ pub fn kill(plan: &Plan, mut watch: Watch<'_>) -> Result<Findings, BrokenOff> {
 }
 
 /// Queries repair what they find. So the copies are counted in a network of its own, where nobody asks.
-fn kill_share(plan: &Plan, share: f64, watch: &mut Watch<'_>) -> Result<Report, BrokenOff> {
+fn kill_share(plan: &Plan, share: f64, runs: &mut Runs<'_>) -> Result<Report, ExperimentError> {
     let stopwatch = Stopwatch::start();
-    let mut asked = after_a_kill(plan, share, watch);
+    let mut asked = after_a_kill(plan, share, runs)?;
     asked.stage("query");
     asked.get_records(|_, _| true);
     let queries = asked.report();
     finished(&asked)?;
     drop(asked);
-    let mut left_alone = after_a_kill(plan, share, watch);
+    let mut left_alone = after_a_kill(plan, share, runs)?;
     left_alone.stage("replicate");
     left_alone.run_for(left_alone.params().replicate_interval);
     let copies = left_alone.report();
@@ -324,13 +380,13 @@ fn kill_share(plan: &Plan, share: f64, watch: &mut Watch<'_>) -> Result<Report, 
 }
 
 /// A network with records right after a share of its nodes died.
-fn after_a_kill<'a>(plan: &Plan, share: f64, watch: &'a mut Watch<'_>) -> Network<'a> {
-    let mut network = settled(plan, plan.nodes, watch);
+fn after_a_kill<'a>(plan: &Plan, share: f64, runs: &'a mut Runs<'_>) -> Result<Network<'a>, ExperimentError> {
+    let mut network = settled(plan, plan.nodes, runs)?;
     network.save_records(plan.records, plan.value_bytes);
     // Not all at the same age: the first are due for replication soon, the last were saved just now.
     network.kill_share(share);
     network.measure();
-    network
+    Ok(network)
 }
 
 /// What alpha and k are good for: lookups and queries in a network that loses messages and nodes.
@@ -339,21 +395,22 @@ fn after_a_kill<'a>(plan: &Plan, share: f64, watch: &'a mut Watch<'_>) -> Networ
 ///
 /// # Errors
 ///
-/// If it was broken off.
-pub fn sweep(plan: &Plan, mut watch: Watch<'_>) -> Result<Findings, BrokenOff> {
+/// If it was broken off, or not all nodes could join.
+pub fn sweep(plan: &Plan, watch: Watch<'_>) -> Result<Findings, ExperimentError> {
+    let (k, alpha) = (plan.setup.params.k, plan.setup.params.alpha);
+    let mut runs = Runs::new(ALPHAS.len() + SIZES.len() + usize::from(!SIZES.contains(&k)), watch);
     let mut run = |k: usize, alpha: usize| {
         let mut plan = plan.clone();
         let params = &mut plan.setup.params;
         (params.k, params.alpha, params.read_quorum) = (k, alpha, params.read_quorum.min(k));
-        sweep_one(&plan, &mut watch)
+        sweep_one(&plan, &mut runs)
     };
-    let (k, alpha) = (plan.setup.params.k, plan.setup.params.alpha);
     let mut alphas = Vec::new();
-    for alpha in [1, 2, 3, 4, 6, 8, 10] {
+    for alpha in ALPHAS {
         alphas.push(Point { at: alpha as f64, report: run(k, alpha)? });
     }
     let mut sizes = Vec::new();
-    for k in [4, 6, 8, 12, 16, 20, 30] {
+    for k in SIZES {
         sizes.push(Point { at: k as f64, report: run(k, alpha)? });
     }
     let report = match report_at(&sizes, k as f64) {
@@ -365,10 +422,10 @@ pub fn sweep(plan: &Plan, mut watch: Watch<'_>) -> Result<Findings, BrokenOff> {
 }
 
 /// Some hours of churn, in which users look up and query.
-fn sweep_one(plan: &Plan, watch: &mut Watch<'_>) -> Result<Report, BrokenOff> {
+fn sweep_one(plan: &Plan, runs: &mut Runs<'_>) -> Result<Report, ExperimentError> {
     let stopwatch = Stopwatch::start();
     let time = plan.time.unwrap_or(HOUR * 2);
-    let mut network = network(plan, plan.nodes, watch);
+    let mut network = network(plan, plan.nodes, runs)?;
     network.save_records(plan.records, plan.value_bytes);
     network.measure();
     network.stage("sweep");
@@ -380,22 +437,28 @@ fn sweep_one(plan: &Plan, watch: &mut Watch<'_>) -> Result<Report, BrokenOff> {
 }
 
 /// A network in which all have joined, and from then on come and go as planned.
-fn network<'a>(plan: &Plan, nodes: usize, watch: &'a mut Watch<'_>) -> Network<'a> {
+fn network<'a>(plan: &Plan, nodes: usize, runs: &'a mut Runs<'_>) -> Result<Network<'a>, ExperimentError> {
     let mut network = Network::new(&plan.setup);
-    network.watch(watch);
+    network.watch(runs.watch_next());
     network.grow(nodes);
+    finished(&network)?;
+    let joined = network.members().len();
+    if joined < nodes {
+        let (timeout, slow) = (network.params().request_timeout, plan.setup.wire.slow.share > 0.0);
+        return Err(ExperimentError::NotJoined { joined, nodes, timeout, slow });
+    }
     if let Some(churn) = plan.churn {
         network.churn(churn);
     }
-    network
+    Ok(network)
 }
 
 /// Such a network after it has lived for a while.
-fn settled<'a>(plan: &Plan, nodes: usize, watch: &'a mut Watch<'_>) -> Network<'a> {
-    let mut network = network(plan, nodes, watch);
+fn settled<'a>(plan: &Plan, nodes: usize, runs: &'a mut Runs<'_>) -> Result<Network<'a>, ExperimentError> {
+    let mut network = network(plan, nodes, runs)?;
     network.stage("settle");
     network.run_for(plan.time.unwrap_or(MINUTE));
-    network
+    Ok(network)
 }
 
 /// Ends the work of users, and waits until what they began has ended.
@@ -405,14 +468,14 @@ fn finish_work(network: &mut Network<'_>) {
 }
 
 /// What was measured, and what it took.
-fn report(network: &mut Network<'_>, stopwatch: &Stopwatch) -> Result<Report, BrokenOff> {
+fn report(network: &mut Network<'_>, stopwatch: &Stopwatch) -> Result<Report, ExperimentError> {
     finished(network)?;
     Ok(stopwatch.stop(network.report()))
 }
 
 /// An error if the run was broken off.
-fn finished(network: &Network<'_>) -> Result<(), BrokenOff> {
-    if network.is_broken_off() { Err(BrokenOff) } else { Ok(()) }
+fn finished(network: &Network<'_>) -> Result<(), ExperimentError> {
+    if network.is_broken_off() { Err(ExperimentError::BrokenOff) } else { Ok(()) }
 }
 
 /// What was found at a place of a series, if it is one of its points.

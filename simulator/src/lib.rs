@@ -24,6 +24,7 @@ mod random;
 mod report;
 mod size;
 mod stopwatch;
+mod summary;
 mod trace;
 mod traffic;
 mod wire;

@@ -77,9 +77,10 @@ pub struct Report {
     pub expired: u64,
     /// Queries that missed because all holders were cut off from the node that asked.
     pub unreachable: u64,
-    /// Queries that missed what was written before a partition was healed, which was less than two refresh intervals
-    /// Those where so few copies and contacts were left, or k was so small, that no lookup was sure to arrive.
+    /// Queries that missed where so few copies and contacts were left, or k was so small, that no lookup was sure to
+    /// arrive.
     pub out_of_reach: u64,
+    /// Queries that missed what was written before a partition was healed, which was less than two refresh intervals
     /// ago.
     pub healing: u64,
     /// Queries that missed without any reason. A run with one has failed.
@@ -91,6 +92,8 @@ pub struct Report {
     /// Messages sent and received in a save that ended well on average.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub messages_per_save: Option<f64>,
+    /// Of the records that were saved first, those that nobody acknowledged: nobody asks for them.
+    pub unsaved: u64,
     /// Acknowledged records within their lifetime at the end.
     pub records: u64,
     /// Acknowledged records within their lifetime that no living node holds at the end.

@@ -149,10 +149,6 @@ impl<A: Ord> World<A> {
         traffic
     }
 
-    pub(crate) fn living(&self) -> u64 {
-        self.living
-    }
-
     pub(crate) fn node(&self, node: Handle) -> Option<&Node<Handle>> {
         self.host(node).map(|host| &host.node)
     }

@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use std::time::Duration;
 
 use kademlia_dht::core::Params;
-use kademlia_simulator::experiment::{Plan, kill, lookups, sweep};
+use kademlia_simulator::experiment::{ExperimentError, Findings, Plan, Watch, churn, kill, lookups, sweep};
 use kademlia_simulator::{
     Churn, Clocks, Departure, KEY_SPACE, Latency, Loss, Network, Progress, Sessions, Setup, Slow, Wire, Workload,
 };
@@ -106,12 +106,78 @@ fn experiments_without_nodes_or_time() {
 }
 
 #[test]
+fn every_run_of_an_experiment_is_told_of() {
+    type Experiment = fn(&Plan, Watch<'_>) -> Result<Findings, ExperimentError>;
+    let cases: [(Experiment, bool, f64, usize); 6] = [
+        (lookups, false, 0.5, 1),
+        (lookups, true, 0.5, 2),
+        (churn, false, 0.5, 1),
+        (kill, false, 0.5, 2),
+        (kill, true, 0.5, 8),
+        (kill, true, 0.3, 10),
+    ];
+    for (experiment, series, share, runs) in cases {
+        let time = Some(Duration::from_secs(60));
+        let plan = Plan { nodes: 110, records: 1, lookups: 1, time, series, share, ..Plan::default() };
+        let mut told = Vec::new();
+        let mut joined = Vec::new();
+        experiment(&plan, &mut |progress| {
+            told.push((progress.run, progress.runs));
+            joined.extend(progress.nodes_end.filter(|_| progress.run == runs));
+            ControlFlow::Continue(())
+        })
+        .unwrap();
+        told.dedup();
+        assert_eq!(told, (1..=runs).map(|run| (run, runs)).collect::<Vec<_>>());
+        assert!(!joined.is_empty() && joined.iter().all(|nodes| *nodes == 110), "{joined:?}");
+    }
+    let mut told = Vec::new();
+    for (k, runs) in [(20, 14), (5, 15)] {
+        let mut plan = Plan { nodes: 3, records: 1, lookups: 1, time: Some(Duration::ZERO), ..Plan::default() };
+        plan.setup.params.k = k;
+        sweep(&plan, &mut |progress| {
+            told.push((progress.run, progress.runs));
+            ControlFlow::Continue(())
+        })
+        .unwrap();
+        assert_eq!(told.last(), Some(&(runs, runs)));
+    }
+}
+
+#[test]
 fn a_network_that_cannot_grow_says_so() {
     let wire = Wire { loss: Loss::Independent(1.0), ..Wire::default() };
     let mut network = Network::new(&Setup { wire, ..Setup::default() });
     network.grow(3);
     let report = network.report();
     assert!(!report.is_sound() && report.joining == 2, "{report:#?}");
+}
+
+/// Well before a day, and with a word about why.
+#[test]
+fn an_experiment_in_which_nobody_can_join_ends_soon() {
+    let mut plan = Plan { nodes: 20, time: Some(Duration::from_secs(24 * 3600)), ..Plan::default() };
+    plan.setup.wire.slow = Slow { share: 1.0, delay: Duration::from_secs(1) };
+    let mut passed = Duration::ZERO;
+    let error = churn(&plan, &mut |progress| {
+        passed = progress.now;
+        ControlFlow::Continue(())
+    });
+    let error = error.unwrap_err();
+    let timeout = Duration::from_secs(2);
+    assert_eq!(error, ExperimentError::NotJoined { joined: 1, nodes: 20, timeout, slow: true });
+    let told = "nobody joined the first of 20 nodes: requests time out after 2s, before slow nodes answer";
+    assert_eq!(error.to_string(), told);
+    assert!(passed < Duration::from_secs(2 * 3600), "{passed:?}");
+
+    // Those that are not slow join, as the first one is not.
+    plan.setup.seed = 2;
+    plan.setup.wire.slow = Slow { share: 0.2, delay: Duration::from_secs(60) };
+    let told = kill(&plan, &mut go_on).unwrap_err().to_string();
+    assert!(told.starts_with("only ") && told.contains(" of 20 nodes joined: "), "{told}");
+    plan.setup.wire = Wire { loss: Loss::Independent(1.0), ..Wire::default() };
+    let told = lookups(&plan, &mut go_on).unwrap_err().to_string();
+    assert!(told.ends_with("requests time out after 2s, before they are answered"), "{told}");
 }
 
 #[test]

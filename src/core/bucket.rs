@@ -217,9 +217,9 @@ impl<P: Peer> Bucket<P> {
         has_room && self.waiting_place(id, fingerprint(id)).is_none()
     }
 
-    #[cfg(test)]
-    pub(crate) fn waiting(&self) -> usize {
-        self.replacements.len()
+    /// Who waits for a place, the most recent last.
+    pub(crate) fn waiting(&self) -> impl Iterator<Item = &P> {
+        self.replacements.iter().map(|waiting| &waiting.peer)
     }
 }
 

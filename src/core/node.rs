@@ -142,6 +142,11 @@ impl<P: Peer> Node<P> {
         self.table.len()
     }
 
+    /// The contacts that wait for a place in a full bucket, bucket by bucket.
+    pub fn waiting_contacts(&self) -> impl Iterator<Item = &P> {
+        self.table.buckets().flat_map(|(_, bucket)| bucket.waiting())
+    }
+
     /// The `count` contacts nearest to `target`, nearest first.
     pub fn closest(&self, target: &Id, count: usize) -> Vec<&P> {
         self.table.closest(target, count, |_, _| true)

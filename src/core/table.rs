@@ -254,7 +254,7 @@ mod tests {
                 }
                 let mut ids = BTreeSet::new();
                 for (index, bucket) in table.buckets() {
-                    prop_assert!(bucket.entries.len() <= k && bucket.waiting() <= k);
+                    prop_assert!(bucket.entries.len() <= k && bucket.waiting().count() <= k);
                     prop_assert!(bucket.entries.is_sorted_by_key(Entry::last_seen));
                     for entry in &bucket.entries {
                         prop_assert_eq!(OWN.common_prefix_len(&entry.peer.id), index);

@@ -16,8 +16,8 @@ use super::value::within;
 Processor time of single threads, which the first figures need, and memory are known on Linux only; elsewhere these \
 figures are left out.
 
-Exit status: 0 if all that was saved was found unchanged, 1 if not or if something could not be measured, 2 if the \
-arguments are wrong, 130 if it was interrupted.
+Exit status: 0 if all that was saved was found unchanged, 1 if not, 2 if the arguments are wrong, 3 if something could \
+not be measured or the result cannot be printed, 130 if it was interrupted, 141 if nobody reads the output to its end.
 
 Examples:
   dht bench

@@ -19,7 +19,8 @@ pub(crate) use plan::{Options, SimulatePlan};
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Exit status: 0 if the run was sound, 1 if not (an unexplained miss, something that must never happen, or an error that \
-was logged), 2 if the arguments are wrong, 130 if it was interrupted.
+was logged), 2 if the arguments are wrong or the folder cannot be created, 3 if there is no result (not all nodes could \
+join) or it cannot be printed or written, 130 if it was interrupted, 141 if nobody reads the output to its end.
 
 Examples:
   dht simulate lookups --nodes 10000
@@ -44,7 +45,7 @@ enum Command {
     #[command(mut_arg("hours", |arg| arg.default_value("24")))]
     #[command(mut_arg("session", |arg| arg.default_value("60")))]
     Churn {
-        /// Queries in a second, in the whole network.
+        /// Queries in a second on average, in the whole network.
         #[arg(long, value_name = "NUMBER", default_value_t = 0.5, value_parser = within(0.001..=10_000.0))]
         gets: f64,
         /// Nodes that come at one moment, when half of the time is over.
@@ -111,6 +112,9 @@ struct Common {
     hours: Option<f64>,
 
     /// Records that are saved first.
+    ///
+    /// A node keeps at most 16384 records of others. Where there are too few nodes for so many, those that no node took
+    /// are counted apart, as not saved.
     #[arg(long, value_name = "NUMBER", default_value_t = 1000, value_parser = within(1_usize..=1_000_000))]
     records: usize,
 
@@ -136,7 +140,9 @@ struct Common {
 
 #[derive(Debug, Args)]
 struct LookupsArgs {
-    /// Lookups of random targets, in `sweep` for each run.
+    /// About so many lookups of random targets, in `sweep` for each run.
+    ///
+    /// They begin at random moments, of which a few more or less fall into the time.
     #[arg(long, value_name = "NUMBER", default_value_t = 10_000, value_parser = within(1_usize..=10_000_000))]
     lookups: usize,
 }

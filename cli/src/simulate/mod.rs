@@ -9,10 +9,11 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 
 use kademlia_simulator::chart::ChartError;
-use kademlia_simulator::experiment::{BrokenOff, Findings};
+use kademlia_simulator::experiment::{ExperimentError, Findings};
 use kademlia_simulator::{Progress, Report};
 use serde::Serialize;
 
+use self::files::Folder;
 use crate::args::{Options, SimulatePlan};
 use crate::interrupt::Interrupt;
 use crate::{logger, say};
@@ -30,13 +31,18 @@ pub(crate) enum Failure {
     Signals(#[from] ctrlc::Error),
     #[error("cannot print the result: {0}")]
     Print(#[from] io::Error),
+    #[error(transparent)]
+    Experiment(ExperimentError),
     #[error("interrupted")]
     Interrupted,
 }
 
-impl From<BrokenOff> for Failure {
-    fn from(_: BrokenOff) -> Self {
-        Failure::Interrupted
+impl From<ExperimentError> for Failure {
+    fn from(error: ExperimentError) -> Self {
+        match error {
+            ExperimentError::BrokenOff => Failure::Interrupted,
+            error => Failure::Experiment(error),
+        }
     }
 }
 
@@ -55,9 +61,7 @@ struct Summary<'a> {
 /// Runs it, prints the result and writes the files. Whether the run was sound.
 pub(crate) fn run(plan: &SimulatePlan) -> Result<bool, Failure> {
     let interrupt = Interrupt::listen()?;
-    if let Some(folder) = &plan.out {
-        files::prepare(folder)?;
-    }
+    let folder = plan.out.as_deref().map(Folder::create).transpose()?;
     let mut bar = progress::Bar::new();
     let mut watch = |progress: Progress| {
         bar.show(progress);
@@ -67,6 +71,16 @@ pub(crate) fn run(plan: &SimulatePlan) -> Result<bool, Failure> {
     bar.clear();
     let findings = findings?;
 
+    // What cannot be printed may yet be written, and the other way round.
+    let printed = print(plan, &findings);
+    let written = folder.map_or(Ok(()), |folder| folder.write(plan, &findings));
+    let is_sound = judge(plan, &findings, logger::errors());
+    printed?;
+    written?;
+    Ok(is_sound)
+}
+
+fn print(plan: &SimulatePlan, findings: &Findings) -> Result<(), Failure> {
     let mut out = io::stdout();
     if plan.json {
         let summary = Summary {
@@ -77,17 +91,13 @@ pub(crate) fn run(plan: &SimulatePlan) -> Result<bool, Failure> {
         };
         writeln!(out, "{}", serde_json::to_string(&summary).map_err(io::Error::from)?)?;
     } else {
-        writeln!(out, "{}\n{}", table::title(plan, &findings), plan.repeat)?;
+        writeln!(out, "{}\n{}", table::title(plan, findings), plan.repeat)?;
         writeln!(out, "{}", table::whole(&findings.report))?;
         for series in findings.series.iter().filter(|series| series.points.len() > 1) {
             writeln!(out, "{}", table::series(findings.experiment, series))?;
         }
     }
-    if let Some(folder) = &plan.out {
-        let written = files::write(folder, plan, &findings)?;
-        say(format_args!("written to {}: {}", folder.display(), written.join(", ")));
-    }
-    Ok(judge(plan, &findings, logger::errors()))
+    Ok(())
 }
 
 /// Says what went wrong, if anything did, and how to repeat it.

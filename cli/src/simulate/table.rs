@@ -12,17 +12,7 @@ use crate::tables::empty_table;
 
 /// What stands above the tables: which experiment in which network.
 pub(super) fn title(plan: &SimulatePlan, findings: &Findings) -> String {
-    let mut title = format!("{}: {} nodes", findings.experiment, count(plan.plan.nodes as u64));
-    if let Some(hours) = plan.options.hours {
-        title += &format!(", {}", brief(Duration::from_secs_f64(hours * 3600.0)));
-    }
-    if let Some(session) = plan.options.session_min {
-        title += &format!(", median session {session} min");
-    }
-    if plan.options.loss > 0.0 {
-        title += &format!(", {} % loss", plan.options.loss);
-    }
-    title + &format!(", k {}, alpha {}, seed {}", plan.options.k, plan.options.alpha, plan.plan.setup.seed)
+    format!("{}: {}", findings.experiment, plan.plan.summary())
 }
 
 /// The figures that apply, with their intervals.
@@ -101,6 +91,7 @@ fn of_records(report: &Report) -> Vec<Figure> {
         counted("saves", report.saves),
         counted("  that nobody acknowledged", report.saves_failed),
         figure("  messages", report.messages_per_save.map(decimal)),
+        counted("records that could not be saved", report.unsaved),
         counted("records that should be there", report.records),
         figure("  that nobody holds", (report.records > 0).then(|| count(report.lost))),
         figure("  fewest copies of one", report.fewest_copies.map(count)),

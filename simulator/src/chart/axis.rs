@@ -4,6 +4,8 @@ use std::ops::Range;
 
 use plotters::coord::ranged1d::{KeyPointHint, NoDefaultFormatting, Ranged, ValueFormatter};
 
+use crate::summary::grouped;
+
 /// What an axis counts, which decides how numbers are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Unit {
@@ -122,19 +124,6 @@ fn step(span: f64, unit: Unit) -> f64 {
     nice.into_iter().find(fits).unwrap_or(span)
 }
 
-/// Digits in groups of three.
-pub(super) fn grouped(number: &str) -> String {
-    let (whole, rest) = number.split_at(number.find('.').unwrap_or(number.len()));
-    let mut text = String::new();
-    for (index, digit) in whole.chars().enumerate() {
-        if index > 0 && (whole.len() - index).is_multiple_of(3) && !text.ends_with('-') {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text + rest
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -163,10 +152,5 @@ mod tests {
         assert_eq!(axis.place(1000.0), 3.0);
         // What would be written over each other is not.
         assert_eq!(labels(&Axis::of_points(&[100.0, 1000.0, 1100.0], Unit::Number, true)), ["1,100", "100"]);
-    }
-
-    #[test]
-    fn groups_of_digits() {
-        assert_eq!(["1", "-123", "1234", "-123456.75"].map(grouped), ["1", "-123", "1,234", "-123,456.75"]);
     }
 }

@@ -23,6 +23,8 @@ const RIGHT: u32 = 28;
 const EDGE: u32 = 12;
 /// The size of letters, in pixels.
 const LETTERS: f64 = 13.0;
+/// The width of a letter beside its size, about, on average. There is no font to measure.
+const LETTER_WIDTH: f64 = 0.53;
 
 /// A line, and how sure its points are.
 #[derive(Debug, Default)]
@@ -81,6 +83,14 @@ impl Panel {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn has_room_for_legend(&self) -> bool {
+        let bounds = self.lines.iter().filter(|line| !line.bounds.is_empty()).map(|_| INTERVAL);
+        let texts = self.lines.iter().map(|line| line.name).chain(bounds);
+        let width: i32 = texts.map(|text| SIGN + reach(text) + GAP).sum();
+        LEFT as i32 + width - GAP <= WIDTH as i32
+    }
+
     fn is_empty(&self) -> bool {
         self.lines.iter().all(|line| line.points.is_empty())
     }
@@ -106,7 +116,7 @@ impl Drawing {
         let (top, mut below) = root.split_vertically(TITLE);
         let left = i32::try_from(LEFT)?;
         top.draw(&Text::new(self.title, (left, 14), font(19.0).style(FontStyle::Bold).color(&INK)))?;
-        top.draw(&Text::new(self.subtitle.as_str(), (left, 41), font(LETTERS).color(&INK)))?;
+        top.draw(&Text::new(self.subtitle.as_str(), (left, 41), font(fitting(&self.subtitle)).color(&INK)))?;
         for (index, one) in self.panels.iter().enumerate() {
             let is_last = index + 1 == self.panels.len();
             let (area, rest) = below.split_vertically(if is_last { panel + 30 } else { panel });
@@ -166,13 +176,24 @@ impl Drawing {
     }
 }
 
+/// The name of the bounds of the line before.
+const INTERVAL: &str = "95 % interval";
+
+/// What shows a line or its bounds in a legend, with the gap after it.
+const SIGN: i32 = 36;
+const GAP: i32 = 24;
+
+/// How far the text of a legend reaches, about.
+fn reach(text: &str) -> i32 {
+    (text.chars().count() as f64 * LETTERS * LETTER_WIDTH) as i32
+}
+
 /// Above a panel, so that it hides nothing: the lines, from left to right.
 fn draw_legend(panel: &Panel, area: &Area<'_>) -> Result<(), Failed> {
     let (mut x, y) = (i32::try_from(LEFT)?, i32::try_from(LEGEND)? / 2);
     let write = |x: &mut i32, text: &str| {
-        let start = *x + 36;
-        // There is no font to measure; letters of this size take about so much on average.
-        *x = start + (text.chars().count() as f64 * LETTERS * 0.53) as i32 + 24;
+        let start = *x + SIGN;
+        *x = start + reach(text) + GAP;
         area.draw(&Text::new(text.to_owned(), (start, y - 8), font(LETTERS).color(&INK)))
     };
     for (index, line) in panel.lines.iter().enumerate() {
@@ -187,7 +208,7 @@ fn draw_legend(panel: &Panel, area: &Area<'_>) -> Result<(), Failed> {
         write(&mut x, line.name)?;
         if !line.bounds.is_empty() {
             area.draw(&Rectangle::new([(x, y - 7), (x + 28, y + 7)], colour.mix(0.2).filled()))?;
-            write(&mut x, "its 95 % interval")?;
+            write(&mut x, INTERVAL)?;
         }
     }
     Ok(())
@@ -202,7 +223,25 @@ fn colour(index: usize) -> RGBColor {
     COLOURS.get(index).copied().unwrap_or(INK)
 }
 
+/// The size of letters in which a line under the title has room.
+fn fitting(text: &str) -> f64 {
+    let room = f64::from(WIDTH - LEFT - RIGHT);
+    LETTERS.min(room / (text.chars().count().max(1) as f64 * LETTER_WIDTH))
+}
+
 /// Letters of so many pixels. The library makes them smaller by this factor when it writes SVG.
 fn font(pixels: f64) -> FontDesc<'static> {
     ("sans-serif", pixels * 1.24).into_font()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_line_has_smaller_letters() {
+        assert_eq!(["", "1,000 nodes, seed 1"].map(fitting), [LETTERS; 2]);
+        let size = fitting(&"x".repeat(160));
+        assert!((9.0..LETTERS).contains(&size) && size * LETTER_WIDTH * 160.0 < f64::from(WIDTH - LEFT), "{size}");
+    }
 }

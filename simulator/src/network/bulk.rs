@@ -16,7 +16,8 @@ const GET_PAUSE: Duration = Duration::from_millis(20);
 
 /// Many records.
 impl Network<'_> {
-    /// Saves so many records at random members, ten in a second, and waits until all have ended.
+    /// Saves so many records at random members, ten in a second, and waits until all have ended. What nobody acknowledges,
+    /// as no node has room for it or who saved it died, is counted in [`crate::Report::unsaved`].
     pub fn save_records(&mut self, count: usize, value_bytes: usize) {
         self.stage("save");
         let keys: Vec<Id> = (0..count).map(|_| self.working.key()).collect();
@@ -24,6 +25,8 @@ impl Network<'_> {
             let node = network.some_member()?;
             network.save(node, key, value_bytes)
         });
+        let is_unsaved = |key: &&Id| self.world.oracle.expected(key).is_none();
+        self.unsaved += keys.iter().filter(is_unsaved).count() as u64;
     }
 
     /// Asks once for each record, at a random one of the members that `asks` lets through, fifty in a second, and waits
@@ -57,6 +60,7 @@ impl Network<'_> {
 
     /// Begins an operation with each key, one after the other, and waits until these have ended.
     fn for_each(&mut self, keys: &[Id], pause: Duration, begin: impl Fn(&mut Self, Id) -> Option<OperationId>) {
+        self.stage_ends(pause.saturating_mul(u32::try_from(keys.len()).unwrap_or(u32::MAX)));
         let mut begun = Vec::new();
         for key in keys {
             if self.broken_off {
@@ -67,6 +71,7 @@ impl Network<'_> {
         }
         // The last ones are those that are still under way.
         self.run_until(|network| !begun.iter().rev().any(|operation| network.purposes.contains_key(operation)));
+        self.end = None;
     }
 
     /// A random one of the members that `wanted` lets through.
@@ -75,5 +80,29 @@ impl Network<'_> {
         let few: Vec<Handle> = (0..64).filter_map(|_| self.some_member()).collect();
         let found = few.into_iter().find(|node| wanted(self, *node));
         found.or_else(|| self.members.iter().copied().find(|node| wanted(self, *node)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{Network, Setup};
+
+    #[test]
+    fn what_no_node_has_room_for_is_counted() {
+        let mut setup = Setup::default();
+        setup.params.limits.records_per_source = 10;
+        let mut network = Network::new(&setup);
+        network.grow(20);
+        network.save_records(5, 100);
+        assert_eq!((network.report().unsaved, network.keys().len()), (0, 5));
+        network.save_records(40, 100);
+        network.measure();
+        let report = network.report();
+        assert!((1..40).contains(&report.unsaved), "{report:?}");
+        assert_eq!(
+            report.unsaved as usize + network.keys().len(),
+            45,
+            "nor are they forgotten when the measuring begins"
+        );
     }
 }

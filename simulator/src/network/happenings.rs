@@ -150,6 +150,7 @@ impl Network<'_> {
             return;
         }
         self.growing.remove(&node);
+        self.joined = self.world.now();
         self.places.insert(node, self.members.len());
         self.ids.insert(node.id(), node);
         self.members.push(node);
@@ -338,5 +339,74 @@ impl Network<'_> {
                 self.measured.stale += u64::from(!self.world.is_alive(*contact));
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kademlia_dht::core::{Effort, QueryReport};
+
+    use super::*;
+    use crate::Setup;
+
+    /// Thirty nodes with one record, of whose copies so many are left.
+    fn network(k: usize, copies: usize) -> Network<'static> {
+        let mut setup = Setup::default();
+        (setup.params.k, setup.params.read_quorum) = (k, 3.min(k));
+        let mut network = Network::new(&setup);
+        network.grow(30);
+        network.save_records(1, 100);
+        network.run_for(Duration::from_secs(60));
+        let holders = network.holders(&network.keys()[0]);
+        assert!(holders.len() >= copies, "{holders:?}");
+        holders.iter().skip(copies).for_each(|holder| assert!(network.kill(*holder)));
+        network.measure();
+        network
+    }
+
+    /// What is said of a query that found nothing, by a core that has asked so many of whom so many answered: how often
+    /// it was out of reach, and how often there was no explanation.
+    fn missed(network: &mut Network<'_>, asked: usize, answered: usize) -> (u64, u64) {
+        let key = network.keys()[0];
+        let (node, now) = (network.members()[0], network.world.now());
+        network.measure();
+        let operation = network.get(node, key).unwrap();
+        let effort = Effort { asked, answered, ..Effort::default() };
+        network.ended(
+            node,
+            operation,
+            now,
+            &Ok(Outcome::Queried(QueryReport { key, found: None, deleted: None, effort })),
+        );
+        let report = network.report();
+        (report.out_of_reach, report.unexplained)
+    }
+
+    const OUT_OF_REACH: (u64, u64) = (1, 0);
+    const UNEXPLAINED: (u64, u64) = (0, 1);
+
+    #[test]
+    fn a_core_that_overlooks_what_is_in_reach_has_no_excuse() {
+        assert_eq!(missed(&mut network(20, 20), 20, 20), UNEXPLAINED);
+        assert_eq!(missed(&mut network(20, 20), 180, 20), UNEXPLAINED, "most are silent, but all copies are there");
+        assert_eq!(missed(&mut network(20, 5), 180, 20), UNEXPLAINED, "a quarter of the copies");
+        assert_eq!(missed(&mut network(20, 4), 20, 20), UNEXPLAINED, "few copies, but all answer");
+        assert_eq!(missed(&mut network(20, 4), 180, 45), UNEXPLAINED, "few copies, but a quarter answers");
+        assert_eq!(missed(&mut network(6, 6), 6, 6), UNEXPLAINED, "k is just large enough");
+    }
+
+    #[test]
+    fn where_hardly_anybody_is_left_or_k_is_small_a_miss_is_out_of_reach() {
+        assert_eq!(missed(&mut network(20, 4), 180, 44), OUT_OF_REACH);
+        assert_eq!(missed(&mut network(20, 1), 180, 1), OUT_OF_REACH);
+        assert_eq!(missed(&mut network(6, 1), 180, 44), OUT_OF_REACH);
+        assert_eq!(missed(&mut network(5, 5), 5, 5), OUT_OF_REACH, "so small a k");
+    }
+
+    #[test]
+    fn a_reason_that_is_sure_comes_before_out_of_reach() {
+        let mut network = network(5, 0);
+        let holders_failed = |network: &mut Network<'_>| (missed(network, 5, 5), network.report().holders_failed);
+        assert_eq!(holders_failed(&mut network), ((0, 0), 1));
     }
 }

@@ -46,6 +46,7 @@ impl Network<'_> {
             nodes: self.members.len(),
             joining: self.joining.len() as u64,
             seed: self.setup.seed,
+            unsaved: self.unsaved,
             records: copies.len() as u64,
             lost: copies.iter().filter(|copies| **copies == 0).count() as u64,
             violations,

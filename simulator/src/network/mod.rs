@@ -20,10 +20,14 @@ use crate::measure::Measured;
 use crate::oracle::Acknowledged;
 use crate::random::Random;
 use crate::traffic::Traffic;
+use crate::wire::Loss;
 use crate::world::{Happening, Setup, World};
 
 /// After so many events, whoever watches is told.
 const WATCH: u64 = 1 << 14;
+
+/// When nobody has joined for so long, nobody will.
+const PATIENCE: Duration = Duration::from_secs(3600);
 
 /// What users do, as a stream of operations at random nodes. Each kind has its own rate for the whole network.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -45,14 +49,20 @@ pub struct Workload {
 /// How far a run is.
 #[derive(Debug, Clone, Copy)]
 pub struct Progress {
+    /// Which run of an experiment it is, from 1, and how many there are: 1 of 1 for a network by itself.
+    pub run: usize,
+    /// See `run`.
+    pub runs: usize,
     /// What is being done.
     pub stage: &'static str,
     /// The virtual time that has passed since the start.
     pub now: Duration,
     /// The virtual time at which the stage ends, if it is known.
     pub end: Option<Duration>,
-    /// Nodes alive.
-    pub nodes: u64,
+    /// Nodes that have joined and are alive.
+    pub nodes: usize,
+    /// How many these are when the stage ends, if it is one in which nodes join.
+    pub nodes_end: Option<usize>,
     /// What was dealt with since the start: messages, wakes, alarms, commands.
     pub events: u64,
 }
@@ -98,6 +108,8 @@ pub struct Network<'a> {
     purposes: BTreeMap<OperationId, Purpose>,
     /// Keys of acknowledged records.
     keys: Vec<Id>,
+    /// Of many records that were saved one after the other, those that nobody acknowledged.
+    unsaved: u64,
     /// From which the churn is drawn, and from which the work of users is.
     coming: Random,
     working: Random,
@@ -110,6 +122,10 @@ pub struct Network<'a> {
     stage: &'static str,
     /// When the stage ends, if that is known.
     end: Option<Time>,
+    /// When a node joined last, or when the joining began.
+    joined: Time,
+    /// How many nodes are to be there when the stage ends, if they are joining.
+    nodes_end: Option<usize>,
     watch: Option<Watch<'a>>,
     /// The events when whoever watches was last told.
     watched: u64,
@@ -183,6 +199,7 @@ impl<'a> Network<'a> {
             workload: Workload::default(),
             purposes: BTreeMap::new(),
             keys: Vec::new(),
+            unsaved: 0,
             coming: Random::new(setup.seed, "churn"),
             working: Random::new(setup.seed, "workload"),
             measured: Measured::default(),
@@ -191,6 +208,8 @@ impl<'a> Network<'a> {
             lap_traffic: Traffic::default(),
             stage: "",
             end: None,
+            joined: Time::ZERO,
+            nodes_end: None,
             watch: None,
             watched: 0,
             broken_off: false,
@@ -261,14 +280,40 @@ impl Network<'_> {
     }
 
     /// Lets nodes come, one after the other and more at a time as there are more, until there are `count` and all that
-    /// came have joined or died.
+    /// came have joined or died. If they cannot, that ends after a while, and is something that must never happen.
     pub fn grow(&mut self, count: usize) {
         self.stage("join");
+        self.joined = self.world.now();
         self.arriving = count.saturating_sub(self.members.len() + self.joining.len());
         if self.arriving > 0 {
             self.world.alarm(Duration::ZERO, Alarm::Arrive);
         }
-        self.run_until(|network| network.arriving == 0 && network.growing.is_empty());
+        self.nodes_end = Some(count);
+        self.tell();
+        self.run_until(|network| network.has_grown() || network.is_stuck());
+        self.nodes_end = None;
+        if !self.broken_off && !self.has_grown() && self.is_stuck() {
+            let now = self.world.now();
+            self.world.oracle.violation(now, format_args!("no node has joined for {:?}", self.patience()));
+        }
+    }
+
+    fn has_grown(&self) -> bool {
+        self.arriving == 0 && self.growing.is_empty()
+    }
+
+    /// Whether those that are joining will never have joined.
+    fn is_stuck(&self) -> bool {
+        self.world.now().since(self.joined) > self.patience()
+    }
+
+    /// A single join may take as long as any lookup, and bursts may take a connection away several times in a row.
+    fn patience(&self) -> Duration {
+        let bursts = match self.setup.wire.loss {
+            Loss::Bursts { length, .. } => length.saturating_mul(24),
+            Loss::Independent(_) => Duration::ZERO,
+        };
+        PATIENCE.saturating_add(self.params().lookup_timeout).saturating_add(bursts)
     }
 
     /// Lets so many nodes come at once. Gives them.
@@ -415,10 +460,13 @@ impl Network<'_> {
     fn tell(&mut self) {
         self.watched = self.world.events();
         let progress = Progress {
+            run: 1,
+            runs: 1,
             stage: self.stage,
             now: self.now(),
             end: self.end.map(|end| end.since(Time::ZERO)),
-            nodes: self.world.living(),
+            nodes: self.members.len(),
+            nodes_end: self.nodes_end,
             events: self.watched,
         };
         if let Some(watch) = &mut self.watch {

@@ -4,14 +4,14 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use kademlia_simulator::experiment::{self, BrokenOff, Findings, Plan, Watch};
+use kademlia_simulator::experiment::{self, ExperimentError, Findings, Plan, Watch};
 use kademlia_simulator::{Churn, Clocks, Departure, Latency, Loss, Sessions, Setup, Slow, Wire};
 use serde::Serialize;
 
 use super::{Coming, Command, Common, Faults, Kind, SimulateArgs};
 
 /// An experiment.
-type Run = fn(&Plan, Watch<'_>) -> Result<Findings, BrokenOff>;
+type Run = fn(&Plan, Watch<'_>) -> Result<Findings, ExperimentError>;
 
 /// What was asked for, as far as the result repeats it.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]

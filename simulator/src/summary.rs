@@ -1,0 +1,118 @@
+//! What was run, in a line: the same above tables and in pictures.
+
+use crate::experiment::Plan;
+use crate::{Loss, Sessions};
+
+impl Plan {
+    /// What is run, in a line: the nodes, the time, how nodes come and go, what is lost, k, alpha and the seed.
+    ///
+    /// ```
+    /// use kademlia_simulator::experiment::Plan;
+    ///
+    /// assert_eq!(Plan::default().summary(), "1,000 nodes, k 20, alpha 3, seed 1");
+    /// ```
+    pub fn summary(&self) -> String {
+        self.without("")
+    }
+
+    /// The same for a series, whose axis is not told again.
+    #[cfg(feature = "charts")]
+    pub(crate) fn summary_of(&self, series: &crate::experiment::Series) -> String {
+        let summary = self.without(series.axis);
+        if series.axis == "nodes" && series.points.len() > 1 { format!("up to {summary}") } else { summary }
+    }
+
+    /// All but the parameter with this name.
+    fn without(&self, name: &str) -> String {
+        let mut parts = vec![format!("{} nodes", grouped(&self.nodes.to_string()))];
+        parts.extend(self.time.map(|time| format!("{} h", brief(time.as_secs_f64() / 3600.0))));
+        parts.extend(self.churn.map(|churn| sessions(churn.sessions)));
+        parts.extend(loss(self.setup.wire.loss));
+        let params = [("k", self.setup.params.k), ("alpha", self.setup.params.alpha)];
+        parts.extend(params.iter().filter(|(other, _)| *other != name).map(|(name, value)| format!("{name} {value}")));
+        parts.push(format!("seed {}", self.setup.seed));
+        parts.join(", ")
+    }
+}
+
+fn sessions(sessions: Sessions) -> String {
+    let (kind, median) = match sessions {
+        Sessions::Exponential { median } => ("exponential sessions".to_owned(), median),
+        Sessions::Weibull { shape, median } => (format!("Weibull sessions of shape {}", brief(shape)), median),
+    };
+    format!("{kind} with a median of {} min", brief(median.as_secs_f64() / 60.0))
+}
+
+fn loss(loss: Loss) -> Option<String> {
+    let percent = |share: f64| format!("{} % loss", brief(share * 100.0));
+    match loss {
+        Loss::Independent(share) => (share > 0.0).then(|| percent(share)),
+        Loss::Bursts { share, length } => {
+            (share > 0.0).then(|| format!("{} in bursts of {} s", percent(share), brief(length.as_secs_f64())))
+        }
+    }
+}
+
+/// Without digits that say nothing.
+fn brief(number: f64) -> String {
+    ((number * 1000.0).round() / 1000.0).to_string()
+}
+
+/// Digits in groups of three.
+pub(crate) fn grouped(number: &str) -> String {
+    let (whole, rest) = number.split_at(number.find('.').unwrap_or(number.len()));
+    let mut text = String::new();
+    for (index, digit) in whole.chars().enumerate() {
+        if index > 0 && (whole.len() - index).is_multiple_of(3) && !text.ends_with('-') {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text + rest
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::{Churn, Departure, Setup, Wire};
+
+    #[test]
+    fn groups_of_digits() {
+        assert_eq!(["1", "-123", "1234", "-123456.75"].map(grouped), ["1", "-123", "1,234", "-123,456.75"]);
+    }
+
+    #[test]
+    fn what_was_run_is_told() {
+        let minutes = |minutes: u64| Duration::from_secs(minutes * 60);
+        let plan = |sessions, loss, time| Plan {
+            setup: Setup { wire: Wire { loss, ..Wire::default() }, ..Setup::default() },
+            churn: Some(Churn { sessions, departure: Departure::Replaced }),
+            time: Some(time),
+            ..Plan::default()
+        };
+        let exponential = Sessions::Exponential { median: minutes(60) };
+        let lossy = plan(exponential, Loss::Independent(0.07), minutes(24 * 60));
+        let told = "1,000 nodes, 24 h, exponential sessions with a median of 60 min, 7 % loss, k 20, alpha 3, seed 1";
+        assert_eq!(lossy.summary(), told);
+        let weibull = Sessions::Weibull { shape: 0.6, median: minutes(2) };
+        let bursts = Loss::Bursts { share: 0.05, length: Duration::from_millis(1500) };
+        let told = "1,000 nodes, 0.2 h, Weibull sessions of shape 0.6 with a median of 2 min, \
+            5 % loss in bursts of 1.5 s, k 20, alpha 3, seed 1";
+        assert_eq!(plan(weibull, bursts, minutes(12)).summary(), told);
+    }
+
+    #[test]
+    #[cfg(feature = "charts")]
+    fn what_differs_along_the_axis_is_not_told_as_if_it_did_not() {
+        let told = |axis, points| {
+            let point = crate::experiment::Point { at: 1.0, report: crate::Report::default() };
+            Plan::default().summary_of(&crate::experiment::Series { axis, points: vec![point; points] })
+        };
+        assert_eq!(told("nodes", 2), "up to 1,000 nodes, k 20, alpha 3, seed 1");
+        assert_eq!(told("nodes", 1), "1,000 nodes, k 20, alpha 3, seed 1");
+        assert_eq!(told("k", 7), "1,000 nodes, alpha 3, seed 1");
+        assert_eq!(told("alpha", 7), "1,000 nodes, k 20, seed 1");
+    }
+}
