@@ -80,7 +80,8 @@ impl<P: Peer> Node<P> {
     pub(super) fn start_save(&mut self, id: u64, lookup: &Lookup<P>, order: &SaveOrder, out: &mut Vec<Output<P>>) {
         let (key, author) = (lookup.target(), order.content.author());
         let mut newest = self.newest(lookup);
-        let owner = newest.first().filter(|record| record.kind.is_authentic()).cloned();
+        let is_alone = |record: &&Record| record.author() == Author::Any && record.kind.is_authentic();
+        let owner = newest.first().filter(is_alone).cloned();
         newest.retain(|record| record.author() == author);
         let newest = newest.pop();
         let newest_held = match &newest {
@@ -113,7 +114,9 @@ impl<P: Peer> Node<P> {
             Content::Value(value) => Ok(Record::plain(value.clone(), version, lifetime)),
             Content::Delete => Ok(Record::tombstone(version, lifetime)),
             Content::Record(record) => Ok(Record { renewal: 0, ..record.clone() }),
-            Content::Written(writer) => writer.write(newest.as_ref(), version, lifetime),
+            Content::Written(writer) => writer
+                .write(newest.as_ref(), version, lifetime)
+                .and_then(|record| self.params.rules.check(&key, &record).map(|()| record)),
         };
         let record = record.and_then(|record| match owner {
             Some(owner) if owner.author() != record.author() || record.is_outranked_by(&owner) => Err(Refusal::Taken),

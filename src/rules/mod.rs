@@ -57,6 +57,12 @@ pub trait Validator: Send + Sync {
     fn judge(&self, name: &[u8], candidate: &Record, held: Option<&Record>) -> Verdict;
 }
 
+impl fmt::Debug for dyn Validator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Validator")
+    }
+}
+
 /// What a [`Validator`] says of a record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
@@ -156,7 +162,10 @@ impl Rules {
             return Err(Refusal::Forged);
         }
         match &record.kind {
-            RecordKind::Plain | RecordKind::Immutable => Ok(()),
+            RecordKind::Plain => Ok(()),
+            // What cannot change has no versions.
+            RecordKind::Immutable if record.version == Version::default() => Ok(()),
+            RecordKind::Immutable => Err(Refusal::Forged),
             RecordKind::Tombstone if record.value.is_empty() => Ok(()),
             RecordKind::Tombstone => Err(Refusal::TooLarge { limit: 0 }),
             RecordKind::Signed(signed) => check_signed(signed, record),
@@ -211,7 +220,7 @@ impl Rules {
 }
 
 /// What is hashed to the key of a name in a namespace: no two of them give the same bytes, nor does a public key.
-fn ruled_key(namespace: &str, name: &[u8]) -> Vec<u8> {
+pub(crate) fn ruled_key(namespace: &str, name: &[u8]) -> Vec<u8> {
     [b"namespace:", namespace.len().to_string().as_bytes(), b":", namespace.as_bytes(), name].concat()
 }
 

@@ -1,5 +1,6 @@
 //! What a user can set, and within which bounds.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -10,6 +11,7 @@ use sha2::{Digest, Sha256};
 
 use crate::core::{Limits, Params};
 use crate::hasher::{KeyHasher, Sha1Hasher};
+use crate::rules::{Rules, Validator};
 
 /// The settings of a [`DHTService`](super::DHTService). The default is a full node of a public network.
 ///
@@ -23,6 +25,8 @@ use crate::hasher::{KeyHasher, Sha1Hasher};
 pub struct Config {
     /// Turns keys into ids; the same in all of the network. SHA-1 by default.
     pub hasher: Arc<dyn KeyHasher>,
+    /// The rules for namespaces of your own, by namespace; none by default. All nodes must have the same rule for one.
+    pub validators: BTreeMap<String, Arc<dyn Validator>>,
     /// The node's id, which must be in the hasher's key space; `None` (the default) for a random one.
     pub id: Option<Id>,
     /// The network that the node belongs to; messages of others are dropped. See [`network_named`].
@@ -95,6 +99,7 @@ impl Default for Config {
         let params = Params::new(hasher.key_space());
         Config {
             hasher: Arc::new(hasher),
+            validators: BTreeMap::new(),
             id: None,
             network: params.network,
             k: params.k,
@@ -185,6 +190,7 @@ impl Config {
         within("limits.background", &limits.background, 1..=1024)?;
         within("limits.records", &limits.records, 0..=MANY)?;
         within("limits.record_bytes", &limits.record_bytes, 0..=usize::MAX)?;
+        within("limits.records_per_key", &limits.records_per_key, 1..=MANY)?;
         within("limits.records_per_source", &limits.records_per_source, 0..=MANY)?;
         within("limits.record_bytes_per_source", &limits.record_bytes_per_source, 0..=usize::MAX)?;
         within("limits.published", &limits.published, 0..=MANY)?;
@@ -194,8 +200,13 @@ impl Config {
     /// What the core is told.
     pub(super) fn params(&self, space: KeySpace) -> Params {
         let defaults = Params::new(space);
+        let rules =
+            self.validators.iter().fold(Rules::new(Arc::clone(&self.hasher)), |rules, (namespace, validator)| {
+                rules.with(namespace, Arc::clone(validator))
+            });
         Params {
             key_space: space,
+            rules: Arc::new(rules),
             network: self.network,
             k: self.k,
             alpha: self.alpha,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use kademlia_gateways::{Contact, Expect, Gateway, Id, Multiaddr, Record, Version};
+use kademlia_gateways::{Contact, Expect, Gateway, Id, Multiaddr, Record, RecordKind, Version};
 
 use super::config::Config;
 use super::events::Events;
@@ -14,6 +14,7 @@ use super::pending::Pending;
 use super::status::Status;
 use super::{Error, LookupReport, QueryReport, Receipt, ValueReply};
 use crate::core::{Command, Content, Effort, Joined, Outcome, Pong};
+use crate::signing::signed;
 
 /// A value that a query found.
 #[derive(Debug, Clone, PartialEq)]
@@ -24,6 +25,8 @@ pub struct Found {
     pub value: Vec<u8>,
     /// Its version, for [`DHTService::save_if`].
     pub version: Version,
+    /// Who may have written it. Of a plain value nobody knows: anyone may.
+    pub kind: RecordKind,
     /// Whether this node itself holds it.
     pub held_here: bool,
     /// The other nodes that had this version.
@@ -65,8 +68,9 @@ impl DHTService {
     /// # Errors
     ///
     /// When a setting is out of its bounds, or the system gives no random numbers or no thread.
+    #[allow(clippy::needless_pass_by_value, reason = "reads as the handing over that it is")]
     pub fn start(config: Config) -> Result<Self, StartError> {
-        Ok(DHTService { inner: Arc::new(Inner::start(config)?) })
+        Ok(DHTService { inner: Arc::new(Inner::start(&config)?) })
     }
 
     /// The node's id.
@@ -76,7 +80,7 @@ impl DHTService {
 
     /// The id of a key in this network.
     pub fn key_id(&self, key: impl AsRef<[u8]>) -> Id {
-        self.inner.key_space.fit(&self.inner.hasher.hash(key.as_ref()))
+        self.inner.rules.hash(key.as_ref())
     }
 
     /// Starts a gateway on a thread of its own. When this returns, the gateway is in use.
@@ -116,7 +120,10 @@ impl DHTService {
         })
     }
 
-    /// Finds the newest value of a key: `None` if there is none or it was deleted.
+    /// Finds the newest value of a key: `None` if there is none or it was deleted, or each value there has another owner:
+    /// then see [`get`](DHTService::get).
+    ///
+    /// Unless [`Found::kind`] says so, nothing proves who wrote it.
     ///
     /// How many nodes were asked in vain, [`query_report`](DHTService::query_report) tells.
     pub fn query(&self, key: impl AsRef<[u8]>) -> Pending<Option<Found>> {
@@ -228,20 +235,35 @@ impl DHTService {
     }
 
     fn write(&self, key: &[u8], value: Option<&[u8]>, expect: Expect) -> Pending<Receipt> {
-        let key = self.key_id(key);
         let value = match value.map(|value| self.checked(value)).transpose() {
             Ok(value) => value,
             Err(error) => return Pending::failed(error),
         };
-        let content = Content::from(value);
+        self.save_content(self.key_id(key), value.into(), expect)
+    }
+
+    pub(super) fn save_content(&self, key: Id, content: Content, expect: Expect) -> Pending<Receipt> {
         let command = Command::Save { key, content, expect, unix_milliseconds: unix_milliseconds() };
-        self.inner.begin(command, |outcome| match outcome {
+        self.begin(command, |outcome| match outcome {
             Outcome::Saved(receipt) => Some(receipt),
             _ => None,
         })
     }
 
-    fn checked(&self, value: &[u8]) -> Result<Bytes, Error> {
+    pub(super) fn begin<T: Send + 'static>(
+        &self,
+        command: Command<Contact>,
+        extract: impl FnOnce(Outcome<Contact>) -> Option<T> + Send + 'static,
+    ) -> Pending<T> {
+        self.inner.begin(command, extract)
+    }
+
+    /// The id, cut to the key space.
+    pub(super) fn fit(&self, id: &Id) -> Id {
+        self.inner.key_space.fit(id)
+    }
+
+    pub(super) fn checked(&self, value: &[u8]) -> Result<Bytes, Error> {
         let (size, limit) = (value.len(), self.inner.value_bytes);
         if size > limit {
             return Err(Error::TooLarge { size, limit });
@@ -254,12 +276,21 @@ fn found(report: QueryReport) -> Option<Found> {
     let found = report.found.filter(|found| !found.record.is_tombstone())?;
     Some(Found {
         key: report.key,
-        value: found.record.value.into(),
         version: found.record.version,
+        kind: found.record.kind.clone(),
+        value: value_of(found.record),
         held_here: found.held_here,
         holders: found.holders,
         effort: report.effort,
     })
+}
+
+/// What a user saved: a signed value without its bencoding.
+pub(super) fn value_of(record: Record) -> Vec<u8> {
+    match &record.kind {
+        RecordKind::Signed(_) => signed::string_in(&record.value).unwrap_or(&record.value).to_vec(),
+        _ => record.value.into(),
+    }
 }
 
 /// The user's clock, from which versions are made.

@@ -22,7 +22,7 @@ use super::status::{Snapshot, Status};
 use super::threads::Crew;
 use super::turns::Turns;
 use crate::core::{Command, Node, OperationId, Outcome, Time};
-use crate::hasher::KeyHasher;
+use crate::rules::Rules;
 
 /// Why a service did not start.
 #[derive(Debug, thiserror::Error)]
@@ -42,7 +42,7 @@ pub enum StartError {
 /// What all handles of one service share.
 pub(super) struct Inner {
     pub(super) id: Id,
-    pub(super) hasher: Arc<dyn KeyHasher>,
+    pub(super) rules: Arc<Rules>,
     pub(super) key_space: KeySpace,
     pub(super) record_lifetime: Duration,
     pub(super) value_bytes: usize,
@@ -65,7 +65,7 @@ impl Inner {
     /// How long a look at the state waits for the manager, whose turns take milliseconds.
     const LOOK_TIMEOUT: Duration = Duration::from_millis(250);
 
-    pub(super) fn start(config: Config) -> Result<Self, StartError> {
+    pub(super) fn start(config: &Config) -> Result<Self, StartError> {
         config.check()?;
         let key_space = config.hasher.key_space();
         let id = match config.id {
@@ -83,7 +83,9 @@ impl Inner {
         let (control, control_receiver) = unbounded();
         // Unbounded too: each gateway's link bounds what that gateway puts in.
         let (to_manager, inbound) = unbounded();
-        let node = Node::new(id, config.params(key_space), seed, Time::ZERO);
+        let params = config.params(key_space);
+        let rules = Arc::clone(&params.rules);
+        let node = Node::new(id, params, seed, Time::ZERO);
         let router = Router::new(config.relay, config.client, Arc::clone(&publisher));
         let inputs = Inputs { control: control_receiver, commands: commands_receiver, inbound };
         let manager = Manager::new(inputs, node, router, start, Arc::clone(&publisher), Arc::clone(&snapshot));
@@ -96,7 +98,7 @@ impl Inner {
         let manager = Mutex::new(Some(thread));
         Ok(Inner {
             id,
-            hasher: config.hasher,
+            rules,
             key_space,
             record_lifetime: config.record_lifetime,
             value_bytes: config.limits.value_bytes,

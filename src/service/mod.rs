@@ -3,6 +3,7 @@
 //! [`DHTService`] is what a program embeds. Behind it, the management thread drives [`core::Node`](crate::core::Node)
 //! and each gateway runs on a thread of its own. Every call returns at once; what takes time is a [`Pending`].
 
+mod authored;
 mod bell;
 mod config;
 mod events;
@@ -19,6 +20,7 @@ mod turns;
 
 use kademlia_gateways::Contact;
 
+pub use authored::SignedValue;
 pub use config::{Config, ConfigError, RelayMode, RelayPolicy, network_named};
 pub use events::{Event, Events, EventsError};
 pub use handle::{DHTService, Found};

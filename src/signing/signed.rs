@@ -136,6 +136,19 @@ pub fn sign(key: &SigningKey, salt: &Salt, sequence: i64, value: &[u8]) -> Signa
     Signature(key.0.sign(&signed_bytes(salt, sequence, value)).to_bytes())
 }
 
+/// A value as a string of bytes, bencoded.
+pub fn bencoded_string(value: &[u8]) -> Bytes {
+    [value.len().to_string().as_bytes(), b":", value].concat().into()
+}
+
+/// The bytes of a bencoded string; `None` if it is a number, a list, a dictionary or none of these.
+pub fn string_in(bencoded: &[u8]) -> Option<&[u8]> {
+    let place = bencoded.iter().position(|byte| *byte == b':')?;
+    let (digits, rest) = bencoded.split_at_checked(place)?;
+    let length: usize = std::str::from_utf8(digits).ok()?.parse().ok()?;
+    rest.get(1..).filter(|string| string.len() == length)
+}
+
 /// What is signed: the parts of a bencoded dictionary, without its ends. An empty salt is left out.
 fn signed_bytes(salt: &Salt, sequence: i64, value: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(value.len() + 100);

@@ -1,0 +1,163 @@
+//! Signed, owned, immutable and ruled records, as the users of a service have them, over mixed transports.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use kademlia_dht::gateway::Expect;
+use kademlia_dht::signing::owned::OwnerKey;
+use kademlia_dht::signing::signed::{Salt, SigningKey};
+use kademlia_dht::testnet::TestNetwork;
+use kademlia_dht::{
+    Config, DHTService, Error, OwnedMode, Pending, RecordKind, Refusal, Rejection, Validator, Verdict, Version,
+};
+
+const LONG: Duration = Duration::from_secs(60);
+
+fn done<T>(pending: Pending<T>) -> Result<T, Error> {
+    pending.wait_timeout(LONG).unwrap_or_else(|_| panic!("nothing within {LONG:?}"))
+}
+
+/// The longer value wins; of two as long, the one that is greater.
+struct Longest;
+
+impl Validator for Longest {
+    fn judge(&self, name: &[u8], candidate: &kademlia_dht::Record, held: Option<&kademlia_dht::Record>) -> Verdict {
+        let size = |record: &kademlia_dht::Record| (record.value.len(), record.value.clone());
+        match held {
+            _ if name == b"forbidden" => Verdict::Refuse { code: 3 },
+            Some(held) if size(held) > size(candidate) => Verdict::Refuse { code: 4 },
+            _ => Verdict::Accept,
+        }
+    }
+}
+
+fn network(mix: &str) -> TestNetwork {
+    let config = |_, _| Config {
+        k: 8,
+        validators: BTreeMap::from([("longest".to_owned(), Arc::new(Longest) as Arc<dyn Validator>)]),
+        ..Config::default()
+    };
+    TestNetwork::builder(mix.parse().unwrap()).configure(config).start().unwrap()
+}
+
+fn service(network: &TestNetwork, index: usize) -> &DHTService {
+    network.nodes()[index].service()
+}
+
+fn is_taken(error: &Error) -> bool {
+    let taken = |rejection: &Rejection| *rejection == Rejection::Refused(Refusal::Taken);
+    match error {
+        Error::Refused(refusal) => *refusal == Refusal::Taken,
+        Error::NotStored { refused } => refused.iter().all(|(_, rejection)| taken(rejection)),
+        _ => false,
+    }
+}
+
+#[test]
+fn each_kind_is_saved_and_found_and_others_are_kept_out() {
+    let network = network("udp=6,tcp=6,unix=4,udp+tcp=2,tcp+unix=2");
+    let (ours, others) = (service(&network, 0), service(&network, 7));
+
+    // Immutable.
+    let key = done(ours.put_immutable("for ever")).unwrap().key;
+    assert_eq!(done(others.get_immutable(key)).unwrap().unwrap(), b"for ever");
+    let found = done(others.get(key)).unwrap().found.unwrap();
+    assert_eq!(found.record.kind, RecordKind::Immutable);
+
+    // Signed: again and again, each by the holder of the key alone.
+    let (owner, salt) = (SigningKey::generate().unwrap(), Salt::new("profile").unwrap());
+    assert_eq!(done(ours.put_signed(&owner, &salt, "one", None)).unwrap().version, Version(1));
+    assert_eq!(done(ours.put_signed(&owner, &salt, "two", Some(1))).unwrap().version, Version(2));
+    let conflict = done(others.put_signed(&owner, &salt, "three", Some(1)));
+    assert_eq!(conflict.unwrap_err(), Error::Conflict { held: Some(Version(2)) });
+    let found = done(others.get_signed(&owner.public_key(), &salt)).unwrap().unwrap();
+    assert_eq!((&found.value[..], found.sequence), (&b"two"[..], 2));
+    assert_eq!(done(others.get_signed(&owner.public_key(), &Salt::default())).unwrap(), None);
+    let id = ours.key_id(owner.public_key().key(&salt));
+    let plain = done(others.save(owner.public_key().key(&salt), "mine now"));
+    assert!(is_taken(&plain.unwrap_err()));
+    let kind = done(others.get(id)).unwrap().found.unwrap().record.kind;
+    assert!(kind.is_authentic() && matches!(kind, RecordKind::Signed(_)));
+    done(ours.delete_signed(&owner, &salt)).unwrap();
+    assert_eq!(done(others.get_signed(&owner.public_key(), &salt)).unwrap(), None);
+
+    // Owned by the first writer.
+    let (first, second) = (OwnerKey::generate().unwrap(), OwnerKey::generate().unwrap());
+    done(ours.put_owned(&first, "name", OwnedMode::Secured, "first", None)).unwrap();
+    let taken = done(others.put_owned(&second, "name", OwnedMode::Secured, "second", None));
+    assert!(is_taken(&taken.unwrap_err()));
+    let taken = done(others.put_owned(&second, "name", OwnedMode::Controlled, "second", None));
+    assert!(is_taken(&taken.unwrap_err()));
+    assert!(is_taken(&done(others.delete("name")).unwrap_err()));
+    assert!(is_taken(&done(others.delete_owned(&second, "name", OwnedMode::Secured)).unwrap_err()));
+    done(others.put_owned(&first, "name", OwnedMode::Secured, "again", None)).unwrap();
+    let found = done(ours.query("name")).unwrap().unwrap();
+    assert!(found.kind.is_authentic());
+    assert_eq!(found.value, b"again");
+    done(ours.delete_owned(&first, "name", OwnedMode::Secured)).unwrap();
+    assert_eq!(done(others.query("name")).unwrap(), None);
+
+    // A rule of our own.
+    done(ours.put_ruled("longest", "word", "longer")).unwrap();
+    let refused = done(others.put_ruled("longest", "word", "short")).unwrap_err();
+    let Error::NotStored { refused } = refused else { panic!("{refused}") };
+    assert!(refused.iter().all(|(_, why)| *why == Rejection::Refused(Refusal::Rule { code: 4 })), "{refused:?}");
+    assert_eq!(done(others.get_ruled("longest", "word")).unwrap().unwrap(), b"longer");
+    let refused = done(ours.put_ruled("longest", "forbidden", "x")).unwrap_err();
+    assert_eq!(refused, Error::Refused(Refusal::Rule { code: 3 }));
+    assert_eq!(done(ours.put_ruled("unknown", "x", "x")).unwrap_err(), Error::Refused(Refusal::NoRule));
+
+    // Plain is what anyone may write, and says so.
+    done(ours.save("plain", "value")).unwrap();
+    assert!(!done(others.query("plain")).unwrap().unwrap().kind.is_authentic());
+    network.stop().unwrap();
+}
+
+#[test]
+fn everybody_has_a_record_of_their_own_in_a_list_of_any_length() {
+    let network = network("udp=12,tcp=2,udp+tcp=2");
+    let owners: Vec<OwnerKey> = (0..40).map(|_| OwnerKey::generate().unwrap()).collect();
+    for (n, owner) in owners.iter().enumerate() {
+        let value = format!("{n} {}", "x".repeat(200));
+        let saved = done(service(&network, n % 16).put_owned(owner, "guests", OwnedMode::Controlled, value, None));
+        assert!(saved.unwrap().accepted.len() >= 7);
+    }
+    // Far more than one datagram has room for.
+    for asks in [3, 14] {
+        let report = done(service(&network, asks).get(service(&network, asks).key_id("guests"))).unwrap();
+        let found: BTreeSet<[u8; 33]> = report
+            .of_owners
+            .iter()
+            .map(|found| match &found.record.kind {
+                RecordKind::Owned(owned) => owned.owner,
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        assert_eq!(found, owners.iter().map(|owner| *owner.public_key().as_bytes()).collect());
+        assert_eq!((report.found, report.deleted), (None, None));
+    }
+    // One of them goes, and only that one.
+    done(service(&network, 5).delete_owned(&owners[7], "guests", OwnedMode::Controlled)).unwrap();
+    let report = done(service(&network, 9).get(service(&network, 9).key_id("guests"))).unwrap();
+    assert_eq!(report.of_owners.len(), 39);
+    network.stop().unwrap();
+}
+
+#[test]
+fn a_record_that_was_made_elsewhere_is_saved_as_it_is() {
+    let network = network("udp=6");
+    let owner = SigningKey::generate().unwrap();
+    done(service(&network, 0).put_signed(&owner, &Salt::default(), "value", None)).unwrap();
+    let id = service(&network, 1).key_id(owner.public_key().key(&Salt::default()));
+    let record = done(service(&network, 1).get(id)).unwrap().found.unwrap().record;
+    assert!(done(service(&network, 2).put(id, record.clone(), Expect::Anything)).is_ok());
+    let elsewhere = service(&network, 2).key_id("elsewhere");
+    assert_eq!(
+        done(service(&network, 2).put(elsewhere, record, Expect::Anything)).unwrap_err(),
+        Error::Refused(Refusal::Forged)
+    );
+    network.stop().unwrap();
+}
