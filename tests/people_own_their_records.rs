@@ -97,6 +97,8 @@ fn each_kind_is_saved_and_found_and_others_are_kept_out() {
     let found = done(ours.query("name")).unwrap().unwrap();
     assert!(found.kind.is_authentic());
     assert_eq!(found.value, b"again");
+    assert_eq!(done(others.get_owned(&first.public_key(), "name")).unwrap().unwrap(), b"again");
+    assert_eq!(done(others.get_owned(&second.public_key(), "name")).unwrap(), None);
     done(ours.delete_owned(&first, "name", OwnedMode::Secured)).unwrap();
     assert_eq!(done(others.query("name")).unwrap(), None);
 
@@ -139,6 +141,8 @@ fn everybody_has_a_record_of_their_own_in_a_list_of_any_length() {
         assert_eq!(found, owners.iter().map(|owner| *owner.public_key().as_bytes()).collect());
         assert_eq!((report.found, report.deleted), (None, None));
     }
+    let seventh = done(service(&network, 11).get_owned(&owners[7].public_key(), "guests")).unwrap().unwrap();
+    assert!(seventh.starts_with(b"7 xxx"));
     // One of them goes, and only that one.
     done(service(&network, 5).delete_owned(&owners[7], "guests", OwnedMode::Controlled)).unwrap();
     let report = done(service(&network, 9).get(service(&network, 9).key_id("guests"))).unwrap();

@@ -75,10 +75,17 @@ pub enum Command<P: Peer> {
         /// The time of the user's clock, in milliseconds since 1970, from which the version is made.
         unix_milliseconds: u64,
     },
-    /// Find the newest record.
+    /// Find the newest record, or that of each owner.
     Query {
         /// The key.
         key: Id,
+    },
+    /// Find the newest record of one owner, whoever else says that the key is theirs.
+    QueryOf {
+        /// The key.
+        key: Id,
+        /// The owner's public key, as in [`Owned`](kademlia_gateways::Owned).
+        owner: [u8; 33],
     },
     /// Find the k nodes closest to `target`.
     Lookup {

@@ -119,7 +119,7 @@ impl<P: Peer> Node<P> {
                     self.look(None, slot.key, Goal::Republish { record }, out);
                 }
             }
-            Job::Update(key) => self.look(None, key, Goal::Query, out),
+            Job::Update(key) => self.look(None, key, Goal::Query { of: None }, out),
             Job::Handover(peer, slot) => {
                 if let Some(record) = self.store.get(self.now, &slot) {
                     self.offer(&peer, slot.key, record, out);

@@ -10,7 +10,7 @@ use super::node::Node;
 use super::requests::Purpose;
 use super::search::nobody;
 use super::store::{Slot, owner_of};
-use super::task::{Task, Work};
+use super::task::{Goal, Task, Work};
 use crate::rules::{Meeting, Rules};
 
 impl<P: Peer> Node<P> {
@@ -20,9 +20,9 @@ impl<P: Peer> Node<P> {
     /// the way can be old. A single old copy among them sends the lookup on to all of the k closest. An immutable value
     /// can be no other, whoever has it.
     pub(super) fn query_is_settled(&self, id: u64) -> bool {
-        let Some(Task { work: Work::Looking(lookup, _), .. }) = self.tasks.get(&id) else { return false };
+        let Some(Task { work: Work::Looking(lookup, goal), .. }) = self.tasks.get(&id) else { return false };
         let key = lookup.target();
-        let own: Vec<Record> = self.store.under(self.now, &key, None).collect();
+        let own: Vec<Record> = self.store.under(self.now, &key, None).filter(|record| goal.wants(record)).collect();
         let mut records = lookup.answers().flat_map(|(_, answer)| &answer.records).chain(&own);
         if records.any(|record| record.kind == RecordKind::Immutable) {
             return true;
@@ -41,10 +41,11 @@ impl<P: Peer> Node<P> {
         agreeing >= self.params.read_quorum && newer_told(lookup, first.first()).is_none()
     }
 
-    pub(super) fn finish_query(&mut self, id: u64, lookup: &Lookup<P>, out: &mut Vec<Output<P>>) {
+    pub(super) fn finish_query(&mut self, id: u64, lookup: &Lookup<P>, goal: &Goal, out: &mut Vec<Output<P>>) {
         let key = lookup.target();
-        let newest = self.newest(lookup);
-        if let Some(held) = newer_told(lookup, newest.first()) {
+        let newest = self.newest(lookup, goal);
+        let is_of_all = matches!(goal, Goal::Query { of: None });
+        if let Some(held) = newer_told(lookup, newest.first()).filter(|_| is_of_all) {
             return self.end_task(id, Err(OperationError::Unreadable { held }), out);
         }
         if newest.is_empty() && lookup.answers().next().is_none() && self.had_contacts {
@@ -81,8 +82,9 @@ impl<P: Peer> Node<P> {
 
     /// The newest records that this node or anyone who answered holds, in the order of their authors, and of the copies of
     /// each the one that lives longest.
-    pub(super) fn newest(&self, lookup: &Lookup<P>) -> Vec<Record> {
-        let own: Vec<Record> = self.store.under(self.now, &lookup.target(), None).collect();
+    pub(super) fn newest(&self, lookup: &Lookup<P>, goal: &Goal) -> Vec<Record> {
+        let key = lookup.target();
+        let own: Vec<Record> = self.store.under(self.now, &key, None).filter(|record| goal.wants(record)).collect();
         let all: Vec<&Record> = lookup.answers().flat_map(|(_, answer)| &answer.records).chain(&own).collect();
         let owner = owner_of_most(&all);
         let mut newest: BTreeMap<Author, Record> = BTreeMap::new();

@@ -33,14 +33,14 @@ impl<P: Peer> Node<P> {
                     }
                 }
             }
-            let enough = matches!(goal, Goal::Query) && self.query_is_settled(id);
+            let enough = matches!(goal, Goal::Query { .. }) && self.query_is_settled(id);
             let Some(Task { work: Work::Looking(lookup, goal), .. }) = self.tasks.get_mut(&id) else { return };
             if enough || lookup.is_done() {
                 return self.finish_lookup(id, out);
             }
             // At the target, the rest of the k closest are asked at once (paper, section 2.3), unless a few will do.
             let few_will_do =
-                matches!(goal, Goal::Query) && lookup.answers().any(|(_, answer)| answer.holds_something());
+                matches!(goal, Goal::Query { .. }) && lookup.answers().any(|(_, answer)| answer.holds_something());
             let most = if lookup.has_arrived() && !few_will_do { self.params.k } else { self.params.alpha };
             if lookup.in_flight() >= most {
                 return;
@@ -49,7 +49,7 @@ impl<P: Peer> Node<P> {
             let target = lookup.target();
             let request = match goal {
                 // Whether a value is absent or deleted is not to be seen from its version.
-                Goal::Query
+                Goal::Query { .. }
                 | Goal::Save(
                     SaveOrder { expect: Expect::Absent, .. } | SaveOrder { content: Content::Written(_), .. },
                 ) => Request::FindValue { key: target, after: None, proof: None },
@@ -125,12 +125,13 @@ impl<P: Peer> Node<P> {
     /// Those of the records in an answer that may be under the key that is looked up, each author's once. What others have
     /// sent as well is not checked again.
     fn sound(&mut self, id: u64, open: &Open<P>, records: Vec<Record>) -> Vec<Record> {
-        let Some(Task { work: Work::Looking(lookup, _), .. }) = self.tasks.get(&id) else { return Vec::new() };
+        let Some(Task { work: Work::Looking(lookup, goal), .. }) = self.tasks.get(&id) else { return Vec::new() };
         let is_sound = |record: &Record| {
             let mut known = lookup.answers().flat_map(|(_, answer)| &answer.records);
             known.any(|known| known.newness(record).is_eq())
                 || self.params.rules.check(&lookup.target(), record).is_ok()
         };
+        let records: Vec<Record> = records.into_iter().filter(|record| goal.wants(record)).collect();
         let all = records.len();
         let mut sound: Vec<Record> = Vec::new();
         let mut last = match open.request {
@@ -178,7 +179,9 @@ impl<P: Peer> Node<P> {
 
     /// Ends a query whose time is over with what was found until then. False if it found nothing, or is no query.
     pub(super) fn end_late_query(&mut self, id: u64, out: &mut Vec<Output<P>>) -> bool {
-        let Some(Task { work: Work::Looking(lookup, Goal::Query), .. }) = self.tasks.get(&id) else { return false };
+        let Some(Task { work: Work::Looking(lookup, Goal::Query { .. }), .. }) = self.tasks.get(&id) else {
+            return false;
+        };
         let found = lookup.answers().any(|(_, answer)| !answer.records.is_empty());
         if found {
             self.finish_lookup(id, out);
@@ -204,7 +207,7 @@ impl<P: Peer> Node<P> {
                 let result = self.closest_found(id, &lookup).map(Outcome::LookedUp);
                 self.end_task(id, result, out);
             }
-            Goal::Query => self.finish_query(id, &lookup, out),
+            goal @ Goal::Query { .. } => self.finish_query(id, &lookup, &goal, out),
             Goal::Save(order) => self.start_save(id, &lookup, &order, out),
             Goal::Replicate { record } => self.start_replicate(id, &lookup, record, out),
             Goal::Republish { record } => self.start_republish(id, &lookup, record, out),

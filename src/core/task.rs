@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use kademlia_gateways::{Expect, Id, Peer, Record, Request, Tag};
+use kademlia_gateways::{Expect, Id, Peer, Record, RecordKind, Request, Tag};
 
 use super::io::{Command, Effort, OperationError, OperationId, Outcome, Output};
 use super::lookup::Lookup;
@@ -59,13 +59,34 @@ pub(crate) enum Question {
 /// What a lookup is for.
 #[derive(Debug)]
 pub(crate) enum Goal {
-    Join { through: Id, tries: usize },
+    Join {
+        through: Id,
+        tries: usize,
+    },
     Refresh,
     Lookup,
-    Query,
+    /// Of this owner alone, if one is named.
+    Query {
+        of: Option<Box<[u8; 33]>>,
+    },
     Save(SaveOrder),
-    Replicate { record: Record },
-    Republish { record: Record },
+    Replicate {
+        record: Record,
+    },
+    Republish {
+        record: Record,
+    },
+}
+
+impl Goal {
+    /// Whether a record is one of those that are looked for.
+    pub(super) fn wants(&self, record: &Record) -> bool {
+        match (self, &record.kind) {
+            (Goal::Query { of: Some(owner) }, RecordKind::Owned(owned)) => owned.owner == **owner,
+            (Goal::Query { of: Some(_) }, _) => false,
+            _ => true,
+        }
+    }
 }
 
 /// Start and end.
@@ -96,7 +117,10 @@ impl<P: Peer> Node<P> {
                 self.ask(operation, address, None, Request::FindNode { target: key }, question, out);
             }
             Command::Lookup { target } => self.look(operation, target, Goal::Lookup, out),
-            Command::Query { key } => self.look(operation, key, Goal::Query, out),
+            Command::Query { key } => self.look(operation, key, Goal::Query { of: None }, out),
+            Command::QueryOf { key, owner } => {
+                self.look(operation, key, Goal::Query { of: Some(Box::new(owner)) }, out);
+            }
             Command::Save { key, content, expect, unix_milliseconds } => {
                 let order = SaveOrder { content, expect, unix_milliseconds };
                 if let Err(error) = self.check_save(&key, &order) {

@@ -9,7 +9,7 @@ use super::node::Node;
 use super::requests::{Open, Purpose};
 use super::search::nobody;
 use super::store::Slot;
-use super::task::{Task, Work};
+use super::task::{Goal, Task, Work};
 use super::time::Time;
 
 /// What a user wants saved.
@@ -79,7 +79,7 @@ impl<P: Peer> Node<P> {
 
     pub(super) fn start_save(&mut self, id: u64, lookup: &Lookup<P>, order: &SaveOrder, out: &mut Vec<Output<P>>) {
         let (key, author) = (lookup.target(), order.content.author());
-        let mut newest = self.newest(lookup);
+        let mut newest = self.newest(lookup, &Goal::Query { of: None });
         let is_alone = |record: &&Record| record.author() == Author::Any && record.kind.is_authentic();
         let owner = newest.first().filter(is_alone).cloned();
         newest.retain(|record| record.author() == author);

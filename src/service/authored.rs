@@ -14,7 +14,7 @@ use super::pending::Pending;
 use super::{Error, QueryReport, Receipt};
 use crate::core::{Command, Content, Effort, Outcome, Writer};
 use crate::rules::{MAX_NAME_BYTES, MAX_NAMESPACE_BYTES};
-use crate::signing::owned::{Claim, OwnerKey};
+use crate::signing::owned::{Claim, OwnerId, OwnerKey};
 use crate::signing::signed::{self, PublicKey, Salt, SigningKey};
 
 /// A signed value that was found.
@@ -127,6 +127,22 @@ impl DHTService {
         };
         let writer = OwnedWriter { owner: owner.clone(), name: Bytes::copy_from_slice(name), mode, expiry, value };
         self.save_content(self.key_id(name), Content::Written(Arc::new(writer)), Expect::Anything)
+    }
+
+    /// Finds the newest value of this owner under a key, whoever else says that the key is theirs; `None` if there is none,
+    /// or it was deleted.
+    ///
+    /// Who does not know the owner can [`query`](DHTService::query) the key, or [`get`](DHTService::get) what all owners
+    /// have there: then holders tell who was first, most of whom must be honest.
+    pub fn get_owned(&self, owner: &OwnerId, key: impl AsRef<[u8]>) -> Pending<Option<Vec<u8>>> {
+        let command = Command::QueryOf { key: self.key_id(key), owner: *owner.as_bytes() };
+        self.begin(command, |outcome| match outcome {
+            Outcome::Queried(report) => {
+                let found = report.found.into_iter().chain(report.of_owners).next();
+                Some(found.map(|found| found.record.value.into()))
+            }
+            _ => None,
+        })
     }
 
     /// Deletes what this owner has under a key.
