@@ -66,13 +66,14 @@ struct Details<P> {
     alternatives: Vec<P>,
     /// The peer at addresses that failed.
     tried: Vec<P>,
-    /// Records that it has sent, of more than one message has room for.
+    /// Records that it has sent, of more than one message has room for, and in how many messages.
     earlier: Vec<Record>,
+    pages: usize,
 }
 
 impl<P> Default for Details<P> {
     fn default() -> Self {
-        Details { answer: None, alternatives: Vec::new(), tried: Vec::new(), earlier: Vec::new() }
+        Details { answer: None, alternatives: Vec::new(), tried: Vec::new(), earlier: Vec::new(), pages: 0 }
     }
 }
 
@@ -231,11 +232,13 @@ impl<P: Peer> Lookup<P> {
         }
     }
 
-    /// `id` has sent some of its records and is asked for more. How many it has sent up to now; `None` if it was not asked.
+    /// `id` has sent some of its records and is asked for more. In how many messages up to now; `None` if it was not asked.
     pub(crate) fn more_to_come(&mut self, id: &Id, records: Vec<Record>) -> Option<usize> {
         let entry = self.entry(id).filter(|entry| matches!(entry.state, State::Asked | State::Slow))?;
-        entry.details().earlier.extend(records);
-        Some(entry.details().earlier.len())
+        let details = entry.details();
+        details.earlier.extend(records);
+        details.pages += 1;
+        Some(details.pages)
     }
 
     /// `id` answered. Returns the steps to it; `None` if it was not asked or has answered before.
