@@ -26,6 +26,7 @@
 
 pub mod core;
 mod hasher;
+pub mod large;
 mod rules;
 mod service;
 pub mod signing;

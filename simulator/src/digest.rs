@@ -67,7 +67,7 @@ pub(crate) fn of_command(command: &Command<Handle>) -> u64 {
             let start = match content {
                 Content::Value(value) => value.first_chunk(),
                 // Simulated users save plain values.
-                Content::Delete | Content::Record(_) | Content::Written(_) => None,
+                Content::Delete | Content::Record(_) | Content::Unkept(_) | Content::Written(_) => None,
             };
             let value = start.map_or(u64::MAX, |start| u64::from_le_bytes(*start));
             Digest::of("save").id(key).number(value).number(*unix_milliseconds)

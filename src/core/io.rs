@@ -133,6 +133,8 @@ pub enum Content {
     Delete,
     /// This record, as it is.
     Record(Record),
+    /// This record, as it is, which this node does not keep alive: others hold it until its lifetime is over.
+    Unkept(Record),
     /// The record that this writes when it is known what is there already.
     Written(Arc<dyn Writer>),
 }
@@ -165,7 +167,7 @@ impl Content {
     pub(crate) fn author(&self) -> Author {
         match self {
             Content::Value(_) | Content::Delete => Author::Any,
-            Content::Record(record) => record.author(),
+            Content::Record(record) | Content::Unkept(record) => record.author(),
             Content::Written(writer) => writer.author(),
         }
     }

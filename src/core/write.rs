@@ -50,7 +50,10 @@ impl<P: Peer> Writing<P> {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum WritePurpose {
-    Save,
+    /// And whether this node keeps the record alive from then on.
+    Save {
+        keep: bool,
+    },
     Republish,
     Replicate,
 }
@@ -60,15 +63,18 @@ impl<P: Peer> Node<P> {
     pub(super) fn check_save(&self, key: &Id, order: &SaveOrder) -> Result<(), OperationError<P>> {
         let size = match &order.content {
             Content::Value(value) => value.len(),
-            Content::Record(record) => record.value.len(),
+            Content::Record(record) | Content::Unkept(record) => record.value.len(),
             Content::Delete | Content::Written(_) => 0,
         };
         let limits = &self.params.limits;
         if size > limits.value_bytes {
             return Err(OperationError::TooLarge { size, limit: limits.value_bytes });
         }
-        if let Content::Record(record) = &order.content {
+        if let Content::Record(record) | Content::Unkept(record) = &order.content {
             self.params.rules.check(key, record)?;
+        }
+        if matches!(order.content, Content::Unkept(_)) {
+            return Ok(());
         }
         let slot = Slot { key: *key, author: order.content.author() };
         if self.published.len() >= limits.published && !self.published.contains_key(&slot) {
@@ -113,7 +119,7 @@ impl<P: Peer> Node<P> {
         let record = match &order.content {
             Content::Value(value) => Ok(Record::plain(value.clone(), version, lifetime)),
             Content::Delete => Ok(Record::tombstone(version, lifetime)),
-            Content::Record(record) => Ok(Record { renewal: 0, ..record.clone() }),
+            Content::Record(record) | Content::Unkept(record) => Ok(Record { renewal: 0, ..record.clone() }),
             Content::Written(writer) => writer
                 .write(newest.as_ref(), version, lifetime)
                 .and_then(|record| self.params.rules.check(&key, &record).map(|()| record)),
@@ -122,8 +128,9 @@ impl<P: Peer> Node<P> {
             Some(owner) if owner.author() != record.author() || record.is_outranked_by(&owner) => Err(Refusal::Taken),
             _ => Ok(record),
         });
+        let keep = !matches!(order.content, Content::Unkept(_));
         match record {
-            Ok(record) => self.write(id, lookup, record, order.expect, WritePurpose::Save, out),
+            Ok(record) => self.write(id, lookup, record, order.expect, WritePurpose::Save { keep }, out),
             Err(refusal) => self.end_task(id, Err(OperationError::Refused(refusal)), out),
         }
     }
@@ -243,7 +250,7 @@ impl<P: Peer> Node<P> {
         let Some(task) = self.tasks.get_mut(&id) else { return };
         let Work::Writing(mut writing) = std::mem::replace(&mut task.work, Work::Between) else { return };
         match writing.purpose {
-            WritePurpose::Save => {
+            WritePurpose::Save { .. } => {
                 let (key, record, unheard) = (writing.key, self.lived(&writing), writing.take_unheard());
                 let result = self.finish_save(id, writing, out);
                 let saved = result.is_ok();
@@ -287,7 +294,9 @@ impl<P: Peer> Node<P> {
         }
         // What was published here before is replaced by this record, and not by another's.
         let slot = Slot::of(key, &writing.record);
-        let before = self.unpublish(&slot).filter(|_| writing.accepted.is_empty());
+        // Nor does saving it once more end that it is kept alive.
+        let keeps = writing.purpose == (WritePurpose::Save { keep: true });
+        let before = keeps.then(|| self.unpublish(&slot)).flatten().filter(|_| writing.accepted.is_empty());
         let kept_here = writing.keep_here && {
             let kept = self.keep_record(key, self.lived(&writing), writing.expect, None, out);
             match kept {
@@ -302,7 +311,9 @@ impl<P: Peer> Node<P> {
             return Err(OperationError::NotStored { refused: writing.refused });
         }
         let version = writing.record.version;
-        self.publish(key, writing.record);
+        if keeps {
+            self.publish(key, writing.record);
+        }
         let effort = self.effort(id);
         let Writing { accepted, refused, .. } = writing;
         Ok(Outcome::Saved(Receipt { key, version, kept_here, accepted, refused, effort }))

@@ -49,7 +49,7 @@ impl DHTService {
             Err(error) => return Pending::failed(error),
         };
         let key = self.key_id(&value);
-        self.save_content(key, Content::Written(Arc::new(Immutable { value })), Expect::Anything)
+        self.save_content(key, Content::Record(self.immutable(value)), Expect::Anything)
     }
 
     /// Finds the value whose hash is `key`.
@@ -135,11 +135,20 @@ impl DHTService {
     /// Who does not know the owner can [`query`](DHTService::query) the key, or [`get`](DHTService::get) what all owners
     /// have there: then holders tell who was first, most of whom must be honest.
     pub fn get_owned(&self, owner: &OwnerId, key: impl AsRef<[u8]>) -> Pending<Option<Vec<u8>>> {
+        self.find_owned(owner, key.as_ref(), |value| value)
+    }
+
+    pub(crate) fn find_owned<T: Send + 'static>(
+        &self,
+        owner: &OwnerId,
+        key: &[u8],
+        take: impl FnOnce(Option<Vec<u8>>) -> T + Send + 'static,
+    ) -> Pending<T> {
         let command = Command::QueryOf { key: self.key_id(key), owner: *owner.as_bytes() };
         self.begin(command, |outcome| match outcome {
             Outcome::Queried(report) => {
                 let found = report.found.into_iter().chain(report.of_owners).next();
-                Some(found.map(|found| found.record.value.into()))
+                Some(take(found.map(|found| found.record.value.into())))
             }
             _ => None,
         })
@@ -183,7 +192,7 @@ impl DHTService {
         })
     }
 
-    fn find<T: Send + 'static>(
+    pub(crate) fn find<T: Send + 'static>(
         &self,
         key: Id,
         extract: impl FnOnce(QueryReport) -> Option<T> + Send + 'static,
@@ -198,22 +207,6 @@ impl DHTService {
 fn check_name(name: &[u8]) -> Result<(), Error> {
     let (size, limit) = (name.len(), MAX_NAME_BYTES);
     if size > limit { Err(Error::TooLarge { size, limit }) } else { Ok(()) }
-}
-
-#[derive(Debug)]
-struct Immutable {
-    value: Bytes,
-}
-
-impl Writer for Immutable {
-    fn author(&self) -> Author {
-        Author::Any
-    }
-
-    fn write(&self, _: Option<&Record>, _: Version, lifetime: Duration) -> Result<Record, Refusal> {
-        // All who save it save the same.
-        Ok(Record::new(RecordKind::Immutable, self.value.clone(), Version::default(), lifetime))
-    }
 }
 
 struct SignedWriter {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use kademlia_gateways::{Contact, Expect, Gateway, Id, Multiaddr, Record, RecordKind, Version};
+use kademlia_gateways::{Contact, Expect, Gateway, Id, KeySpace, Multiaddr, Record, RecordKind, Version};
 
 use super::config::Config;
 use super::events::Events;
@@ -242,7 +242,7 @@ impl DHTService {
         self.save_content(self.key_id(key), value.into(), expect)
     }
 
-    pub(super) fn save_content(&self, key: Id, content: Content, expect: Expect) -> Pending<Receipt> {
+    pub(crate) fn save_content(&self, key: Id, content: Content, expect: Expect) -> Pending<Receipt> {
         let command = Command::Save { key, content, expect, unix_milliseconds: unix_milliseconds() };
         self.begin(command, |outcome| match outcome {
             Outcome::Saved(receipt) => Some(receipt),
@@ -258,8 +258,18 @@ impl DHTService {
         self.inner.begin(command, extract)
     }
 
+    /// How many bytes of an id count.
+    pub(crate) fn key_space(&self) -> KeySpace {
+        self.inner.key_space
+    }
+
+    /// A record of an immutable value.
+    pub(crate) fn immutable(&self, value: Bytes) -> Record {
+        Record::new(RecordKind::Immutable, value, Version::default(), self.inner.record_lifetime)
+    }
+
     /// The id, cut to the key space.
-    pub(super) fn fit(&self, id: &Id) -> Id {
+    pub(crate) fn fit(&self, id: &Id) -> Id {
         self.inner.key_space.fit(id)
     }
 
@@ -286,7 +296,7 @@ fn found(report: QueryReport) -> Option<Found> {
 }
 
 /// What a user saved: a signed value without its bencoding.
-pub(super) fn value_of(record: Record) -> Vec<u8> {
+pub(crate) fn value_of(record: Record) -> Vec<u8> {
     match &record.kind {
         RecordKind::Signed(_) => signed::string_in(&record.value).unwrap_or(&record.value).to_vec(),
         _ => record.value.into(),

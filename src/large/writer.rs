@@ -1,0 +1,282 @@
+//! [`ValueWriter`]: takes a value of any size, and saves it chunk by chunk.
+
+use std::collections::VecDeque;
+use std::io::{self, Write};
+use std::time::Duration;
+
+use bytes::Bytes;
+use kademlia_gateways::{Expect, Id};
+
+use super::tree::{Growing, Layout, Root};
+use super::{Place, StreamError, StreamOptions, cipher};
+use crate::core::Content;
+use crate::service::{DHTService, Error, Pending, Receipt};
+
+/// After a chunk was saved in vain, the next try waits so long, and each further one twice as long as the one before.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// Where saving a value stopped, and can go on: see [`ValueWriter::resume`].
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Checkpoint {
+    /// How many bytes of the value have been saved. It goes on with the next one.
+    pub offset: u64,
+    levels: Vec<Vec<Id>>,
+    chunk_bytes: usize,
+}
+
+/// Takes a value of any size as a file does. What was written is saved while more comes; it is found under its key when
+/// [`finish`](ValueWriter::finish) was called and has ended well, and not before.
+///
+/// Writing waits, on the thread of whoever writes, while enough is under way. It holds
+/// [`window`](StreamOptions::window) chunks in memory.
+///
+/// ```
+/// use std::io::{Read, Write};
+/// use kademlia_dht::gateway::MemoryGateway;
+/// use kademlia_dht::large::{Place, Source, StreamOptions};
+/// use kademlia_dht::{Config, DHTService};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let service = DHTService::start(Config::default())?;
+/// service.register_gateway(MemoryGateway::bind("/memory/0".parse()?)?)?;
+/// let value: Vec<u8> = (0..1_000_000_u32).map(|n| (n / 7) as u8).collect();
+///
+/// let mut writer = service.value_writer(Place::Plain(b"film".to_vec()), StreamOptions::default());
+/// writer.write_all(&value)?;
+/// writer.finish()?;
+///
+/// let found = service.query_stream(Source::Any(b"film".to_vec()), StreamOptions::default());
+/// let mut reader = found.wait()?.ok_or("not found")?;
+/// let mut read = Vec::new();
+/// reader.read_to_end(&mut read)?;
+/// assert_eq!(read, value);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct ValueWriter {
+    service: DHTService,
+    place: Place,
+    options: StreamOptions,
+    layout: Layout,
+    tree: Growing,
+    /// What has come and makes no whole chunk.
+    buffer: Vec<u8>,
+    /// How many chunks were begun.
+    leaves: u64,
+    /// How many bytes have come.
+    length: u64,
+    under_way: VecDeque<Chunk>,
+    /// As far as all has been saved: up to which byte, and the tree there.
+    saved: Checkpoint,
+}
+
+/// A chunk that is being saved.
+#[derive(Debug)]
+struct Chunk {
+    value: Bytes,
+    pending: Pending<Receipt>,
+    tries: u32,
+    /// What has been saved when this and all before it have been.
+    then: Option<Checkpoint>,
+}
+
+impl ValueWriter {
+    pub(super) fn new(service: DHTService, place: Place, options: StreamOptions) -> Self {
+        let overhead = if options.key.is_some() { cipher::OVERHEAD } else { 0 };
+        let id_bytes = service.key_space().bytes();
+        let layout = Layout { chunk_bytes: options.chunk_bytes, overhead, id_bytes };
+        let saved = Checkpoint { offset: 0, levels: Vec::new(), chunk_bytes: options.chunk_bytes };
+        ValueWriter {
+            service,
+            place,
+            options,
+            layout,
+            tree: Growing::new(layout),
+            buffer: Vec::new(),
+            leaves: 0,
+            length: 0,
+            under_way: VecDeque::new(),
+            saved,
+        }
+    }
+
+    /// Goes on where another writer stopped, which had the same options. The next byte to be written is the one at
+    /// [`Checkpoint::offset`].
+    ///
+    /// If it was begun with chunks of another size, it begins anew: the offset to go on from is that of
+    /// [`checkpoint`](ValueWriter::checkpoint).
+    #[must_use]
+    pub fn resume(mut self, checkpoint: Checkpoint) -> Self {
+        let leaf_bytes = self.layout.leaf_bytes() as u64;
+        if checkpoint.chunk_bytes == self.options.chunk_bytes && checkpoint.offset.is_multiple_of(leaf_bytes) {
+            self.tree = Growing::at(self.layout, checkpoint.levels.clone());
+            (self.length, self.leaves) = (checkpoint.offset, checkpoint.offset / leaf_bytes);
+            self.saved = checkpoint;
+        }
+        self
+    }
+
+    /// How far the value has been saved for good.
+    pub fn checkpoint(&self) -> &Checkpoint {
+        &self.saved
+    }
+
+    /// Saves what has not been saved yet, waits for all of it, and puts the value into its place. A value that fits one
+    /// record is that record.
+    ///
+    /// # Errors
+    ///
+    /// A [`StreamError`] inside of an [`io::Error`]: what could not be saved, and why.
+    pub fn finish(mut self) -> io::Result<Receipt> {
+        if self.leaves == 0 && self.options.key.is_none() && self.fits_the_place() {
+            return self.put(&self.buffer);
+        }
+        if !self.buffer.is_empty() {
+            self.end_chunk()?;
+        }
+        let mut branches = Vec::new();
+        let tree = std::mem::replace(&mut self.tree, Growing::new(self.layout));
+        let root = tree.finish(self.length, |branch| keep(&self.service, &mut branches, branch));
+        for branch in branches {
+            self.save(branch, None)?;
+        }
+        while let Some(chunk) = self.under_way.pop_front() {
+            self.wait_for(chunk)?;
+        }
+        self.put(&root.encode())
+    }
+
+    fn fits_the_place(&self) -> bool {
+        let limit = match &self.place {
+            Place::Signed { .. } => 900,
+            Place::Plain(_) | Place::Immutable | Place::Owned { .. } => self.options.chunk_bytes,
+        };
+        // What begins like a root would be taken for one.
+        self.buffer.len() <= limit && !Root::is_one(&self.buffer)
+    }
+
+    /// Saves the record that is looked up.
+    fn put(&self, value: &[u8]) -> io::Result<Receipt> {
+        let service = &self.service;
+        let mut tries = 0;
+        loop {
+            let pending = match &self.place {
+                Place::Plain(key) => service.save(key, value),
+                Place::Immutable => service.put_immutable(value),
+                Place::Signed { key, salt } => service.put_signed(key, salt, value, None),
+                Place::Owned { owner, key, mode } => service.put_owned(owner, key, *mode, value, None),
+            };
+            tries += 1;
+            match pending.wait() {
+                Ok(receipt) => return Ok(receipt),
+                Err(error) if tries < self.options.tries && is_passing(&error) => pause(tries),
+                Err(error) => return Err(StreamError::Operation { offset: self.length, error }.into()),
+            }
+        }
+    }
+
+    /// Saves what has come as a chunk.
+    fn end_chunk(&mut self) -> io::Result<()> {
+        let plain = std::mem::take(&mut self.buffer);
+        let chunk: Bytes = match &self.options.key {
+            Some(key) => key.seal(self.leaves, &plain).ok_or(StreamError::Entropy)?.into(),
+            None => plain.into(),
+        };
+        self.leaves += 1;
+        let mut branches = Vec::new();
+        self.tree.add(self.service.key_id(&chunk), |branch| keep(&self.service, &mut branches, branch));
+        for branch in branches {
+            self.save(branch, None)?;
+        }
+        let (offset, levels) = (self.length, self.tree.levels.clone());
+        let whole = offset.is_multiple_of(self.layout.leaf_bytes() as u64);
+        let then = whole.then_some(Checkpoint { offset, levels, chunk_bytes: self.options.chunk_bytes });
+        self.save(chunk, then)
+    }
+
+    /// Begins to save a chunk, when there is room for it.
+    fn save(&mut self, value: Bytes, then: Option<Checkpoint>) -> io::Result<()> {
+        while self.under_way.len() >= self.options.window
+            && let Some(chunk) = self.under_way.pop_front()
+        {
+            self.wait_for(chunk)?;
+        }
+        let pending = self.service.put_chunk(value.clone());
+        self.under_way.push_back(Chunk { value, pending, tries: 1, then });
+        Ok(())
+    }
+
+    fn wait_for(&mut self, chunk: Chunk) -> io::Result<()> {
+        let Chunk { value, mut pending, mut tries, then } = chunk;
+        loop {
+            match pending.wait() {
+                Ok(_) => break,
+                Err(error) if tries < self.options.tries && is_passing(&error) => {
+                    pause(tries);
+                    tries += 1;
+                    pending = self.service.put_chunk(value.clone());
+                }
+                Err(error) => return Err(StreamError::Operation { offset: self.saved.offset, error }.into()),
+            }
+        }
+        if let Some(then) = then {
+            self.saved = then;
+        }
+        Ok(())
+    }
+}
+
+/// Notes a branch that is to be saved, and gives its hash.
+fn keep(service: &DHTService, branches: &mut Vec<Bytes>, branch: Vec<u8>) -> Id {
+    let id = service.key_id(&branch);
+    branches.push(branch.into());
+    id
+}
+
+/// Whether it may go better the next time.
+pub(super) fn is_passing(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::Busy
+            | Error::TimedOut(_)
+            | Error::Unsent(_)
+            | Error::NoPeers
+            | Error::NobodyAnswered { .. }
+            | Error::NotStored { .. }
+    )
+}
+
+/// Waits before the next try.
+pub(super) fn pause(tries: u32) {
+    let pause = FIRST_PAUSE.saturating_mul(1 << tries.saturating_sub(1).min(16)).min(LONGEST_PAUSE);
+    std::thread::sleep(pause);
+}
+
+impl Write for ValueWriter {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let leaf = self.layout.leaf_bytes();
+        // A whole chunk waits for what follows: it may be all there is.
+        if self.buffer.len() == leaf {
+            self.end_chunk()?;
+        }
+        let (taken, _) = bytes.split_at(bytes.len().min(leaf - self.buffer.len()));
+        self.buffer.extend_from_slice(taken);
+        self.length += taken.len() as u64;
+        Ok(taken.len())
+    }
+
+    /// Does nothing: what is no whole chunk waits for more.
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl DHTService {
+    /// Saves a chunk under its hash, without keeping it alive.
+    fn put_chunk(&self, value: Bytes) -> Pending<Receipt> {
+        let key = self.key_id(&value);
+        self.save_content(key, Content::Unkept(self.immutable(value)), Expect::Anything)
+    }
+}
