@@ -39,7 +39,7 @@ pub use kademlia_gateways::{
     Signed, UnsentReason, Version,
 };
 
-pub use crate::core::{Effort, FoundRecord, Joined, Limits, OperationError, Pong, Rejection};
+pub use crate::core::{Effort, FoundRecord, Joined, Limits, OperationError, Pong, Published, Publishing, Rejection};
 pub use crate::hasher::{KeyHasher, Sha1Hasher, Sha256Hasher};
 pub use crate::rules::{MAX_NAME_BYTES, MAX_NAMESPACE_BYTES, Rules, Validator, Verdict};
 pub use crate::service::{

@@ -165,3 +165,43 @@ fn a_record_that_was_made_elsewhere_is_saved_as_it_is() {
     );
     network.stop().unwrap();
 }
+
+#[test]
+fn the_ledger_tells_what_is_kept_alive_until_it_is_forgotten() {
+    let network = network("udp=6");
+    let (ours, others) = (service(&network, 0), service(&network, 3));
+    assert_eq!(done(ours.ledger()).unwrap(), []);
+    let receipt = done(ours.save("key", "value")).unwrap();
+    let ledger = done(ours.ledger()).unwrap();
+    let [entry] = &ledger[..] else { panic!("{ledger:?}") };
+    assert_eq!((entry.key, &entry.record.value[..]), (receipt.key, &b"value"[..]));
+    let last = entry.last.unwrap();
+    assert_eq!((last.accepted, last.refused), (receipt.accepted.len() + usize::from(receipt.kept_here), 0));
+    let day = Duration::from_secs(24 * 3600);
+    assert!(entry.due > day / 2 && entry.due < day && entry.ends > entry.due && entry.ends <= day, "{entry:?}");
+
+    // Another node keeps alive what it has not saved, and cannot write.
+    let signer = SigningKey::generate().unwrap();
+    let key = done(ours.put_signed(&signer, &Salt::default(), "signed", None)).unwrap().key;
+    assert!(done(others.keep(key)).unwrap().found.is_some());
+    let start = std::time::Instant::now();
+    // It publishes it at once; this looks until that has ended.
+    let published = loop {
+        let ledger = done(others.ledger()).unwrap();
+        assert_eq!((ledger.len(), ledger[0].key), (1, key));
+        match ledger[0].last {
+            Some(last) => break last,
+            None => assert!(start.elapsed() < LONG, "{ledger:?}"),
+        }
+        std::thread::yield_now();
+    };
+    assert!(published.accepted > 0);
+    assert_eq!(done(others.forget(key)).unwrap(), 1);
+    assert_eq!((done(others.forget(key)).unwrap(), done(others.ledger()).unwrap()), (0, vec![]));
+    assert_eq!(done(ours.ledger()).unwrap().len(), 2);
+    assert!(
+        done(ours.get_signed(&signer.public_key(), &Salt::default())).unwrap().is_some(),
+        "forgotten is not deleted"
+    );
+    network.stop().unwrap();
+}

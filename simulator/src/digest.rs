@@ -75,6 +75,7 @@ pub(crate) fn of_command(command: &Command<Handle>) -> u64 {
         Command::Query { key } | Command::QueryOf { key, .. } => Digest::of("query").id(key),
         Command::Lookup { target } => Digest::of("lookup").id(target),
         // No simulated user does these.
+        Command::Keep { .. } | Command::Forget { .. } | Command::Ledger => Digest(0),
         Command::Ping { .. } | Command::FindNode { .. } | Command::FindValue { .. } | Command::Store { .. } => {
             Digest(0)
         }

@@ -87,6 +87,18 @@ pub enum Command<P: Peer> {
         /// The owner's public key, as in [`Owned`](kademlia_gateways::Owned).
         owner: [u8; 33],
     },
+    /// Find what is under the key, and keep it alive from now on as if this node had published it.
+    Keep {
+        /// The key.
+        key: Id,
+    },
+    /// Keep alive no longer what this node has published under the key, or keeps alive there.
+    Forget {
+        /// The key.
+        key: Id,
+    },
+    /// Tell what this node keeps alive.
+    Ledger,
     /// Find the k nodes closest to `target`.
     Lookup {
         /// What is looked for.
@@ -205,8 +217,12 @@ pub enum Outcome<P: Peer> {
     Joined(Joined),
     /// Of [`Command::Save`].
     Saved(Receipt<P>),
-    /// Of [`Command::Query`].
+    /// Of [`Command::Query`], [`Command::QueryOf`] and [`Command::Keep`].
     Queried(QueryReport<P>),
+    /// Of [`Command::Forget`]: how many records were kept alive.
+    Forgotten(usize),
+    /// Of [`Command::Ledger`], in the order of the keys.
+    Ledger(Vec<Published>),
     /// Of [`Command::Lookup`].
     LookedUp(LookupReport<P>),
     /// Of [`Command::Ping`].
@@ -217,6 +233,32 @@ pub enum Outcome<P: Peer> {
     Value(ValueReply<P>),
     /// Of [`Command::Store`]: the record is kept.
     Stored,
+}
+
+/// A record that this node keeps alive in the network.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Published {
+    /// Its key.
+    pub key: Id,
+    /// The record, as it was published last.
+    pub record: Record,
+    /// How long until it is published again.
+    pub due: Duration,
+    /// How long the copies live that were published last, if it is not published again.
+    pub ends: Duration,
+    /// How it was published last; `None` if nobody has been asked yet, or nobody has answered.
+    pub last: Option<Publishing>,
+}
+
+/// How a record was published.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Publishing {
+    /// How long ago.
+    pub ago: Duration,
+    /// The nodes that took it, this one included.
+    pub accepted: usize,
+    /// Those that did not.
+    pub refused: usize,
 }
 
 /// What became of a join.

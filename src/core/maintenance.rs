@@ -7,7 +7,7 @@ use std::time::Duration;
 use kademlia_gateways::{Expect, Id, Peer, Record, Request};
 
 use super::bucket::Entry;
-use super::io::{Event, Output};
+use super::io::{Event, Output, Published, Publishing};
 use super::node::{BATCH, Node};
 use super::store::{Due, Slot};
 use super::task::{Goal, Question};
@@ -52,6 +52,8 @@ pub(crate) enum Job<P> {
 pub(crate) struct Publication {
     pub(super) record: Record,
     pub(super) due: Time,
+    /// When it was published last, and how many took it, and did not.
+    pub(super) last: Option<(Time, usize, usize)>,
 }
 
 /// Jobs.
@@ -119,7 +121,7 @@ impl<P: Peer> Node<P> {
                     self.look(None, slot.key, Goal::Republish { record }, out);
                 }
             }
-            Job::Update(key) => self.look(None, key, Goal::Query { of: None }, out),
+            Job::Update(key) => self.look(None, key, Goal::Query { of: None, keep: false }, out),
             Job::Handover(peer, slot) => {
                 if let Some(record) = self.store.get(self.now, &slot) {
                     self.offer(&peer, slot.key, record, out);
@@ -225,13 +227,24 @@ impl<P: Peer> Node<P> {
 
     /// Keeps a record of our own alive from now on. A deleted one needs no publisher: its tombstone lives as long as
     /// any copy of what it deletes.
-    pub(super) fn publish(&mut self, key: Id, record: Record) {
+    pub(super) fn publish(&mut self, key: Id, record: Record, last: Option<(usize, usize)>) {
+        let last = last.map(|(accepted, refused)| (self.now, accepted, refused));
         let slot = Slot::of(key, &record);
         self.unpublish(&slot);
         if !record.is_tombstone() {
             let due = self.now + self.rng.jitter(self.params.republish_interval);
             self.published_due.insert((due, slot));
-            self.published.insert(slot, Publication { record, due });
+            self.published.insert(slot, Publication { record, due, last });
+        }
+    }
+
+    /// Keeps a record that was found alive from now on, and publishes it at once: nobody knows how long it still lives.
+    pub(super) fn keep_alive(&mut self, key: Id, record: &Record, out: &mut Vec<Output<P>>) {
+        let slot = Slot::of(key, record);
+        if !record.is_tombstone() && !self.published.contains_key(&slot) {
+            let remaining = u32::try_from(self.params.record_lifetime.as_secs()).unwrap_or(u32::MAX);
+            self.publish(key, Record { remaining, ..record.clone() }, None);
+            self.push_job(Job::Republish(slot), out);
         }
     }
 
@@ -247,10 +260,30 @@ impl<P: Peer> Node<P> {
     }
 
     /// A record of our own was published again: that is not due for a while.
-    pub(super) fn published_well(&mut self, slot: &Slot) {
+    pub(super) fn published_well(&mut self, slot: &Slot, accepted: usize, refused: usize) {
         if let Some(Publication { record, .. }) = self.unpublish(slot) {
-            self.publish(slot.key, record);
+            self.publish(slot.key, record, Some((accepted, refused)));
         }
+    }
+
+    /// Keeps nothing alive any more under this key. Gives how many records that were.
+    pub(super) fn forget(&mut self, key: &Id) -> usize {
+        let slots: Vec<Slot> = self.published.range(Slot::under(*key)).map(|(slot, _)| *slot).collect();
+        slots.iter().filter_map(|slot| self.unpublish(slot)).count()
+    }
+
+    /// What is kept alive.
+    pub(super) fn ledger(&self) -> Vec<Published> {
+        let lifetime = self.params.record_lifetime;
+        let entry = |(slot, publication): (&Slot, &Publication)| {
+            let Publication { record, due, last } = publication;
+            let ago = last.map(|(time, ..)| self.now.since(time));
+            let last =
+                last.map(|(time, accepted, refused)| Publishing { ago: self.now.since(time), accepted, refused });
+            let ends = ago.map_or(Duration::ZERO, |ago| lifetime.saturating_sub(ago));
+            Published { key: slot.key, record: record.clone(), due: due.since(self.now), ends, last }
+        };
+        self.published.iter().map(entry).collect()
     }
 
     /// A record came in: if it is newer than what we publish under its key, ours is not published any more.

@@ -34,7 +34,7 @@ mod write;
 
 pub use io::{
     Command, Content, Counters, Effort, Event, FoundRecord, Input, Joined, LookupReport, OperationError, OperationId,
-    Outcome, Output, Pong, QueryReport, Receipt, Rejection, ValueReply, Writer,
+    Outcome, Output, Pong, Published, Publishing, QueryReport, Receipt, Rejection, ValueReply, Writer,
 };
 pub use node::{Node, Queue};
 pub use params::{Limits, Params};

@@ -44,7 +44,7 @@ impl<P: Peer> Node<P> {
     pub(super) fn finish_query(&mut self, id: u64, lookup: &Lookup<P>, goal: &Goal, out: &mut Vec<Output<P>>) {
         let key = lookup.target();
         let newest = self.newest(lookup, goal);
-        let is_of_all = matches!(goal, Goal::Query { of: None });
+        let is_of_all = matches!(goal, Goal::Query { of: None, .. });
         if let Some(held) = newer_told(lookup, newest.first()).filter(|_| is_of_all) {
             return self.end_task(id, Err(OperationError::Unreadable { held }), out);
         }
@@ -67,6 +67,9 @@ impl<P: Peer> Node<P> {
                 self.keep_record(key, copy.clone(), Expect::Anything, None, out).ok();
             }
             self.repair(lookup, &copy, out);
+            if matches!(goal, Goal::Query { keep: true, .. }) && self.has_room_to_publish(&Slot { key, author }) {
+                self.keep_alive(key, &record, out);
+            }
             let version = record.version;
             let holders = lookup.answers().filter(|(_, answer)| holds(answer, &record)).map(|(peer, _)| peer.clone());
             let whole = FoundRecord { holders: holders.collect(), record, held_here };

@@ -65,9 +65,10 @@ pub(crate) enum Goal {
     },
     Refresh,
     Lookup,
-    /// Of this owner alone, if one is named.
+    /// Of this owner alone, if one is named; and to keep alive what is found.
     Query {
         of: Option<Box<[u8; 33]>>,
+        keep: bool,
     },
     Save(SaveOrder),
     Replicate {
@@ -82,8 +83,8 @@ impl Goal {
     /// Whether a record is one of those that are looked for.
     pub(super) fn wants(&self, record: &Record) -> bool {
         match (self, &record.kind) {
-            (Goal::Query { of: Some(owner) }, RecordKind::Owned(owned)) => owned.owner == **owner,
-            (Goal::Query { of: Some(_) }, _) => false,
+            (Goal::Query { of: Some(owner), .. }, RecordKind::Owned(owned)) => owned.owner == **owner,
+            (Goal::Query { of: Some(_), .. }, _) => false,
             _ => true,
         }
     }
@@ -117,9 +118,15 @@ impl<P: Peer> Node<P> {
                 self.ask(operation, address, None, Request::FindNode { target: key }, question, out);
             }
             Command::Lookup { target } => self.look(operation, target, Goal::Lookup, out),
-            Command::Query { key } => self.look(operation, key, Goal::Query { of: None }, out),
+            Command::Query { key } => self.look(operation, key, Goal::Query { of: None, keep: false }, out),
+            Command::Keep { key } => self.look(operation, key, Goal::Query { of: None, keep: true }, out),
+            Command::Forget { key } => {
+                let forgotten = self.forget(&key);
+                self.answer_operation(operation, Ok(Outcome::Forgotten(forgotten)), out);
+            }
+            Command::Ledger => self.answer_operation(operation, Ok(Outcome::Ledger(self.ledger())), out),
             Command::QueryOf { key, owner } => {
-                self.look(operation, key, Goal::Query { of: Some(Box::new(owner)) }, out);
+                self.look(operation, key, Goal::Query { of: Some(Box::new(owner)), keep: false }, out);
             }
             Command::Save { key, content, expect, unix_milliseconds } => {
                 let order = SaveOrder { content, expect, unix_milliseconds };

@@ -77,15 +77,20 @@ impl<P: Peer> Node<P> {
             return Ok(());
         }
         let slot = Slot { key: *key, author: order.content.author() };
-        if self.published.len() >= limits.published && !self.published.contains_key(&slot) {
+        if !self.has_room_to_publish(&slot) {
             return Err(OperationError::PublishedFull(limits.published));
         }
         Ok(())
     }
 
+    /// Whether one more record can be kept alive, or this one is already.
+    pub(super) fn has_room_to_publish(&self, slot: &Slot) -> bool {
+        self.published.len() < self.params.limits.published || self.published.contains_key(slot)
+    }
+
     pub(super) fn start_save(&mut self, id: u64, lookup: &Lookup<P>, order: &SaveOrder, out: &mut Vec<Output<P>>) {
         let (key, author) = (lookup.target(), order.content.author());
-        let mut newest = self.newest(lookup, &Goal::Query { of: None });
+        let mut newest = self.newest(lookup, &Goal::Query { of: None, keep: false });
         let is_alone = |record: &&Record| record.author() == Author::Any && record.kind.is_authentic();
         let owner = newest.first().filter(is_alone).cloned();
         newest.retain(|record| record.author() == author);
@@ -301,7 +306,7 @@ impl<P: Peer> Node<P> {
             let kept = self.keep_record(key, self.lived(&writing), writing.expect, None, out);
             match kept {
                 Err(Refusal::Conflict { held }) if writing.accepted.is_empty() => {
-                    before.into_iter().for_each(|before| self.publish(key, before.record));
+                    before.into_iter().for_each(|before| self.publish(key, before.record, None));
                     return Err(OperationError::Conflict { held });
                 }
                 kept => kept.is_ok(),
@@ -312,7 +317,8 @@ impl<P: Peer> Node<P> {
         }
         let version = writing.record.version;
         if keeps {
-            self.publish(key, writing.record);
+            let accepted = writing.accepted.len() + usize::from(kept_here);
+            self.publish(key, writing.record, Some((accepted, writing.refused.len())));
         }
         let effort = self.effort(id);
         let Writing { accepted, refused, .. } = writing;
@@ -339,7 +345,7 @@ impl<P: Peer> Node<P> {
         if writing.accepted.is_empty() && self.had_contacts {
             return; // Nobody has it. It is due again soon.
         }
-        self.published_well(&slot);
+        self.published_well(&slot, writing.accepted.len(), writing.refused.len());
         if writing.keep_here {
             // Refused only if a newer one is held, of which `keep_record` tells.
             self.keep_record(writing.key, self.lived(writing), Expect::Anything, None, out).ok();

@@ -13,7 +13,7 @@ use super::inner::{Inner, StartError};
 use super::pending::Pending;
 use super::status::Status;
 use super::{Error, LookupReport, QueryReport, Receipt, ValueReply};
-use crate::core::{Command, Content, Effort, Joined, Outcome, Pong};
+use crate::core::{Command, Content, Effort, Joined, Outcome, Pong, Published};
 use crate::signing::signed;
 
 /// A value that a query found.
@@ -165,6 +165,34 @@ impl DHTService {
     /// comes back.
     pub fn delete(&self, key: impl AsRef<[u8]>) -> Pending<Receipt> {
         self.write(key.as_ref(), None, Expect::Anything)
+    }
+
+    /// Finds what is under a key, whoever has saved it, and keeps it alive as long as this service runs, or until it is told
+    /// to [`forget`](DHTService::forget) it.
+    ///
+    /// This node need not be able to write it.
+    pub fn keep(&self, key: Id) -> Pending<QueryReport> {
+        self.begin(Command::Keep { key: self.fit(&key) }, |outcome| match outcome {
+            Outcome::Queried(report) => Some(report),
+            _ => None,
+        })
+    }
+
+    /// Keeps what is under a key alive no longer. It is not deleted: others hold it until its lifetime is over. Gives how
+    /// many records were kept alive.
+    pub fn forget(&self, key: Id) -> Pending<usize> {
+        self.begin(Command::Forget { key: self.fit(&key) }, |outcome| match outcome {
+            Outcome::Forgotten(records) => Some(records),
+            _ => None,
+        })
+    }
+
+    /// All that this node keeps alive: what it saved, and what it was told to [`keep`](DHTService::keep).
+    pub fn ledger(&self) -> Pending<Vec<Published>> {
+        self.begin(Command::Ledger, |outcome| match outcome {
+            Outcome::Ledger(published) => Some(published),
+            _ => None,
+        })
     }
 
     /// Finds the k nodes closest to `target`. This node itself is not among them.
