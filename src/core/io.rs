@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
-use kademlia_gateways::{Expect, Id, Message, Peer, Record, Refusal, ReplyPath, Tag, UnsentReason, Version};
+use kademlia_gateways::{Expect, Id, KeySpace, Message, Peer, Record, Refusal, ReplyPath, Tag, UnsentReason, Version};
 
 /// Names an operation from its [`Input::Start`] to its [`Output::Done`]. The driver chooses it, each once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -113,6 +113,22 @@ pub enum Command<P: Peer> {
         /// What it must hold already.
         expect: Expect,
     },
+}
+
+impl<P: Peer> Command<P> {
+    /// The same, with ids of this key space: what goes beyond it is ignored, as in hashed keys.
+    pub(crate) fn within(mut self, space: KeySpace) -> Self {
+        match &mut self {
+            Command::Join { .. } | Command::Ping { .. } => {}
+            Command::Save { key, .. }
+            | Command::Query { key }
+            | Command::FindValue { key, .. }
+            | Command::Store { key, .. }
+            | Command::Lookup { target: key }
+            | Command::FindNode { target: key, .. } => *key = space.fit(key),
+        }
+        self
+    }
 }
 
 /// What a node wants done, in the order in which it must be done.
