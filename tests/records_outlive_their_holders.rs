@@ -188,6 +188,19 @@ fn a_lonely_node_keeps_its_own_and_says_so() {
 }
 
 #[test]
+fn of_a_key_of_the_user_only_what_is_in_the_key_space_counts() {
+    let mut world = World::new(params(), 10);
+    world.add(0);
+    let space = params().key_space;
+    let key = Id::new([7; 32]);
+    assert!(!space.contains(&key));
+    let Ok(Outcome::Saved(receipt)) = world.run(0, save(key, "value", world.now)) else { panic!() };
+    assert_eq!(receipt.key, space.fit(&key));
+    assert_eq!(world.query(0, key), Some(b"value".to_vec()));
+    assert!(world.nodes[&0].record(&space.fit(&key)).is_some() && world.nodes[&0].record(&key).is_none());
+}
+
+#[test]
 fn a_node_whose_peers_are_all_dead_says_that_nobody_answered_and_later_that_all_are_gone() {
     let mut world = World::joined(params(), 10, 11);
     (1..10).for_each(|address| world.kill(address));

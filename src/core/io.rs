@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use kademlia_gateways::{Author, Expect, Id, Message, Peer, Record, Refusal, ReplyPath, Tag, UnsentReason, Version};
+use kademlia_gateways::{
+    Author, Expect, Id, KeySpace, Message, Peer, Record, Refusal, ReplyPath, Tag, UnsentReason, Version,
+};
 
 /// Names an operation from its [`Input::Start`] to its [`Output::Done`]. The driver chooses it, each once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -182,6 +184,25 @@ impl Content {
             Content::Record(record) | Content::Unkept(record) => record.author(),
             Content::Written(writer) => writer.author(),
         }
+    }
+}
+
+impl<P: Peer> Command<P> {
+    /// The same, with ids of this key space: what goes beyond it is ignored, as in hashed keys.
+    pub(crate) fn within(mut self, space: KeySpace) -> Self {
+        match &mut self {
+            Command::Join { .. } | Command::Ping { .. } | Command::Ledger => {}
+            Command::Save { key, .. }
+            | Command::Query { key }
+            | Command::QueryOf { key, .. }
+            | Command::Keep { key }
+            | Command::Forget { key }
+            | Command::FindValue { key, .. }
+            | Command::Store { key, .. }
+            | Command::Lookup { target: key }
+            | Command::FindNode { target: key, .. } => *key = space.fit(key),
+        }
+        self
     }
 }
 

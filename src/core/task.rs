@@ -97,7 +97,7 @@ impl<P: Peer> Node<P> {
             return out.push(Output::Done { operation, result: Err(OperationError::Busy) });
         }
         let operation = Some(operation);
-        match command {
+        match command.within(self.params.key_space) {
             Command::Join { address } => self.ask(operation, address, None, Request::Ping, Question::Join, out),
             Command::Ping { address } => self.ask(operation, address, None, Request::Ping, Question::Ping, out),
             Command::FindNode { address, target } => {
