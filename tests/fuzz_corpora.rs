@@ -39,6 +39,11 @@ fn addresses() {
 }
 
 #[test]
+fn records() {
+    run_all("records", fuzz::records::run);
+}
+
+#[test]
 fn nodes() {
     run_all("node", fuzz::node::run);
 }

@@ -195,13 +195,14 @@ impl Rules {
             return Meeting::Same;
         }
         if let (RecordKind::Ruled(ruled), RecordKind::Ruled(_)) = (&candidate.kind, &held.kind)
+            && candidate.value != held.value
             && let Some(validator) = self.validators.get(&ruled.namespace)
         {
             return match validator.judge(&ruled.name, candidate, Some(held)) {
                 Verdict::Accept => Meeting::Replaced,
                 Verdict::Refuse { code } => Meeting::Refused(Refusal::Rule { code }),
-                Verdict::Merge(value) if value == held.value => Meeting::Same,
-                Verdict::Merge(value) if value == candidate.value => Meeting::Replaced,
+                Verdict::Merge(value) if value == held.value && candidate.version <= held.version => Meeting::Same,
+                // Under the highest version of all that are in it, so that its version is the same in any order.
                 Verdict::Merge(value) => Meeting::Merged(Record {
                     value,
                     version: candidate.version.max(held.version),
