@@ -376,7 +376,7 @@ mod tests {
             node,
             operation,
             now,
-            &Ok(Outcome::Queried(QueryReport { key, found: None, deleted: None, effort })),
+            &Ok(Outcome::Queried(QueryReport { key, found: None, deleted: None, of_owners: Vec::new(), effort })),
         );
         let report = network.report();
         (report.out_of_reach, report.unexplained)
