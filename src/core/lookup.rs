@@ -68,11 +68,13 @@ struct Details<P> {
     tried: Vec<P>,
     /// Records that it has sent, of more than one message has room for.
     earlier: Vec<Record>,
+    /// How many these were, with those that are not looked for.
+    come: usize,
 }
 
 impl<P> Default for Details<P> {
     fn default() -> Self {
-        Details { answer: None, alternatives: Vec::new(), tried: Vec::new(), earlier: Vec::new() }
+        Details { answer: None, alternatives: Vec::new(), tried: Vec::new(), earlier: Vec::new(), come: 0 }
     }
 }
 
@@ -231,11 +233,14 @@ impl<P: Peer> Lookup<P> {
         }
     }
 
-    /// `id` has sent some of its records and is asked for more. How many it has sent up to now; `None` if it was not asked.
-    pub(crate) fn more_to_come(&mut self, id: &Id, records: Vec<Record>) -> Option<usize> {
+    /// `id` has sent so many of its records, of which these are looked for, and is asked for more. How many it has sent up to
+    /// now; `None` if it was not asked.
+    pub(crate) fn more_to_come(&mut self, id: &Id, records: Vec<Record>, count: usize) -> Option<usize> {
         let entry = self.entry(id).filter(|entry| matches!(entry.state, State::Asked | State::Slow))?;
-        entry.details().earlier.extend(records);
-        Some(entry.details().earlier.len())
+        let details = entry.details();
+        details.earlier.extend(records);
+        details.come += count;
+        Some(details.come)
     }
 
     /// `id` answered. Returns the steps to it; `None` if it was not asked or has answered before.

@@ -1,6 +1,6 @@
 //! Lookups under way: whom they ask next, what answers and silence do to them, and what follows at their end.
 
-use kademlia_gateways::{Expect, Found, Id, Peer, Record, Reply, Request};
+use kademlia_gateways::{Author, Expect, Found, Id, Peer, Record, Reply, Request};
 
 use super::count::Dropped;
 use super::io::{Content, Joined, LookupReport, OperationError, Outcome, Output};
@@ -97,8 +97,10 @@ impl<P: Peer> Node<P> {
         let Reply::Found(mut found) = reply else {
             return self.lookup_missed(id, open, out);
         };
+        // What is not looked for, or not sound, counts as well for where the answer goes on.
+        let (last, count) = (found.records.last().map(Record::author), found.records.len());
         found.records = self.sound(id, open, found.records);
-        if self.ask_for_more(id, open, &mut found, out) {
+        if self.ask_for_more(id, open, &mut found, (last, count), out) {
             return;
         }
         let contacts = self.usable(found.contacts);
@@ -151,14 +153,22 @@ impl<P: Peer> Node<P> {
         sound
     }
 
-    /// Asks a node for the records that it had no room for. Whether it is asked.
-    fn ask_for_more(&mut self, id: u64, open: &Open<P>, found: &mut Found<P>, out: &mut Vec<Output<P>>) -> bool {
-        let (Request::FindValue { key, .. }, Some(peer), true) = (&open.request, open.expect, found.more) else {
+    /// Asks a node for the records that it had no room for. `last` and `count` are of all that it has sent now. Whether it
+    /// is asked.
+    fn ask_for_more(
+        &mut self,
+        id: u64,
+        open: &Open<P>,
+        found: &mut Found<P>,
+        (last, count): (Option<Author>, usize),
+        out: &mut Vec<Output<P>>,
+    ) -> bool {
+        let (Request::FindValue { key, after, .. }, Some(peer), true) = (&open.request, open.expect, found.more) else {
             return false;
         };
-        let Some(last) = found.records.last().map(Record::author) else { return false };
+        let Some(last) = last.filter(|last| after.is_none_or(|after| after < *last)) else { return false };
         let records = std::mem::take(&mut found.records);
-        let come = self.with_lookup(id, |lookup| lookup.more_to_come(&peer, records)).flatten();
+        let come = self.with_lookup(id, |lookup| lookup.more_to_come(&peer, records, count)).flatten();
         if come.is_none_or(|come| come >= self.params.limits.records_per_key) {
             return false;
         }
