@@ -7,17 +7,19 @@ mod support {
     pub(crate) mod world;
 }
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use kademlia_dht::core::{Command, OperationId, Outcome, Params, QueryReport};
-use kademlia_dht::gateway::{Author, Found, Id, Reply, Token};
+use kademlia_dht::core::{Command, Content, OperationError, OperationId, Outcome, Params, QueryReport, Writer};
+use kademlia_dht::gateway::{Author, Body, Expect, Found, Id, Reply, Request, Token};
 use kademlia_dht::signing::owned::{Claim, OwnerKey};
-use kademlia_dht::{Owned, OwnedMode, Record, RecordKind, Rules, Seal, Version};
-use support::script::{Script, held, peer};
+use kademlia_dht::{Owned, OwnedMode, Record, RecordKind, Refusal, Rules, Seal, Version};
+use support::script::{Script, found, held, peer};
 use support::world::{Handle, World};
 
 const NAME: &[u8] = b"name";
 const DAY: Duration = Duration::from_secs(86_400);
+const NOW: u64 = 1_700_000_000_000;
 
 fn key() -> Id {
     Rules::default().hash(NAME)
@@ -130,4 +132,66 @@ fn one_who_says_that_a_shared_key_is_theirs_hides_no_owner() {
     script.answer(peer(3), answer(vec![claim()], false));
     let report = queried(&script);
     assert_eq!((report.of_owners.len(), &report.found), (1, &None));
+}
+
+/// Writes as an owner who was never here.
+#[derive(Debug)]
+struct First(OwnedMode);
+
+impl Writer for First {
+    fn author(&self) -> Author {
+        record(1, self.0).author()
+    }
+
+    fn write(&self, _: Option<&Record>, version: Version, _: Duration) -> Result<Record, Refusal> {
+        Ok(owned(1, self.0, "value", version, version))
+    }
+}
+
+/// Saves, while so many of four holders lie. Gives what the others are asked to store.
+fn save(mode: OwnedMode, expect: Expect, lies: &[Reply<Handle>]) -> Result<Record, OperationError<Handle>> {
+    let mut script = script(4);
+    let content = Content::Written(Arc::new(First(mode)));
+    script.start(1, Command::Save { key: key(), content, expect, unix_milliseconds: NOW });
+    let honest = (lies.len()..4).map(|_| found(Vec::new()));
+    for (n, reply) in (1..).zip(lies.iter().cloned().chain(honest)) {
+        script.answer(peer(n), reply.clone());
+        let is_find = |body: &Body<Handle>| matches!(body, Body::Request(Request::FindValue { .. }));
+        if script.sent.iter().any(|(to, message)| *to == u32::from(n) && is_find(&message.body)) {
+            script.answer(peer(n), reply); // Asked again with a proof of the address.
+        }
+    }
+    if let Some(result) = script.done.remove(&OperationId(1)) {
+        result?;
+    }
+    match script.request_to(peer(4)).map(|message| message.body) {
+        Some(Body::Request(Request::Store { record, .. })) => Ok(record),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn versions_that_others_say_they_hold_raise_none_that_proves_its_author() {
+    let plain = Record::plain("a lie", Version(u64::MAX), DAY);
+    for mode in [OwnedMode::Secured, OwnedMode::Controlled] {
+        for lie in [held(u64::MAX), answer(vec![plain.clone()], false), answer(vec![claim()], false)] {
+            for expect in [Expect::Anything, Expect::Absent] {
+                let is_claim = matches!(&lie, Reply::Found(found) if found.records == [claim()]);
+                if is_claim && expect == Expect::Absent && mode == OwnedMode::Secured {
+                    continue; // Something is there that proves its author, if not that they were first.
+                }
+                let record = save(mode, expect, std::slice::from_ref(&lie)).unwrap();
+                assert!(record.version < Version::at(NOW + 1), "{mode:?}, {expect:?}, {lie:?}: {record:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_key_is_taken_if_most_holders_say_so() {
+    for mode in [OwnedMode::Secured, OwnedMode::Controlled] {
+        let taken = |count| save(mode, Expect::Anything, &vec![answer(vec![claim()], false); count]);
+        assert_eq!(taken(3), Err(OperationError::Refused(Refusal::Taken)));
+        assert!(taken(2).is_ok(), "half of them are not most");
+    }
 }
