@@ -7,11 +7,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kademlia_dht::gateway::Expect;
-use kademlia_dht::signing::owned::OwnerKey;
+use kademlia_dht::signing::owned::{Claim, OwnerKey};
 use kademlia_dht::signing::signed::{Salt, SigningKey};
 use kademlia_dht::testnet::TestNetwork;
 use kademlia_dht::{
-    Config, DHTService, Error, OwnedMode, Pending, RecordKind, Refusal, Rejection, Validator, Verdict, Version,
+    Config, DHTService, Error, Owned, OwnedMode, Pending, Record, RecordKind, Refusal, Rejection, Validator, Verdict,
+    Version,
 };
 
 const LONG: Duration = Duration::from_secs(60);
@@ -24,8 +25,8 @@ fn done<T>(pending: Pending<T>) -> Result<T, Error> {
 struct Longest;
 
 impl Validator for Longest {
-    fn judge(&self, name: &[u8], candidate: &kademlia_dht::Record, held: Option<&kademlia_dht::Record>) -> Verdict {
-        let size = |record: &kademlia_dht::Record| (record.value.len(), record.value.clone());
+    fn judge(&self, name: &[u8], candidate: &Record, held: Option<&Record>) -> Verdict {
+        let size = |record: &Record| (record.value.len(), record.value.clone());
         match held {
             _ if name == b"forbidden" => Verdict::Refuse { code: 3 },
             Some(held) if size(held) > size(candidate) => Verdict::Refuse { code: 4 },
@@ -163,6 +164,34 @@ fn a_record_that_was_made_elsewhere_is_saved_as_it_is() {
         done(service(&network, 2).put(elsewhere, record, Expect::Anything)).unwrap_err(),
         Error::Refused(Refusal::Forged)
     );
+    network.stop().unwrap();
+}
+
+#[test]
+fn a_key_whose_owner_has_sealed_nothing_is_left_alone_by_others() {
+    let network = network("udp=6");
+    let (first, second) = (OwnerKey::generate().unwrap(), OwnerKey::generate().unwrap());
+    let (ours, others) = (service(&network, 0), service(&network, 3));
+    // As other programs make them.
+    let claim = Claim { key: b"name", data: b"first", expiry: None, mode: OwnedMode::Secured };
+    let owned = Owned {
+        name: b"name"[..].into(),
+        owner: *first.public_key().as_bytes(),
+        mode: OwnedMode::Secured,
+        expiry: None,
+        signature: first.sign(&claim).0,
+        since: Version::at(1_700_000_000_000),
+        seal: None,
+    };
+    let (version, day) = (Version::at(1_700_000_000_000), Duration::from_secs(24 * 3600));
+    let record = Record::new(RecordKind::Owned(Box::new(owned)), &b"first"[..], version, day);
+    done(ours.put(ours.key_id("name"), record, Expect::Anything)).unwrap();
+    let taken = done(others.put_owned(&second, "name", OwnedMode::Secured, "second", None));
+    assert!(is_taken(&taken.unwrap_err()));
+    assert_eq!(done(others.query("name")).unwrap().unwrap().value, b"first");
+    // Its owner can seal it later.
+    done(ours.put_owned(&first, "name", OwnedMode::Secured, "sealed", None)).unwrap();
+    assert_eq!(done(others.query("name")).unwrap().unwrap().value, b"sealed");
     network.stop().unwrap();
 }
 

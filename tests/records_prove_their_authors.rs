@@ -283,15 +283,17 @@ fn an_older_record_cannot_be_put_back_under_a_higher_version() {
     let new = owned(1, OwnedMode::Secured, b"new", 6, 5, true);
     offer(&mut node, at(0), key, &old);
     offer(&mut node, at(0), key, &new);
-    let without_seal = |record: &Record| {
+    let without_seal = |record: &Record, since| {
         let RecordKind::Owned(mut owned) = record.kind.clone() else { panic!() };
-        owned.seal = None;
+        (owned.seal, owned.since) = (None, Version(since));
         Record { kind: RecordKind::Owned(owned), ..record.clone() }
     };
     for replayed in [
         old.clone(),
         Record { version: Version(99), ..old.clone() },
-        Record { version: Version(99), ..without_seal(&old) },
+        Record { version: Version(99), ..without_seal(&old, 5) },
+        // Nor under an earlier date, which nothing shows to be the owner's.
+        Record { version: Version(99), ..without_seal(&old, 0) },
     ] {
         offer(&mut node, at(1), key, &replayed);
         assert_eq!(held(&node, &key)[0].value, new.value, "{replayed:?}");

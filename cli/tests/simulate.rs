@@ -109,6 +109,25 @@ fn partition_and_sweep_run() {
 }
 
 #[test]
+fn liars_are_met_and_not_believed() {
+    let directory = tempfile::tempdir().unwrap();
+    let out = directory.path().to_str().unwrap();
+    let output = dht(&["liars", "--nodes", "40", "--records", "12", "--queries", "60", "--out", out]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let (table, words) = (text(&output.stdout), text(&output.stderr));
+    assert!(table.starts_with("liars: 40 nodes, 50 % liars, k 20, alpha 3, seed 1\n"), "{table}");
+    assert!(table.contains("lies told") && table.contains("did not write"), "{table}");
+    assert!(table.lines().all(|line| line.chars().count() <= 100), "{table}");
+    assert!(words.contains("liars.json, liars.csv, liars.svg"), "{words}");
+    let all: Value = serde_json::from_str(&fs::read_to_string(directory.path().join("liars.json")).unwrap()).unwrap();
+    has(&all, "gets get_success get_success_interval wrong missed outdated lies unpinned deceived deceived_interval");
+    let points = all["series"][0]["points"].as_array().unwrap();
+    let places: Vec<f64> = points.iter().map(|point| point["at"].as_f64().unwrap()).collect();
+    assert_eq!(places, [0.0, 0.1, 0.25, 0.5]);
+    assert!(points[0]["report"]["lies"] == 0 && points[3]["report"]["lies"].as_u64().unwrap() > 0);
+}
+
+#[test]
 fn wrong_arguments_end_with_status_2_and_say_what_is_allowed() {
     let cases: [(&[&str], &str); 7] = [
         (&[], "Usage: dht simulate <COMMAND>"),

@@ -224,10 +224,11 @@ impl RecordKind {
         }
     }
 
-    /// Of two owners the one that was there first; and of one owner what is sealed.
+    /// Of two owned records what is sealed, as all else but the value could be anybody's word; then whose owner was there
+    /// first.
     fn precedence(&self, other: &RecordKind) -> Ordering {
         let (RecordKind::Owned(own), RecordKind::Owned(other)) = (self, other) else { return Ordering::Equal };
-        own.claim().cmp(&other.claim()).reverse().then(own.seal.is_some().cmp(&other.seal.is_some()))
+        own.seal.is_some().cmp(&other.seal.is_some()).then(other.claim().cmp(&own.claim()))
     }
 }
 

@@ -49,6 +49,7 @@ fn drawings(experiment: &str, series: &Series) -> Vec<(&'static str, Drawing)> {
         ("maintenance", _) => of_maintenance(series),
         ("partition", _) => of_partition(series),
         ("kill", _) => of_kill(series),
+        ("liars", _) => of_liars(series),
         ("sweep", "alpha") => of_sweep(series, "sweep-alpha", "What more requests in flight are good for", "alpha"),
         ("sweep", _) => of_sweep(series, "sweep-k", "What more contacts and copies are good for", "k"),
         _ => Vec::new(),
@@ -124,6 +125,17 @@ fn of_kill(series: &Series) -> Vec<(&'static str, Drawing)> {
     let panel = Panel { label: "share of records", unit: Unit::Share, span: Span::UpToAll, lines };
     let title = "What is left after many nodes died at one moment";
     vec![("kill", drawing(title, "share of nodes that died", axis, vec![panel]))]
+}
+
+fn of_liars(series: &Series) -> Vec<(&'static str, Drawing)> {
+    let axis = Axis::of_points(&places(series), Unit::Share, false);
+    let right = line_of_success(series, "newest value of the author");
+    let deceived = line_with_bounds(series, "believed liars (owner unknown)", |report| {
+        (report.deceived, report.deceived_interval)
+    });
+    let lines = vec![right, deceived];
+    let panel = Panel { label: "share of queries", unit: Unit::Share, span: Span::FromZero, lines };
+    vec![("liars", drawing("What queries find among liars", "share of nodes that lie", axis, vec![panel]))]
 }
 
 fn of_sweep(
@@ -207,6 +219,8 @@ mod tests {
             bytes_per_node_s: Some(1234.5),
             outdated_copies: Some(3),
             full_copies: Some(0.75),
+            deceived: Some(0.01),
+            deceived_interval: Some((0.005, 0.02)),
             ..Report::default()
         };
         let point = |at: usize| Point { at: at as f64, report: report(at as f64) };
@@ -216,12 +230,13 @@ mod tests {
 
     #[test]
     fn every_experiment_has_its_pictures() {
-        let cases: [(&str, &[&str], &[&str]); 6] = [
+        let cases: [(&str, &[&str], &[&str]); 7] = [
             ("lookups", &["nodes"], &["lookups-cost", "lookups-latency"]),
             ("churn", &["hours"], &["churn-success", "churn-latency", "churn-stale"]),
             ("maintenance", &["hours"], &["maintenance-bytes"]),
             ("partition", &["minutes"], &["partition"]),
             ("kill", &["killed"], &["kill"]),
+            ("liars", &["liars"], &["liars"]),
             ("sweep", &["alpha", "k"], &["sweep-alpha", "sweep-k"]),
         ];
         for (experiment, axes, expected) in cases {
@@ -251,6 +266,7 @@ mod tests {
             ("maintenance", "hours"),
             ("partition", "minutes"),
             ("kill", "killed"),
+            ("liars", "liars"),
             ("sweep", "alpha"),
             ("sweep", "k"),
         ] {

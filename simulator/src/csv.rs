@@ -61,6 +61,7 @@ fn columns(report: &Report) -> Vec<(&'static str, String)> {
         number gets, number gets_failed, maybe get_success, bounds get_success_interval, maybe messages_per_get,
         maybe get_p50_ms, maybe get_p99_ms,
         number deleted, number outdated, number holders_failed, number expired, number unreachable, number out_of_reach, number healing, number unexplained,
+        number missed, number wrong, number lies, number refused_records, number unpinned, maybe deceived, bounds deceived_interval,
         number saves, number saves_failed, maybe messages_per_save, number unsaved, number records, number lost,
         maybe fewest_copies, maybe full_copies, bounds full_copies_interval, maybe outdated_copies,
         number abandoned, number joining, number joins, number joins_failed,

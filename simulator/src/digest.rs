@@ -66,7 +66,7 @@ pub(crate) fn of_command(command: &Command<Handle>) -> u64 {
         Command::Save { key, content, unix_milliseconds, .. } => {
             let start = match content {
                 Content::Value(value) => value.first_chunk(),
-                // Simulated users save plain values.
+                // What else is written is in the messages that carry it.
                 Content::Delete | Content::Record(_) | Content::Unkept(_) | Content::Written(_) => None,
             };
             let value = start.map_or(u64::MAX, |start| u64::from_le_bytes(*start));

@@ -24,8 +24,8 @@ pub struct Plan {
     /// How nodes come and go, once all have joined; if at all.
     pub churn: Option<Churn>,
     /// For how long is measured in [`churn()`] and [`maintenance`] (24 hours if nothing is said) and [`sweep`] (2
-    /// hours); how long the network is split in [`partition`] (1 hour); how long it lives before in [`lookups`] and
-    /// [`kill`] (a minute).
+    /// hours); how long the network is split in [`partition`] (1 hour); how long it lives before in [`lookups`],
+    /// [`kill`] and [`liars`] (a minute).
     pub time: Option<Duration>,
     /// Records that are saved first.
     pub records: usize,
@@ -33,13 +33,15 @@ pub struct Plan {
     pub value_bytes: usize,
     /// Lookups, in [`lookups`] and [`sweep`].
     pub lookups: usize,
+    /// Queries, in [`liars`].
+    pub queries: usize,
     /// Queries in a second, in [`churn`].
     pub gets: f64,
     /// Nodes that come at one moment when half of the time is over, in [`churn()`].
     pub crowd: usize,
     /// The share of nodes that is killed, in [`kill`], and that is on one side, in [`partition`].
     pub share: f64,
-    /// Whether to run also what is only drawn: smaller networks in [`lookups`], other shares in [`kill`].
+    /// Whether to run also what is only drawn: smaller networks in [`lookups`], other shares in [`kill`] and [`liars`].
     pub series: bool,
 }
 
@@ -53,6 +55,7 @@ impl Default for Plan {
             records: 1000,
             value_bytes: 100,
             lookups: 10_000,
+            queries: 100_000,
             gets: 0.5,
             crowd: 0,
             share: 0.5,
@@ -387,6 +390,48 @@ fn after_a_kill<'a>(plan: &Plan, share: f64, runs: &'a mut Runs<'_>) -> Result<N
     network.kill_share(share);
     network.measure();
     Ok(network)
+}
+
+/// Whether anybody is made to believe what an author did not write, in a network in which a share of the nodes
+/// ([`Setup::liars`]) lies about values.
+///
+/// Records of all kinds that prove their authors are saved: immutable values, signed ones, and owned ones of one owner and
+/// of several. All that can change are saved anew, half of them twice. Then users ask for them; and one in ten times as
+/// often besides, without knowing the owner, for a key that has one. Series `liars`: for 0, 10, 25 and 50 %.
+///
+/// # Errors
+///
+/// If it was broken off, or not all nodes could join.
+pub fn liars(plan: &Plan, watch: Watch<'_>) -> Result<Findings, ExperimentError> {
+    let shares: &[f64] = if plan.series { &[0.0, 0.1, 0.25, 0.5] } else { &[] };
+    let asked_for = plan.setup.liars;
+    let mut runs = Runs::new(shares.len() + usize::from(!shares.contains(&asked_for)), watch);
+    let mut points = Vec::new();
+    for share in shares {
+        points.push(Point { at: *share, report: among_liars(plan, *share, &mut runs)? });
+    }
+    let report = match report_at(&points, asked_for) {
+        Some(report) => report,
+        None => among_liars(plan, asked_for, &mut runs)?,
+    };
+    if points.is_empty() {
+        points.push(Point { at: asked_for, report: report.clone() });
+    }
+    Ok(Findings { experiment: "liars", report, series: vec![Series { axis: "liars", points }] })
+}
+
+fn among_liars(plan: &Plan, share: f64, runs: &mut Runs<'_>) -> Result<Report, ExperimentError> {
+    let stopwatch = Stopwatch::start();
+    let plan = Plan { setup: Setup { liars: share, ..plan.setup.clone() }, ..plan.clone() };
+    let mut network = settled(&plan, plan.nodes, runs)?;
+    network.measure();
+    network.save_authored(plan.records, plan.value_bytes);
+    network.rewrite_authored(plan.value_bytes);
+    network.stage("query");
+    network.get_authored(plan.queries);
+    network.stage("query without the owner");
+    network.get_unpinned(plan.queries / 10);
+    report(&mut network, &stopwatch)
 }
 
 /// What alpha and k are good for: lookups and queries in a network that loses messages and nodes.

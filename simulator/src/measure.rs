@@ -89,6 +89,12 @@ pub(crate) struct Measured {
     /// Queries that gave an older version than the newest acknowledged one.
     pub(crate) outdated: u64,
     pub(crate) get_efforts: Efforts,
+    /// Queries for records that prove their authors that gave nothing, and those that gave what its author did not write.
+    pub(crate) missed: u64,
+    pub(crate) wrong: u64,
+    /// Queries by users who did not know the owner of a key, and those that gave what liars say that they own.
+    pub(crate) unpinned: u64,
+    pub(crate) deceived: u64,
     pub(crate) misses: BTreeMap<Explanation, u64>,
     pub(crate) saves: u64,
     pub(crate) saves_failed: u64,
@@ -113,6 +119,10 @@ impl Measured {
         self.deleted += other.deleted;
         self.outdated += other.outdated;
         self.get_efforts.merge(&other.get_efforts);
+        self.missed += other.missed;
+        self.wrong += other.wrong;
+        self.unpinned += other.unpinned;
+        self.deceived += other.deceived;
         for (why, count) in &other.misses {
             *self.misses.entry(*why).or_default() += count;
         }

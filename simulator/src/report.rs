@@ -85,6 +85,23 @@ pub struct Report {
     pub healing: u64,
     /// Queries that missed without any reason. A run with one has failed.
     pub unexplained: u64,
+    /// Queries for a record that proves its author, among liars, that gave nothing.
+    pub missed: u64,
+    /// Queries for such a record that gave a value or a delete that its author did not write. A run with one has failed.
+    pub wrong: u64,
+    /// Answers of liars that were lies.
+    pub lies: u64,
+    /// Records in answers that were found not to belong under their keys.
+    pub refused_records: u64,
+    /// Queries for an owned key, besides the others, by users who do not know its owner.
+    pub unpinned: u64,
+    /// The share of them that gave what liars say that they own. That is no fault: nothing but the holders tells who was
+    /// first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deceived: Option<f64>,
+    /// Its interval.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deceived_interval: Option<(f64, f64)>,
     /// Saves that ended.
     pub saves: u64,
     /// Saves that nobody acknowledged.
@@ -191,6 +208,13 @@ impl Report {
             out_of_reach: miss(Explanation::OutOfReach),
             healing: miss(Explanation::Healing),
             unexplained: miss(Explanation::None),
+            missed: measured.missed,
+            wrong: measured.wrong,
+            lies: traffic.lies,
+            refused_records: traffic.refused_records,
+            unpinned: measured.unpinned,
+            deceived: share_of(measured.deceived, measured.unpinned),
+            deceived_interval: interval_of(measured.deceived, measured.unpinned),
             saves: measured.saves,
             saves_failed: measured.saves_failed,
             messages_per_save: measured.save_efforts.messages().map(round),
@@ -210,14 +234,16 @@ impl Report {
     /// This, with what went wrong in another run besides.
     pub(crate) fn with_faults_of(mut self, other: &Report) -> Self {
         self.unexplained += other.unexplained;
+        self.wrong += other.wrong;
         self.violations += other.violations;
         self.told.extend(other.told.iter().cloned());
         self
     }
 
-    /// Whether nothing went wrong: every miss is explained, and nothing happened that must never happen.
+    /// Whether nothing went wrong: every miss is explained, no author has another's words in their mouth, and nothing
+    /// happened that must never happen.
     pub fn is_sound(&self) -> bool {
-        self.unexplained == 0 && self.violations == 0
+        self.unexplained == 0 && self.wrong == 0 && self.violations == 0
     }
 }
 

@@ -1,7 +1,7 @@
 //! How many bytes a message has on a wire.
 
 use kademlia_dht::gateway::codec::{LEAST_FIND_BYTES, LEAST_REQUEST_BYTES};
-use kademlia_dht::gateway::{Body, Expect, Message, Record, Reply, Request, Version};
+use kademlia_dht::gateway::{Author, Body, Expect, Message, Record, RecordKind, Reply, Request, Version};
 
 use crate::handle::{Handle, KEY_SPACE};
 
@@ -46,7 +46,9 @@ fn size_of_request(request: &Request) -> usize {
     match request {
         Request::Ping => 0,
         Request::FindNode { .. } => ID,
-        Request::FindValue { proof, .. } => ID + 1 + proof.map_or(1, |_| 1 + RANDOM),
+        Request::FindValue { after, proof, .. } => {
+            ID + after.map_or(1, |author| 1 + size_of_author(author)) + proof.map_or(1, |_| 1 + RANDOM)
+        }
         Request::Store { record, expect, .. } => {
             let expect = match expect {
                 Expect::Anything | Expect::Absent => 1,
@@ -69,19 +71,50 @@ fn size_of_reply(reply: &Reply<Handle>) -> usize {
     }
 }
 
+fn size_of_author(author: Author) -> usize {
+    match author {
+        Author::Any => 1,
+        Author::Owner(owner) => 1 + owner.len(),
+    }
+}
+
 fn size_of_record(record: &Record) -> usize {
-    let number = |number: usize| match number {
+    size_of_bytes(record.value.len())
+        + size_of_version(record.version)
+        + size_of_number(record.renewal as usize)
+        + size_of_number(record.remaining as usize)
+        + size_of_kind(&record.kind)
+}
+
+fn size_of_kind(kind: &RecordKind) -> usize {
+    let proof = match kind {
+        RecordKind::Signed(signed) => {
+            signed.public_key.len() + size_of_bytes(signed.salt.len()) + signed.signature.len()
+        }
+        RecordKind::Owned(owned) => {
+            let expiry = owned.expiry.map_or(1, |expiry| 1 + size_of_version(Version(expiry)));
+            let seal = owned.seal.map_or(1, |seal| 1 + seal.0.len());
+            let (name, since) = (size_of_bytes(owned.name.len()), size_of_version(owned.since));
+            name + owned.owner.len() + 1 + expiry + owned.signature.len() + since + seal
+        }
+        RecordKind::Ruled(ruled) => size_of_bytes(ruled.namespace.len()) + size_of_bytes(ruled.name.len()),
+        // Of others nothing but the kind is known.
+        _ => 0,
+    };
+    1 + proof
+}
+
+/// So many bytes, and how many they are.
+fn size_of_bytes(count: usize) -> usize {
+    size_of_number(count) + count
+}
+
+fn size_of_number(number: usize) -> usize {
+    match number {
         0..=250 => 1,
         251..=65_535 => 3,
         _ => 5,
-    };
-    let value = record.value.len();
-    number(value)
-        + value
-        + size_of_version(record.version)
-        + number(record.renewal as usize)
-        + number(record.remaining as usize)
-        + 1
+    }
 }
 
 fn size_of_version(version: Version) -> usize {
@@ -97,7 +130,9 @@ fn size_of_version(version: Version) -> usize {
 mod tests {
     use super::*;
     use kademlia_dht::gateway::codec;
-    use kademlia_dht::gateway::{Contact, Envelope, Found, Id, NetworkId, Peer, Tag, Token};
+    use kademlia_dht::gateway::{
+        Contact, Envelope, Found, Id, NetworkId, Owned, OwnedMode, Peer, Ruled, Seal, Signed, Tag, Token,
+    };
 
     const LARGE: u64 = u64::MAX - 7;
 
@@ -138,7 +173,27 @@ mod tests {
             token,
         };
         let store = |expect| Body::Request(Request::Store { key, record: record(), token, expect });
+        let proved = |kind: RecordKind| Body::Reply(Reply::Found(found(Some(Record { kind, ..record() }), None)));
+        let signed = Signed { public_key: [7; 32], salt: "salt".into(), signature: [7; 64] };
+        let owned = |expiry, seal| Owned {
+            name: "name".into(),
+            owner: [2; 33],
+            mode: OwnedMode::Secured,
+            expiry,
+            signature: [7; 64],
+            since: Version(1),
+            seal,
+        };
+        let ruled = Ruled { namespace: "namespace".to_owned(), name: "name".into() };
+        let after = |author| Body::Request(Request::FindValue { key, after: Some(author), proof: None });
         let bodies = [
+            after(Author::Any),
+            after(Author::Owner([2; 33])),
+            proved(RecordKind::Immutable),
+            proved(RecordKind::Signed(Box::new(signed))),
+            proved(RecordKind::Owned(Box::new(owned(None, Some(Seal([7; 64])))))),
+            proved(RecordKind::Owned(Box::new(owned(Some(2_000_000_000), None)))),
+            proved(RecordKind::Ruled(Box::new(ruled))),
             Body::Request(Request::Ping),
             Body::Request(Request::FindNode { target: key }),
             Body::Request(Request::FindValue { key, after: None, proof: None }),

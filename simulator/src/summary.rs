@@ -4,7 +4,7 @@ use crate::experiment::Plan;
 use crate::{Loss, Sessions};
 
 impl Plan {
-    /// What is run, in a line: the nodes, the time, how nodes come and go, what is lost, k, alpha and the seed.
+    /// What is run, in a line: the nodes, the time, how nodes come and go, what is lost, how many lie, k, alpha and the seed.
     ///
     /// ```
     /// use kademlia_simulator::experiment::Plan;
@@ -28,6 +28,8 @@ impl Plan {
         parts.extend(self.time.map(|time| format!("{} h", brief(time.as_secs_f64() / 3600.0))));
         parts.extend(self.churn.map(|churn| sessions(churn.sessions)));
         parts.extend(loss(self.setup.wire.loss));
+        let liars = Some(self.setup.liars).filter(|share| *share > 0.0 && name != "liars");
+        parts.extend(liars.map(|share| format!("{} % liars", brief(share * 100.0))));
         let params = [("k", self.setup.params.k), ("alpha", self.setup.params.alpha)];
         parts.extend(params.iter().filter(|(other, _)| *other != name).map(|(name, value)| format!("{name} {value}")));
         parts.push(format!("seed {}", self.setup.seed));
@@ -112,6 +114,10 @@ mod tests {
         };
         assert_eq!(told("nodes", 2), "up to 1,000 nodes, k 20, alpha 3, seed 1");
         assert_eq!(told("nodes", 1), "1,000 nodes, k 20, alpha 3, seed 1");
+        let lying = Plan { setup: Setup { liars: 0.25, ..Setup::default() }, ..Plan::default() };
+        assert_eq!(lying.summary(), "1,000 nodes, 25 % liars, k 20, alpha 3, seed 1");
+        let series = crate::experiment::Series { axis: "liars", points: Vec::new() };
+        assert_eq!(lying.summary_of(&series), Plan::default().summary());
         assert_eq!(told("k", 7), "1,000 nodes, alpha 3, seed 1");
         assert_eq!(told("alpha", 7), "1,000 nodes, k 20, seed 1");
     }

@@ -2,6 +2,9 @@
 
 use kademlia_dht::core::Counters;
 
+/// What the core calls a record in an answer that it does not take.
+const REFUSED_RECORD: &str = "record in a reply that does not belong under its key";
+
 /// What went over the wire.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Traffic {
@@ -21,6 +24,10 @@ pub struct Traffic {
     pub answered: u64,
     /// Requests that were repeated in vain until their time was over.
     pub unanswered: u64,
+    /// Lies that were told.
+    pub lies: u64,
+    /// Records in answers that were found not to belong under their keys.
+    pub refused_records: u64,
     /// The time that all nodes together have lived, in microseconds.
     pub node_micros: u64,
 }
@@ -38,6 +45,8 @@ impl Traffic {
             received_bytes: self.received_bytes - earlier.received_bytes,
             answered: self.answered - earlier.answered,
             unanswered: self.unanswered - earlier.unanswered,
+            lies: self.lies - earlier.lies,
+            refused_records: self.refused_records - earlier.refused_records,
             node_micros: self.node_micros - earlier.node_micros,
         }
     }
@@ -46,6 +55,7 @@ impl Traffic {
     pub(crate) fn count(&mut self, counters: &Counters) {
         self.answered += counters.replies;
         self.unanswered += counters.unanswered;
+        self.refused_records += counters.dropped.get(REFUSED_RECORD).copied().unwrap_or(0);
     }
 
     /// The share of requests that nobody answered.

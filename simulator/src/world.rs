@@ -9,6 +9,7 @@ use kademlia_dht::gateway::{Id, Peer, Record, ReplyPath};
 
 use crate::clock::{Clock, Clocks};
 use crate::handle::{Handle, mix};
+use crate::lies::Lies;
 use crate::oracle::Oracle;
 use crate::queue::{Delivery, Next, Queue};
 use crate::random::Random;
@@ -26,6 +27,9 @@ pub struct Setup {
     pub wire: Wire,
     /// The clocks.
     pub clocks: Clocks,
+    /// The share of nodes that lie about values: as holders they give others than they were given, or none. Users are
+    /// honest nodes. Plain values have no defence against it; see [`liars`](crate::experiment::liars) for those that have.
+    pub liars: f64,
     /// What all randomness follows from.
     pub seed: u64,
 }
@@ -33,7 +37,7 @@ pub struct Setup {
 impl Default for Setup {
     fn default() -> Self {
         let params = Params::new(crate::handle::KEY_SPACE);
-        Setup { params, wire: Wire::default(), clocks: Clocks::default(), seed: 1 }
+        Setup { params, wire: Wire::default(), clocks: Clocks::default(), liars: 0.0, seed: 1 }
     }
 }
 
@@ -78,6 +82,7 @@ pub(crate) struct World<A> {
     seed: u64,
     pub(crate) links: Links,
     pub(crate) oracle: Oracle,
+    lies: Lies,
     random: Random,
     queue: Queue<A>,
     now: Time,
@@ -101,9 +106,11 @@ pub(crate) struct World<A> {
 impl<A: Ord> World<A> {
     pub(crate) fn new(setup: &Setup) -> Self {
         let params = Params { key_space: crate::handle::KEY_SPACE, ..setup.params.clone() };
+        let lies = Lies::new(setup.liars, setup.seed);
         World {
             links: Links::new(setup.wire.clone(), setup.seed),
-            oracle: Oracle::new(&params, setup.clocks),
+            oracle: Oracle::new(&params, setup.clocks, lies.owner()),
+            lies,
             params: Arc::new(params),
             clocks: setup.clocks,
             seed: setup.seed,
@@ -144,7 +151,7 @@ impl<A: Ord> World<A> {
 
     pub(crate) fn traffic(&mut self) -> Traffic {
         self.count_time();
-        let mut traffic = self.traffic;
+        let mut traffic = Traffic { lies: self.lies.told(), ..self.traffic };
         self.nodes().for_each(|(_, node)| traffic.count(&node.counters()));
         traffic
     }
@@ -155,6 +162,11 @@ impl<A: Ord> World<A> {
 
     pub(crate) fn is_alive(&self, node: Handle) -> bool {
         self.node(node).is_some()
+    }
+
+    /// Whether a node lies about values.
+    pub(crate) fn is_liar(&self, node: Handle) -> bool {
+        self.lies.is_liar(node)
     }
 
     /// Since when a node is alive.
@@ -296,7 +308,10 @@ impl<A: Ord> World<A> {
         self.traffic.received_bytes += size_of(&delivery.message) as u64;
         self.trace.delivered(self.now, &delivery);
         self.oracle.arrived(&delivery.message);
-        let Delivery { from, to, message } = delivery;
+        let Delivery { from, to, mut message } = delivery;
+        if self.is_liar(Handle::of(to)) {
+            self.lies.hear(&mut message);
+        }
         self.input(to, Input::Message { from, path: ReplyPath::default(), proved: false, message });
     }
 
@@ -344,10 +359,15 @@ impl<A: Ord> World<A> {
         self.set_wake(number);
     }
 
-    fn send(&mut self, delivery: Delivery) {
-        let Delivery { from, to, message } = &delivery;
+    fn send(&mut self, mut delivery: Delivery) {
+        let Delivery { from, to, message } = &mut delivery;
+        // What liars say is no fault of the core.
+        if self.lies.is_liar(Handle::of(*from)) {
+            self.lies.tell(message);
+        } else {
+            self.oracle.sent(self.now, *from, message);
+        }
         let size = size_of(message);
-        self.oracle.sent(self.now, *from, message);
         self.traffic.sent += 1;
         self.traffic.sent_bytes += size as u64;
         let arrivals = self.links.carry(self.now, *from, *to);

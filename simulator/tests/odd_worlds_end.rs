@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use std::time::Duration;
 
 use kademlia_dht::core::Params;
-use kademlia_simulator::experiment::{ExperimentError, Findings, Plan, Watch, churn, kill, lookups, sweep};
+use kademlia_simulator::experiment::{ExperimentError, Findings, Plan, Watch, churn, kill, liars, lookups, sweep};
 use kademlia_simulator::{
     Churn, Clocks, Departure, KEY_SPACE, Latency, Loss, Network, Progress, Sessions, Setup, Slow, Wire, Workload,
 };
@@ -103,22 +103,38 @@ fn experiments_without_nodes_or_time() {
     lookups(&plan, &mut go_on).unwrap();
     kill(&plan, &mut go_on).unwrap();
     sweep(&plan, &mut go_on).unwrap();
+    liars(&plan, &mut go_on).unwrap();
+}
+
+#[test]
+fn shares_of_liars() {
+    // Where all lie there are no users.
+    for (share, gets) in [(-1.0, 10), (f64::NAN, 10), (1.0, 0), (7.0, 0)] {
+        let setup = Setup { liars: share, ..Setup::default() };
+        let plan = Plan { setup, nodes: 5, records: 6, queries: 10, ..Plan::default() };
+        let report = liars(&plan, &mut go_on).unwrap().report;
+        assert_eq!((report.saves > 0, report.gets), (gets > 0, gets), "{share}");
+    }
 }
 
 #[test]
 fn every_run_of_an_experiment_is_told_of() {
     type Experiment = fn(&Plan, Watch<'_>) -> Result<Findings, ExperimentError>;
-    let cases: [(Experiment, bool, f64, usize); 6] = [
-        (lookups, false, 0.5, 1),
-        (lookups, true, 0.5, 2),
-        (churn, false, 0.5, 1),
-        (kill, false, 0.5, 2),
-        (kill, true, 0.5, 8),
-        (kill, true, 0.3, 10),
+    let cases: [(Experiment, bool, f64, f64, usize); 9] = [
+        (lookups, false, 0.5, 0.0, 1),
+        (lookups, true, 0.5, 0.0, 2),
+        (churn, false, 0.5, 0.0, 1),
+        (kill, false, 0.5, 0.0, 2),
+        (kill, true, 0.5, 0.0, 8),
+        (kill, true, 0.3, 0.0, 10),
+        (liars, false, 0.5, 0.5, 1),
+        (liars, true, 0.5, 0.5, 4),
+        (liars, true, 0.5, 0.3, 5),
     ];
-    for (experiment, series, share, runs) in cases {
+    for (experiment, series, share, lying, runs) in cases {
         let time = Some(Duration::from_secs(60));
-        let plan = Plan { nodes: 110, records: 1, lookups: 1, time, series, share, ..Plan::default() };
+        let mut plan = Plan { nodes: 110, records: 1, lookups: 1, queries: 1, time, series, share, ..Plan::default() };
+        plan.setup.liars = lying;
         let mut told = Vec::new();
         let mut joined = Vec::new();
         experiment(&plan, &mut |progress| {

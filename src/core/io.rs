@@ -160,8 +160,9 @@ pub trait Writer: Debug + Send + Sync {
     /// Whose the record will be.
     fn author(&self) -> Author;
 
-    /// The record. `newest` is the newest one of this author that was found, and `version` is newer than all that others
-    /// say they hold; it follows the clock of the user.
+    /// The record. `newest` is the newest one in the place of this author that was found and proves who wrote it: if it is
+    /// the author's own, the record must be newer. `version` follows the clock of the user, and is newer than all that was
+    /// saved by this node; what others say they hold does not raise it.
     ///
     /// # Errors
     ///

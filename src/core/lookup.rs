@@ -66,14 +66,15 @@ struct Details<P> {
     alternatives: Vec<P>,
     /// The peer at addresses that failed.
     tried: Vec<P>,
-    /// Records that it has sent, of more than one message has room for, and in how many messages.
+    /// Records that it has sent, of more than one message has room for.
     earlier: Vec<Record>,
-    pages: usize,
+    /// How many these were, with those that are not looked for.
+    come: usize,
 }
 
 impl<P> Default for Details<P> {
     fn default() -> Self {
-        Details { answer: None, alternatives: Vec::new(), tried: Vec::new(), earlier: Vec::new(), pages: 0 }
+        Details { answer: None, alternatives: Vec::new(), tried: Vec::new(), earlier: Vec::new(), come: 0 }
     }
 }
 
@@ -232,13 +233,14 @@ impl<P: Peer> Lookup<P> {
         }
     }
 
-    /// `id` has sent some of its records and is asked for more. In how many messages up to now; `None` if it was not asked.
-    pub(crate) fn more_to_come(&mut self, id: &Id, records: Vec<Record>) -> Option<usize> {
+    /// `id` has sent so many of its records, of which these are looked for, and is asked for more. How many it has sent up to
+    /// now; `None` if it was not asked.
+    pub(crate) fn more_to_come(&mut self, id: &Id, records: Vec<Record>, count: usize) -> Option<usize> {
         let entry = self.entry(id).filter(|entry| matches!(entry.state, State::Asked | State::Slow))?;
         let details = entry.details();
         details.earlier.extend(records);
-        details.pages += 1;
-        Some(details.pages)
+        details.come += count;
+        Some(details.come)
     }
 
     /// `id` answered. Returns the steps to it; `None` if it was not asked or has answered before.

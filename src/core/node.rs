@@ -152,7 +152,7 @@ impl<P: Peer> Node<P> {
         self.table.closest(target, count, |_, _| true)
     }
 
-    /// The record of [`Author::Any`] that it holds for the network under `key`, as of the last input.
+    /// The record of [`Author::Any`](kademlia_gateways::Author::Any) that it holds for the network under `key`, as of the last input.
     pub fn record(&self, key: &Id) -> Option<Record> {
         self.store.common(self.now, key)
     }

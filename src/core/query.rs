@@ -1,5 +1,6 @@
 //! What a query makes of the answers: when they are enough, which records are the newest, and whom to repair.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use kademlia_gateways::{Author, Expect, Peer, Record, RecordKind, Request, Version};
@@ -88,10 +89,11 @@ impl<P: Peer> Node<P> {
     pub(super) fn newest(&self, lookup: &Lookup<P>, goal: &Goal) -> Vec<Record> {
         let key = lookup.target();
         let own: Vec<Record> = self.store.under(self.now, &key, None).filter(|record| goal.wants(record)).collect();
-        let all: Vec<&Record> = lookup.answers().flat_map(|(_, answer)| &answer.records).chain(&own).collect();
-        let owner = owner_of_most(&all);
+        let holders = lookup.answers().map(|(_, answer)| answer.records.as_slice());
+        let holders: Vec<&[Record]> = holders.chain([own.as_slice()]).collect();
+        let owner = owner_of_most(&holders);
         let mut newest: BTreeMap<Author, Record> = BTreeMap::new();
-        for record in all {
+        for record in holders.into_iter().flatten() {
             if owner_of(record).is_some_and(|other| Some(other) != owner) {
                 continue;
             }
@@ -141,10 +143,9 @@ fn holds(answer: &Answer, record: &Record) -> bool {
     answer.records.iter().any(|held| held.newness(record).is_eq())
 }
 
-/// The newest version that someone says to hold and has not shown, if it is newer than `newest`. Of what proves its author
-/// nobody is believed to hold a newer one without showing it.
+/// The newest version that someone says to hold and has not shown, if it is newer than `newest`. Where a record proves its
+/// author nobody is believed to hold another one without showing it.
 fn newer_told<P: Peer>(lookup: &Lookup<P>, newest: Option<&Record>) -> Option<Version> {
-    let newest = newest.filter(|record| record.author() == Author::Any);
     if newest.is_some_and(|record| record.kind.is_authentic()) {
         return None;
     }
@@ -167,18 +168,21 @@ fn meet(rules: &Rules, known: &mut Record, record: &Record) {
     }
 }
 
-/// Of those who say that the key is theirs alone, the one of whom most holders have a record. Holders know who was first.
-fn owner_of_most<'a>(records: &[&'a Record]) -> Option<&'a [u8; 33]> {
-    let mut holders: BTreeMap<&[u8; 33], usize> = BTreeMap::new();
-    for owner in records.iter().filter_map(|record| owner_of(record)) {
-        *holders.entry(owner).or_default() += 1;
+/// Of those who say that the key is theirs alone, the one of whom most holders have a record; `None` if as many have records
+/// of owners who share the key. Holders know who was first.
+fn owner_of_most<'a>(holders: &[&'a [Record]]) -> Option<&'a [u8; 33]> {
+    // For each owner, how many holders there are, and since when the key is said to be theirs.
+    let mut owners: BTreeMap<&[u8; 33], (usize, Version)> = BTreeMap::new();
+    for record in holders.iter().copied().flatten() {
+        if let Some(owner) = owner_of(record) {
+            let (count, oldest) = owners.entry(owner).or_insert((0, Version(u64::MAX)));
+            (*count, *oldest) = (*count + 1, since(record).min(*oldest));
+        }
     }
-    let most = holders.values().copied().max()?;
-    let oldest = |owner: &[u8; 33]| {
-        let of_owner = records.iter().filter(|record| owner_of(record) == Some(owner));
-        of_owner.map(|record| since(record)).min()
-    };
-    holders.into_iter().filter(|(_, count)| *count == most).map(|(owner, _)| owner).min_by_key(|owner| oldest(owner))
+    let is_shared = |records: &&&[Record]| records.iter().any(|record| record.author() != Author::Any);
+    let sharing = holders.iter().filter(is_shared).count();
+    let most = owners.into_iter().max_by_key(|(_, (count, oldest))| (*count, Reverse(*oldest)));
+    most.filter(|(_, (count, _))| *count > sharing).map(|(owner, _)| owner)
 }
 
 fn since(record: &Record) -> Version {

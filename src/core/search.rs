@@ -97,9 +97,10 @@ impl<P: Peer> Node<P> {
         let Reply::Found(mut found) = reply else {
             return self.lookup_missed(id, open, out);
         };
-        let last = found.records.last().map(Record::author);
+        // What is not looked for, or not sound, counts as well for where the answer goes on.
+        let (last, count) = (found.records.last().map(Record::author), found.records.len());
         found.records = self.sound(id, open, found.records);
-        if self.ask_for_more(id, open, &mut found, last, out) {
+        if self.ask_for_more(id, open, &mut found, (last, count), out) {
             return;
         }
         let contacts = self.usable(found.contacts);
@@ -152,23 +153,23 @@ impl<P: Peer> Node<P> {
         sound
     }
 
-    /// Asks a node for the records that it had no room for. Whether it is asked.
+    /// Asks a node for the records that it had no room for. `last` and `count` are of all that it has sent now. Whether it
+    /// is asked.
     fn ask_for_more(
         &mut self,
         id: u64,
         open: &Open<P>,
         found: &mut Found<P>,
-        last: Option<Author>,
+        (last, count): (Option<Author>, usize),
         out: &mut Vec<Output<P>>,
     ) -> bool {
         let (Request::FindValue { key, after, .. }, Some(peer), true) = (&open.request, open.expect, found.more) else {
             return false;
         };
-        // They come in the order of their authors, so that this comes to an end.
         let Some(last) = last.filter(|last| after.is_none_or(|after| after < *last)) else { return false };
         let records = std::mem::take(&mut found.records);
-        let pages = self.with_lookup(id, |lookup| lookup.more_to_come(&peer, records)).flatten();
-        if pages.is_none_or(|pages| pages >= self.params.limits.records_per_key) {
+        let come = self.with_lookup(id, |lookup| lookup.more_to_come(&peer, records, count)).flatten();
+        if come.is_none_or(|come| come >= self.params.limits.records_per_key) {
             return false;
         }
         let again = Request::FindValue { key: *key, after: Some(last), proof: Some(found.token) };

@@ -8,7 +8,7 @@ use super::maintenance::Job;
 use super::node::Node;
 use super::requests::{Open, Purpose};
 use super::search::nobody;
-use super::store::Slot;
+use super::store::{Slot, owner_of};
 use super::task::{Goal, Task, Work};
 use super::time::Time;
 
@@ -92,11 +92,14 @@ impl<P: Peer> Node<P> {
         let (key, author) = (lookup.target(), order.content.author());
         let mut newest = self.newest(lookup, &Goal::Query { of: None, keep: false });
         let is_alone = |record: &&Record| record.author() == Author::Any && record.kind.is_authentic();
-        let owner = newest.first().filter(is_alone).cloned();
+        let owner = newest.first().filter(is_alone).filter(|record| self.is_believed(lookup, record)).cloned();
         newest.retain(|record| record.author() == author);
-        let newest = newest.pop();
+        // Whoever proves what they write need not care for what others say who prove nothing.
+        let proves = matches!(order.content, Content::Written(_));
+        let newest = newest.pop().filter(|record| !proves || record.kind.is_authentic());
         let newest_held = match &newest {
             Some(record) if record.kind.is_authentic() => Some(record.version),
+            _ if proves => None,
             _ if author != Author::Any => None,
             _ => lookup.answers().filter_map(|(_, answer)| answer.held).chain(self.store.version(self.now, &key)).max(),
         };
@@ -126,11 +129,11 @@ impl<P: Peer> Node<P> {
             Content::Delete => Ok(Record::tombstone(version, lifetime)),
             Content::Record(record) | Content::Unkept(record) => Ok(Record { renewal: 0, ..record.clone() }),
             Content::Written(writer) => writer
-                .write(newest.as_ref(), version, lifetime)
+                .write(newest.as_ref(), self.last_version, lifetime)
                 .and_then(|record| self.params.rules.check(&key, &record).map(|()| record)),
         };
         let record = record.and_then(|record| match owner {
-            Some(owner) if owner.author() != record.author() || record.is_outranked_by(&owner) => Err(Refusal::Taken),
+            Some(owner) if is_anothers(&record, &owner) => Err(Refusal::Taken),
             _ => Ok(record),
         });
         let keep = !matches!(order.content, Content::Unkept(_));
@@ -138,6 +141,17 @@ impl<P: Peer> Node<P> {
             Ok(record) => self.write(id, lookup, record, order.expect, WritePurpose::Save { keep }, out),
             Err(refusal) => self.end_task(id, Err(OperationError::Refused(refusal)), out),
         }
+    }
+
+    /// Whether a key is taken by a record that is said to be its owner's: most of the nodes closest to the key say so, or this
+    /// one. Anybody can say that they were first; holders know who was, and refuse what others write.
+    fn is_believed(&self, lookup: &Lookup<P>, record: &Record) -> bool {
+        let Some(owner) = owner_of(record) else { return true };
+        let is_of_owner = |record: &Record| owner_of(record) == Some(owner);
+        let closest: Vec<_> = lookup.answers().take(self.params.k).collect();
+        let holders = closest.iter().filter(|(_, answer)| answer.records.iter().any(is_of_owner)).count();
+        holders * 2 > closest.len()
+            || self.store.common(self.now, &lookup.target()).is_some_and(|own| is_of_owner(&own))
     }
 
     pub(super) fn start_republish(&mut self, id: u64, lookup: &Lookup<P>, record: Record, out: &mut Vec<Output<P>>) {
@@ -358,6 +372,15 @@ impl<P: Peer> Node<P> {
             out.push(Output::Event(Event::Superseded { key: slot.key, by }));
         }
     }
+}
+
+/// Whether a record must not take the place of that of a key's owner. An honest writer does not even try where the other one
+/// proves less and could be driven out.
+fn is_anothers(record: &Record, owner: &Record) -> bool {
+    let owners = (owner_of(record), owner_of(owner));
+    owner.author() != record.author()
+        || record.is_outranked_by(owner)
+        || matches!(owners, (Some(own), Some(other)) if own != other)
 }
 
 /// The newest version that someone who answered holds, if it is newer than `record`. Nobody is believed to hold a newer one

@@ -263,11 +263,15 @@ impl Writer for OwnedWriter {
 
     fn write(&self, newest: Option<&Record>, version: Version, lifetime: Duration) -> Result<Record, Refusal> {
         let owner = *self.owner.public_key().as_bytes();
-        let since = newest.and_then(|record| match &record.kind {
-            RecordKind::Owned(owned) if owned.owner == owner && owned.mode == self.mode => Some(owned.since),
+        // What is not sealed can have any version, given to it by anybody.
+        let own = newest.and_then(|record| match &record.kind {
+            RecordKind::Owned(owned) if owned.owner == owner && owned.mode == self.mode && owned.seal.is_some() => {
+                Some((record.version.next(), owned.since))
+            }
             _ => None,
         });
-        let since = since.unwrap_or(version);
+        let version = own.map_or(version, |(next, _)| version.max(next));
+        let since = own.map_or(version, |(_, since)| since);
         let claim = Claim { key: &self.name, data: &self.value, expiry: self.expiry, mode: self.mode };
         let signature = self.owner.sign(&claim);
         let seal = Some(Seal(self.owner.seal(&signature, version, since).0));
@@ -288,7 +292,9 @@ impl Writer for RuledWriter {
         Author::Any
     }
 
-    fn write(&self, _: Option<&Record>, version: Version, lifetime: Duration) -> Result<Record, Refusal> {
+    fn write(&self, newest: Option<&Record>, version: Version, lifetime: Duration) -> Result<Record, Refusal> {
+        let newest = newest.filter(|record| record.kind == self.kind);
+        let version = newest.map_or(version, |record| version.max(record.version.next()));
         Ok(Record::new(self.kind.clone(), self.value.clone(), version, lifetime))
     }
 }

@@ -18,15 +18,16 @@ pub(crate) use plan::{Options, SimulatePlan};
 /// explain makes the run fail, and so does an error that is logged.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
-Exit status: 0 if the run was sound, 1 if not (an unexplained miss, something that must never happen, or an error that \
-was logged), 2 if the arguments are wrong or the folder cannot be created, 3 if there is no result (not all nodes could \
+Exit status: 0 if the run was sound, 1 if not (an unexplained miss, a value that its author did not write, something \
+that must never happen, or an error that was logged), 2 if the arguments are wrong or the folder cannot be created, 3 if there is no result (not all nodes could \
 join) or it cannot be printed or written, 130 if it was interrupted, 141 if nobody reads the output to its end.
 
 Examples:
   dht simulate lookups --nodes 10000
   dht simulate churn --session 30 --loss 5% --out results
   dht simulate churn --sessions weibull:0.5 --returns 20 --keeps-store
-  dht simulate kill --share 75 --json")]
+  dht simulate kill --share 75 --json
+  dht simulate liars --share 25 --queries 10000")]
 pub(super) struct SimulateArgs {
     #[command(subcommand)]
     command: Command,
@@ -78,6 +79,19 @@ enum Command {
         #[command(flatten)]
         common: Common,
     },
+    /// Whether anybody is made to believe what an author did not write, where many nodes lie about values.
+    ///
+    /// Of records that prove their authors: immutable, signed and owned ones.
+    Liars {
+        /// Nodes that lie. With --out, also 0, 10, 25 and 50 %.
+        #[arg(long, value_name = "PERCENT", default_value_t = 50.0, value_parser = percent(0.0..=90.0))]
+        share: f64,
+        /// So many queries; and one in ten times as many by users who do not know the owner of a key.
+        #[arg(long, value_name = "NUMBER", default_value_t = 100_000, value_parser = within(1_usize..=10_000_000))]
+        queries: usize,
+        #[command(flatten)]
+        common: Common,
+    },
     /// What alpha and k are good for: runs with several of either, in a network that loses nodes.
     // Fourteen runs: each a smaller one than in other experiments.
     #[command(mut_arg("nodes", |arg| arg.default_value("500")))]
@@ -106,8 +120,8 @@ struct Common {
 
     /// Hours of virtual time, such as 24 or 0.5.
     ///
-    /// In churn, maintenance and sweep: how long is measured. In partition: how long the network is split. In lookups and
-    /// kill: how long it lives before.
+    /// In churn, maintenance and sweep: how long is measured. In partition: how long the network is split. In lookups, kill
+    /// and liars: how long it lives before.
     #[arg(long, value_name = "HOURS", value_parser = within(0.01..=8760.0))]
     hours: Option<f64>,
 
@@ -120,7 +134,8 @@ struct Common {
 
     /// Write all figures (JSON, CSV) and pictures (SVG) to this folder.
     ///
-    /// What can be drawn only with further runs is run as well: smaller networks in `lookups`, other shares in `kill`.
+    /// What can be drawn only with further runs is run as well: smaller networks in `lookups`, other shares in `kill`
+    /// and `liars`.
     #[arg(long, value_name = "FOLDER")]
     out: Option<PathBuf>,
 
@@ -153,7 +168,7 @@ struct LookupsArgs {
 struct Coming {
     /// Half of the nodes leave within so many minutes.
     ///
-    /// In lookups, partition and kill nodes stay, unless this or another of these is given; then the median is 60.
+    /// In lookups, partition, kill and liars nodes stay, unless this or another of these is given; then the median is 60.
     #[arg(long, value_name = "MINUTES", value_parser = within(0.1..=525_600.0))]
     session: Option<f64>,
 

@@ -121,9 +121,12 @@ fn wrong(findings: &Findings, errors: usize) -> Vec<String> {
     });
     let whole = [(String::new(), &findings.report)].into_iter();
     for (place, report) in whole.chain(points).filter(|(_, report)| !report.is_sound()) {
-        let Report { unexplained, violations, told, .. } = report;
+        let Report { unexplained, wrong: false_ones, violations, told, .. } = report;
         if *unexplained > 0 {
             wrong.push(format!("{place}queries that missed without any reason: {unexplained}"));
+        }
+        if *false_ones > 0 {
+            wrong.push(format!("{place}queries that gave what its author did not write: {false_ones}"));
         }
         if *violations > 0 {
             wrong.push(format!("{place}things happened that must never happen: {violations}"));
@@ -161,5 +164,8 @@ mod tests {
         let (first, second) = (format!("at nodes 100: {unexplained}"), format!("at nodes 200: {unexplained}"));
         assert_eq!(wrong(&findings(&bad, &good), 0), [unexplained, "  a record vanished", second.as_str()]);
         assert_eq!(wrong(&findings(&good, &bad), 0), [first.as_str(), "  a record vanished"]);
+        let deceived = Report { wrong: 3, ..Report::default() };
+        let told = "queries that gave what its author did not write: 3";
+        assert_eq!(wrong(&findings(&deceived, &good), 0), [told, format!("at nodes 200: {told}").as_str()]);
     }
 }

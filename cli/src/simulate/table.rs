@@ -67,6 +67,7 @@ fn of_lookups(report: &Report) -> Vec<Figure> {
 }
 
 fn of_queries(report: &Report) -> Vec<Figure> {
+    let are_lies = report.lies > 0 || report.wrong > 0;
     vec![
         counted("queries", report.gets),
         counted("  that failed", report.gets_failed),
@@ -79,9 +80,15 @@ fn of_queries(report: &Report) -> Vec<Figure> {
         counted("  missed, as the holders were cut off", report.unreachable),
         counted("  missed, as two sides had not grown together yet", report.healing),
         figure("  unexplained misses", (report.gets > 0).then(|| count(report.unexplained))),
+        counted("  gave nothing", report.missed),
+        figure("  gave what its author did not write", are_lies.then(|| count(report.wrong))),
         figure("  messages", report.messages_per_get.map(decimal)),
         figure("  median within", report.get_p50_ms.map(milliseconds)),
         figure("  99 % within", report.get_p99_ms.map(milliseconds)),
+        counted("queries without knowing the owner", report.unpinned),
+        share("  believed liars", report.deceived, report.deceived_interval),
+        counted("lies told", report.lies),
+        counted("  records in them that were refused", report.refused_records),
     ]
 }
 
@@ -131,6 +138,9 @@ const QUERIES: Column = ("queries", |report| Some(count(report.gets)));
 const NEWEST: Column = ("newest", |report| report.get_success.map(percent));
 const INTERVAL: Column = ("95 % interval", |report| report.get_success_interval.map(interval));
 const OLDER: Column = ("older", |report| Some(count(report.outdated)));
+const MISSED: Column = ("nothing", |report| Some(count(report.missed)));
+const WRONG: Column = ("wrong", |report| Some(count(report.wrong)));
+const DECEIVED: Column = ("believed liars", |report| report.deceived.map(percent));
 const OLD_COPIES: Column = ("old copies", |report| report.outdated_copies.map(count));
 const STALE: Column = ("dead", |report| report.stale.map(percent));
 const LOST: Column = ("lost", |report| Some(count(report.lost)));
@@ -146,6 +156,7 @@ pub(super) fn series(experiment: &str, series: &Series) -> Table {
         "churn" => &[QUERIES, NEWEST, INTERVAL, MEDIAN, P99, STALE, LOST],
         "maintenance" => &[BYTES, JOINS, STALE, LOST],
         "partition" => &[QUERIES, NEWEST, INTERVAL, OLDER, OLD_COPIES],
+        "liars" => &[QUERIES, NEWEST, INTERVAL, OLDER, MISSED, WRONG, DECEIVED],
         "kill" => &[QUERIES, NEWEST, INTERVAL, FEWEST, FULL, LOST],
         _ => &[REQUESTS, MEDIAN, P99, NEWEST, INTERVAL, STALE, BYTES],
     };
@@ -153,7 +164,7 @@ pub(super) fn series(experiment: &str, series: &Series) -> Table {
     let mut table = empty_table(names, 0);
     for point in &series.points {
         let place = match series.axis {
-            "killed" => format!("{} %", (point.at * 1000.0).round() / 10.0),
+            "killed" | "liars" => format!("{} %", (point.at * 1000.0).round() / 10.0),
             _ if point.at.fract() == 0.0 => count(point.at as u64),
             _ => format!("{:.2}", point.at),
         };
@@ -228,6 +239,13 @@ mod tests {
         let points = vec![Point { at: 0.25, report }];
         let table = series("kill", &Series { axis: "killed", points }).to_string();
         assert!(table.contains("25 %") && table.contains("90.000 %"), "{table}");
+        assert!(table.lines().all(|line| line.chars().count() <= 100), "{table}");
+        let report = Report { lies: 7, wrong: 2, deceived: Some(0.25), gets: 10, ..Report::default() };
+        let table = whole(&report).to_string();
+        assert!(table.contains("did not write") && table.contains("25.000 %"), "{table}");
+        let points = vec![Point { at: 0.1, report }];
+        let table = series("liars", &Series { axis: "liars", points }).to_string();
+        assert!(table.contains("10 %") && table.contains("25.000 %"), "{table}");
         assert!(table.lines().all(|line| line.chars().count() <= 100), "{table}");
     }
 }

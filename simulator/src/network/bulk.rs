@@ -9,10 +9,10 @@ use super::Network;
 use crate::handle::Handle;
 
 /// Between two saves: ten in a second.
-const SAVE_PAUSE: Duration = Duration::from_millis(100);
+pub(super) const SAVE_PAUSE: Duration = Duration::from_millis(100);
 
 /// Between two queries: fifty in a second.
-const GET_PAUSE: Duration = Duration::from_millis(20);
+pub(super) const GET_PAUSE: Duration = Duration::from_millis(20);
 
 /// Many records.
 impl Network<'_> {
@@ -58,15 +58,20 @@ impl Network<'_> {
         });
     }
 
-    /// Begins an operation with each key, one after the other, and waits until these have ended.
-    fn for_each(&mut self, keys: &[Id], pause: Duration, begin: impl Fn(&mut Self, Id) -> Option<OperationId>) {
-        self.stage_ends(pause.saturating_mul(u32::try_from(keys.len()).unwrap_or(u32::MAX)));
+    /// Begins an operation with each, one after the other, and waits until these have ended.
+    pub(super) fn for_each<T: Copy>(
+        &mut self,
+        all: &[T],
+        pause: Duration,
+        begin: impl Fn(&mut Self, T) -> Option<OperationId>,
+    ) {
+        self.stage_ends(pause.saturating_mul(u32::try_from(all.len()).unwrap_or(u32::MAX)));
         let mut begun = Vec::new();
-        for key in keys {
+        for each in all {
             if self.broken_off {
                 return;
             }
-            begun.extend(begin(self, *key));
+            begun.extend(begin(self, *each));
             self.pass(pause);
         }
         // The last ones are those that are still under way.

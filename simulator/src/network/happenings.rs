@@ -86,8 +86,9 @@ impl Network<'_> {
         }
     }
 
+    /// A random member that does not lie: liars are no users. Of so many one does not, unless hardly anybody is honest.
     pub(super) fn some_member(&mut self) -> Option<Handle> {
-        self.working.pick(&self.members).copied()
+        (0..64).map_while(|_| self.working.pick(&self.members).copied()).find(|node| !self.world.is_liar(*node))
     }
 
     /// Draws both, whether or not there is a key, so that what follows in the stream is the same.
@@ -201,7 +202,7 @@ impl Network<'_> {
 
 /// Operations.
 impl Network<'_> {
-    fn start(&mut self, node: Handle, command: Command<Handle>, purpose: Purpose) -> Option<OperationId> {
+    pub(super) fn start(&mut self, node: Handle, command: Command<Handle>, purpose: Purpose) -> Option<OperationId> {
         let operation = self.world.start(node, command)?;
         self.purposes.insert(operation, purpose);
         Some(operation)
@@ -253,6 +254,10 @@ impl Network<'_> {
             Some(Purpose::Lookup { target }) => self.lookup_ended(node, &target, took, ended),
             Some(Purpose::Get { key, expected }) => self.get_ended(node, key, &expected, since, ended),
             Some(Purpose::Save { key, value }) => self.save_ended(node, key, value, since, ended),
+            Some(Purpose::Write { work, place }) => self.write_ended(work, place, since, ended),
+            Some(Purpose::Read { work, expected, pinned }) => {
+                self.read_ended(node, work, (expected, pinned), since, ended);
+            }
             None => {}
         }
     }
@@ -279,6 +284,7 @@ impl Network<'_> {
             self.keys.push(key);
         }
         let mut holders = receipt.accepted.clone();
+        holders.retain(|holder| !self.world.is_liar(*holder));
         holders.extend(receipt.kept_here.then_some(node));
         let (version, lifetime) = (receipt.version, self.params().record_lifetime);
         let record = match value {

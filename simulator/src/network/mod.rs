@@ -1,5 +1,6 @@
 //! A network: nodes that join, leave, save and ask, over one virtual time.
 
+mod authored;
 mod bulk;
 mod happenings;
 mod invariants;
@@ -166,6 +167,17 @@ enum Purpose {
     Save {
         key: Id,
         value: Option<Bytes>,
+    },
+    /// Of this value of a work.
+    Write {
+        work: usize,
+        place: usize,
+    },
+    /// Of a work of which this value was the newest acknowledged one, by somebody who knows its owner or not.
+    Read {
+        work: usize,
+        expected: usize,
+        pinned: bool,
     },
 }
 

@@ -13,6 +13,7 @@ use kademlia_dht::gateway::{Body, Found, Id, Message, Record, Reply, Request, Ve
 
 use crate::clock::{Clocks, FOREVER};
 use crate::handle::Handle;
+use crate::ledger::Ledger;
 use crate::wire::Links;
 use payloads::Payloads;
 use truth::{Holding, Truth};
@@ -78,14 +79,19 @@ pub(crate) struct Oracle {
     births: BTreeMap<u32, Time>,
     held: BTreeMap<u32, BTreeSet<Id>>,
     payloads: Payloads,
+    /// What was written that proves its author. Of its keys nothing else is known here: several authors can have records
+    /// under one, and nodes tell of versions only.
+    pub(crate) ledger: Ledger,
     /// What the message that a node is dealing with asks it to store.
     offer: Option<Offer>,
+    /// The key for whose records it asks.
+    asked: Option<Id>,
     violations: u64,
     told: Vec<String>,
 }
 
 impl Oracle {
-    pub(crate) fn new(params: &Params, clocks: Clocks) -> Self {
+    pub(crate) fn new(params: &Params, clocks: Clocks, liars: [u8; 33]) -> Self {
         let lifetime = params.record_lifetime.min(FOREVER);
         let drift = clocks.longest(lifetime).saturating_sub(lifetime);
         Oracle {
@@ -98,7 +104,9 @@ impl Oracle {
             births: BTreeMap::new(),
             held: BTreeMap::new(),
             payloads: Payloads::default(),
+            ledger: Ledger::new(liars),
             offer: None,
+            asked: None,
             violations: 0,
             told: Vec::new(),
         }
@@ -156,6 +164,9 @@ impl Oracle {
     }
 
     pub(crate) fn kept(&mut self, now: Time, node: Handle, key: Id, version: Version) {
+        if self.ledger.has(&key) {
+            return;
+        }
         let before = self.keys.entry(key).or_default().kept(now, node.number(), version);
         self.held.entry(node.number()).or_default().insert(key);
         if let Some(before) = before.filter(|before| *before > version) {
@@ -199,6 +210,9 @@ impl Oracle {
     }
 
     fn bind_until(&mut self, now: Time, node: Handle, Offer { key, version, remaining }: Offer) {
+        if self.ledger.has(&key) {
+            return;
+        }
         let until = now + Duration::from_secs(remaining.into());
         if remaining > 0 && !self.keys.entry(key).or_default().bind(node.number(), version, until) {
             self.violation(now, format_args!("{node:?} was to keep version {version} of {key}, and does not"));
@@ -213,6 +227,10 @@ impl Oracle {
             }
             _ => None,
         };
+        self.asked = match &message.body {
+            Body::Request(Request::FindValue { key, .. }) => Some(*key),
+            _ => None,
+        };
     }
 
     /// A message leaves a node: a record in it must be what somebody saved and what the node holds, and must not live
@@ -221,6 +239,9 @@ impl Oracle {
         match &message.body {
             Body::Request(Request::Store { key, record, .. }) => self.check_record(now, from, *key, record),
             Body::Reply(Reply::Found(Found { records, .. })) => {
+                if let Some(key) = self.asked.filter(|key| self.ledger.has(key)) {
+                    return records.iter().for_each(|record| self.check_author(now, from, key, record));
+                }
                 for record in records.iter().filter(|record| !record.is_tombstone()) {
                     match self.payloads.key_of(&record.value) {
                         Some(key) => {
@@ -240,7 +261,18 @@ impl Oracle {
         }
     }
 
+    /// What proves its author and is passed on by a node that does not lie must be what that author wrote.
+    fn check_author(&mut self, now: Time, from: u32, key: Id, record: &Record) {
+        if record.kind.is_authentic() && !self.ledger.is_genuine(&key, record) {
+            let version = record.version;
+            self.violation(now, format_args!("node {from} passes on a forged record of {key} as version {version}"));
+        }
+    }
+
     fn check_record(&mut self, now: Time, from: u32, key: Id, record: &Record) {
+        if self.ledger.has(&key) {
+            return self.check_author(now, from, key, record);
+        }
         if !record.is_tombstone() && !self.payloads.fits(&key, record) {
             let version = record.version;
             self.violation(now, format_args!("node {from} has another value for version {version} of {key}"));
@@ -403,7 +435,7 @@ mod tests {
 
     impl World {
         fn new() -> Self {
-            let mut oracle = Oracle::new(&Params::new(crate::handle::KEY_SPACE), Clocks::default());
+            let mut oracle = Oracle::new(&Params::new(crate::handle::KEY_SPACE), Clocks::default(), [2; 33]);
             oracle.born(Time::ZERO, NODE);
             oracle.born(Time::ZERO, SAVER);
             World { oracle, key: Id::from_prefix(&[9]) }

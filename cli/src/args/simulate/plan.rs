@@ -61,6 +61,10 @@ impl SimulateArgs {
                 plan.share = share / 100.0;
                 experiment::kill
             }
+            Command::Liars { share, queries, .. } => {
+                (plan.setup.liars, plan.queries) = (share / 100.0, *queries);
+                experiment::liars
+            }
             Command::Sweep { lookups, .. } => {
                 plan.lookups = lookups.lookups;
                 experiment::sweep
@@ -87,6 +91,7 @@ impl Command {
             | Command::Maintenance { common, .. }
             | Command::Partition { common, .. }
             | Command::Kill { common, .. }
+            | Command::Liars { common, .. }
             | Command::Sweep { common, .. } => common,
         }
     }
@@ -208,6 +213,10 @@ mod tests {
         assert_eq!(params(&churn.plan.setup), params(&Setup::default()));
         let sweep = plan(&["sweep"]).unwrap();
         assert_eq!((sweep.plan.nodes, sweep.plan.records, sweep.plan.lookups), (500, 200, 2000));
+        let liars = plan(&["liars"]).unwrap();
+        assert_eq!((liars.plan.setup.liars, liars.plan.queries, liars.plan.churn), (0.5, 100_000, None));
+        let few = plan(&["liars", "--share", "25%", "--queries", "7"]).unwrap();
+        assert_eq!((few.plan.setup.liars, few.plan.queries), (0.25, 7));
         let lookups = plan(&["lookups"]).unwrap();
         for coming in [["--session", "60"], ["--sessions", "weibull:0.5"], ["--returns", "60"]] {
             let kill = plan(&[&["kill"], &coming[..]].concat()).unwrap();
@@ -248,7 +257,7 @@ mod tests {
 
     #[test]
     fn wrong_values_are_told_what_is_allowed() {
-        let cases: [(&[&str], &str); 9] = [
+        let cases: [(&[&str], &str); 10] = [
             (&["churn", "--loss", "31"], "not a number of percent from 0 to 30"),
             (&["churn", "--hours", "0"], "not a number from 0.01 to 8760"),
             (&["churn", "--sessions", "weibull"], "neither `exponential` nor `weibull:SHAPE`"),
@@ -256,6 +265,7 @@ mod tests {
             (&["churn", "--keeps-store"], "--returns"),
             (&["churn", "--burst-loss", "1"], "--loss"),
             (&["kill", "--share", "100"], "not a number of percent from 1 to 99"),
+            (&["liars", "--share", "91"], "not a number of percent from 0 to 90"),
             (&["lookups", "--gets", "1"], "unexpected argument"),
             (&["lookups", "--nodes", "1"], "not a number from 2 to 1000000"),
         ];
