@@ -6,4 +6,5 @@
 pub mod address;
 pub mod datagram;
 pub mod node;
+pub mod parts;
 pub mod stream;
