@@ -81,7 +81,7 @@ pub struct LinkCounts {
 }
 
 impl LinkCounts {
-    /// All that came in and was not handed to the node: a message in parts once, or not at all if it was.
+    /// All that came in and was not handed to the node; of messages in parts, each that was given up.
     ///
     /// ```
     /// use kademlia_gateways::LinkCounts;
