@@ -31,7 +31,7 @@ mod link;
 #[cfg(feature = "memory")]
 mod memory;
 mod message;
-/// How UDP carries large messages: public for tests and fuzzing alone, and no part of what this crate promises.
+// Public for tests and fuzzing alone, and no part of what this crate promises.
 #[cfg(feature = "udp")]
 #[doc(hidden)]
 pub mod parts;
