@@ -34,6 +34,11 @@ fn streams() {
 }
 
 #[test]
+fn parts() {
+    run_all("parts", fuzz::parts::run);
+}
+
+#[test]
 fn addresses() {
     run_all("address", fuzz::address::run);
 }

@@ -5,7 +5,7 @@
 #![cfg(unix)]
 
 use std::io::{Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream, UdpSocket};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream, UdpSocket};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use kademlia_dht::gateway::{
     Body, Contact, Envelope, Expect, Found, Id, Message, Record, Reply, Request, Tag, TcpGateway, Token, UdpGateway,
-    UnixGateway, Version, address, codec, frame,
+    UnixGateway, Version, address, codec, frame, parts,
 };
 use kademlia_dht::{Config, DHTService, Multiaddr};
 
@@ -25,6 +25,9 @@ const MEASURED: usize = 400;
 /// Random datagrams, and how many of them in a millisecond.
 const DATAGRAMS: usize = 100_000;
 const IN_A_MILLISECOND: usize = 20;
+
+/// Far more messages than are waited for at once.
+const FIRST_PARTS: usize = 20_000;
 
 const SLOW_CONNECTIONS: usize = 1000;
 
@@ -55,7 +58,7 @@ impl Network {
             node.connect(first.clone()).wait().unwrap();
         }
         for n in 0..RECORDS {
-            nodes[n % nodes.len()].save(format!("key {n}"), [n as u8; 100]).wait().unwrap();
+            nodes[n % nodes.len()].save(format!("key {n}"), value(n)).wait().unwrap();
         }
         let mut others = nodes;
         let victim = others.remove(0);
@@ -102,7 +105,7 @@ impl Network {
             let found = self.victim.query(format!("key {}", n % RECORDS)).wait().unwrap();
             times.push(begun.elapsed());
             peak = peak.max(resident());
-            assert_eq!(found.expect("it is found").value, [(n % RECORDS) as u8; 100][..]);
+            assert!(found.expect("it is found").value == value(n % RECORDS));
         }
         times.sort_unstable();
         (times[times.len() * 99 / 100], peak)
@@ -113,7 +116,8 @@ impl Network {
         let status = self.victim.status();
         let (gateway, counters) = (&status.gateways[0], &status.counters);
         let by_cause = counters.dropped.values().chain(counters.refused.values()).chain(gateway.dropped.values());
-        gateway.link.unreadable() + gateway.link.oversized + gateway.link.closed() + by_cause.sum::<u64>()
+        let link = &gateway.link;
+        link.unreadable() + link.oversized + link.unfinished + link.closed() + by_cause.sum::<u64>()
     }
 
     /// Attacks while the victim goes on, and sees that nothing comes of it but counts. Sends `least` things that count.
@@ -184,6 +188,11 @@ impl Stream for UnixStream {
     fn patient(&mut self, time: Duration) {
         self.set_write_timeout(Some(time)).unwrap();
     }
+}
+
+/// What is saved: every eighth value is one that UDP carries in parts.
+fn value(n: usize) -> Vec<u8> {
+    vec![n as u8; if n.is_multiple_of(8) { 16 << 10 } else { 100 }]
 }
 
 fn start(wire: Wire, path: PathBuf) -> DHTService {
@@ -324,6 +333,22 @@ fn attack_datagrams(network: &Network) {
             // The sending socket's own buffer can be full.
             sockets[random.below(16)].send(&hostile(&mut random)).ok();
             pace(n);
+        }
+    });
+    network.stand("first parts of messages that are never finished", FIRST_PARTS as u64 / 2, || {
+        let mut random = Random(0x9E37_79B9_7F4A_7C15);
+        for n in 0..FIRST_PARTS {
+            // Each from another host, as anyone can write any source.
+            let [_, a, b, c] = (n as u32 + 2).to_be_bytes();
+            let stranger = UdpSocket::bind((Ipv4Addr::new(127, a, b, c), 0)).unwrap();
+            let part = [&[parts::FIRST_BYTE], &random.bytes(8)[..], &[0, 63], &[7; 1189]].concat();
+            stranger.send_to(&part, network.socket()).ok();
+            pace(n);
+            if n.is_multiple_of(500) {
+                let other = network._others[n % PEERS].listen_addresses()[0].clone();
+                let reply = network.victim.find_value(other, "key 8").wait().unwrap();
+                assert!(reply.records[0].value == value(8), "it is put together all the same");
+            }
         }
     });
     network.stand("stores with the token of another", 1000, || {

@@ -5,19 +5,23 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
 use std::net::{SocketAddr, UdpSocket};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use kademlia_dht::gateway::{
     Body, Circuit, Envelope, Expect, Found, Id, Message, Multiaddr, NetworkId, Record, Reply, Request, Tag, Token,
-    UdpGateway, Version, address, codec,
+    UdpGateway, Version, address, codec, parts,
 };
 use kademlia_dht::{Config, DHTService, RelayMode, RelayPolicy};
 
 /// After this long without an answer the node pings no more.
 const REQUEST_TIMEOUT: Duration = Duration::from_millis(400);
 
-/// The largest value that UDP carries.
-const LARGEST: usize = 1000;
+/// A value that fits a datagram, and one whose message goes in parts.
+const FITS: usize = 1000;
+const IN_PARTS: usize = 5000;
+
+/// The largest value that there is.
+const LARGEST: usize = 64 << 10;
 
 fn id(n: u16) -> Id {
     let [a, b] = n.to_be_bytes();
@@ -58,28 +62,47 @@ impl Stranger {
             // The last parts of a message can be zeros as well.
             Filling::None => (used..).map(|end| &bytes[..end]).find(|part| codec::decode(part).is_ok()).unwrap(),
         };
-        self.sent += bytes.len();
-        self.socket.send(bytes).unwrap();
+        let mut buffer = [&[0; parts::HEADER_BYTES], bytes].concat();
+        let sent: std::io::Result<()> = parts::send(tag ^ 0x5555, &mut buffer, |datagram| {
+            self.sent += datagram.len();
+            self.socket.send(datagram).map(drop)
+        });
+        sent.unwrap();
     }
 
-    fn receive(&self, within: Duration) -> Option<(usize, Message)> {
+    fn receive_datagram(&self, within: Duration) -> Option<Vec<u8>> {
         self.socket.set_nonblocking(within.is_zero()).unwrap();
         self.socket.set_read_timeout(Some(within).filter(|within| !within.is_zero())).unwrap();
         let mut buffer = [0; 2000];
         let size = self.socket.recv(&mut buffer).ok()?;
-        Some((size, codec::decode(&buffer[..size]).unwrap().message().clone()))
+        Some(buffer[..size].to_vec())
+    }
+
+    /// The next message, in however many datagrams it comes.
+    fn receive(&self, within: Duration) -> Option<Message> {
+        let mut assembler = parts::Assembler::default();
+        // From whomever, as the socket is connected, or known to one node alone.
+        let from = SocketAddr::from(([127, 0, 0, 1], 1));
+        loop {
+            let mut message = self.receive_datagram(within)?;
+            if parts::is_part(&message) {
+                let Some(whole) = assembler.accept(Instant::now(), from, &message).unwrap() else { continue };
+                message = whole.message;
+            }
+            return Some(codec::decode(&message).unwrap().message().clone());
+        }
     }
 
     /// All bytes that come until nothing has come for a while.
     fn received(&self, pause: Duration) -> usize {
-        std::iter::from_fn(|| self.receive(pause)).map(|(size, _)| size).sum()
+        std::iter::from_fn(|| self.receive_datagram(pause)).map(|datagram| datagram.len()).sum()
     }
 
     /// Asks, and gives the answer.
     fn ask(&mut self, tag: u64, request: Request) -> Option<Message> {
         self.send(None, tag, Body::Request(request), Filling::All);
-        let answers = std::iter::from_fn(|| self.receive(Duration::from_secs(2)));
-        answers.map(|(_, message)| message).find(|message| message.tag == Tag(tag))
+        let mut answers = std::iter::from_fn(|| self.receive(Duration::from_secs(2)));
+        answers.find(|message| message.tag == Tag(tag))
     }
 
     fn found(&mut self, tag: u64, key: Id, proof: Option<Token>) -> Found {
@@ -114,7 +137,7 @@ fn fill_the_table(service: &DHTService, at: SocketAddr) {
     let mut peers: Vec<(Id, Stranger)> = (0..60).map(|n| (id(n * 1021), Stranger::new(at))).collect();
     for (id, peer) in &mut peers {
         peer.send(Some(*id), 1, Body::Request(Request::Ping), Filling::All);
-        while let Some((_, message)) = peer.receive(Duration::from_secs(2)) {
+        while let Some(message) = peer.receive(Duration::from_secs(2)) {
             if message.is_request() {
                 peer.send(Some(*id), message.tag.0, Body::Reply(Reply::Pong), Filling::All);
                 break;
@@ -141,10 +164,10 @@ fn an_unproved_address_gets_at_most_three_times_what_it_sent() {
     for state in ["new", "holding", "full"] {
         match state {
             "holding" => {
-                for (n, bytes) in [(1, 0), (2, 100), (3, 512), (4, 513), (5, LARGEST)] {
+                for (n, bytes) in [(1, 0), (2, 100), (3, 512), (4, 513), (5, FITS), (6, IN_PARTS), (7, LARGEST)] {
                     hold(at, id(n), bytes);
                 }
-                assert_eq!(service.status().records, 5);
+                assert_eq!(service.status().records, 7);
             }
             "full" => fill_the_table(&service, at),
             _ => {}
@@ -201,11 +224,11 @@ fn hold(at: SocketAddr, key: Id, bytes: usize) {
 /// Each request with and without an id, filled up and bare, by someone who never answers.
 fn every_request(at: SocketAddr, mut way: impl FnMut() -> Option<Multiaddr>) -> Vec<(String, Stranger)> {
     let mut requests = vec![Request::Ping];
-    for n in 0..6 {
+    for n in 0..8 {
         let key = id(n);
         requests.push(Request::FindNode { target: key });
         requests.extend([None, Some(Token(5))].map(|proof| Request::FindValue { key, after: None, proof }));
-        for bytes in [0, LARGEST] {
+        for bytes in [0, FITS, IN_PARTS] {
             let record = Record::plain(vec![2; bytes], Version(u64::MAX), Duration::from_secs(9));
             let expect = [Expect::Anything, Expect::Absent, Expect::Version(Version(3))][usize::from(n) % 3];
             requests.push(Request::Store { key, record, token: Token(9), expect });

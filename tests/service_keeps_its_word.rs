@@ -5,7 +5,10 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use kademlia_dht::gateway::{Gateway, MemoryGateway, TcpGateway, UdpGateway, UnixGateway, address};
+use kademlia_dht::gateway::{
+    Gateway, GatewayError, Link, MemoryGateway, Outbound, Outbox, SizeLimits, TcpGateway, UdpGateway, UnixGateway,
+    Unsent, address,
+};
 use kademlia_dht::{
     Config, Contact, DHTService, Error, Event, Id, KeyHasher, KeySpace, Limits, Multiaddr, Pending, Sha256Hasher,
     UnsentReason, core,
@@ -194,14 +197,62 @@ fn what_cannot_be_done_fails_at_once_and_says_why() {
     assert_eq!(done(service.ping("/memory/9999999".parse().unwrap())), Err(Error::Unsent(UnsentReason::Unreachable)));
 }
 
+/// UDP without parts, as a gateway for datagrams can be that somebody else wrote.
+struct OneDatagram(UdpGateway);
+
+impl Gateway for OneDatagram {
+    fn name(&self) -> String {
+        "one datagram".to_owned()
+    }
+
+    fn addresses(&self) -> Vec<Multiaddr> {
+        self.0.addresses()
+    }
+
+    fn outbox(&mut self) -> Result<Box<dyn Outbox>, GatewayError> {
+        Ok(Box::new(OneDatagramOutbox(self.0.outbox()?)))
+    }
+
+    fn run(&mut self, link: &Link) -> Result<(), GatewayError> {
+        self.0.run(link)
+    }
+}
+
+struct OneDatagramOutbox(Box<dyn Outbox>);
+
+impl Outbox for OneDatagramOutbox {
+    fn dials(&self, address: &Multiaddr) -> bool {
+        self.0.dials(address)
+    }
+
+    fn limits(&self) -> SizeLimits {
+        SizeLimits::DATAGRAM
+    }
+
+    fn send(&mut self, outbound: Outbound) -> Result<(), Unsent> {
+        let at_most = Some(outbound.limits(SizeLimits::DATAGRAM).largest);
+        self.0.send(Outbound { at_most, ..outbound })
+    }
+}
+
+fn one_datagram() -> OneDatagram {
+    OneDatagram(udp())
+}
+
+fn udp() -> UdpGateway {
+    UdpGateway::bind("/ip4/127.0.0.1/udp/0".parse().unwrap()).unwrap()
+}
+
+fn tcp() -> TcpGateway {
+    TcpGateway::bind("/ip4/127.0.0.1/tcp/0".parse().unwrap()).unwrap()
+}
+
 #[test]
 fn what_is_too_large_for_a_way_is_named_so() {
-    let udp = || UdpGateway::bind("/ip4/127.0.0.1/udp/0".parse().unwrap()).unwrap();
-    let tcp = || TcpGateway::bind("/ip4/127.0.0.1/tcp/0".parse().unwrap()).unwrap();
-    let (both, at_udp) = node(quick(), udp());
+    let (both, at_datagram) = node(quick(), one_datagram());
     both.register_gateway(tcp()).unwrap();
     let (by_tcp, _) = node(quick(), tcp());
-    let (by_udp, _) = node(quick(), udp());
+    let (by_datagram, _) = node(quick(), one_datagram());
     done(by_tcp.connect(both.listen_addresses()[1].clone())).unwrap();
 
     // A stream takes the largest value there is.
@@ -209,10 +260,33 @@ fn what_is_too_large_for_a_way_is_named_so() {
     assert_eq!(done(by_tcp.save("large", &value)).unwrap().accepted.len(), 1);
     assert_eq!(done(both.query("large")).unwrap().unwrap().value, value);
     // A datagram does not, in neither direction, and relays pass the reason on.
-    let error = done(by_udp.connect(at_udp.clone()).wait().map(|_| by_udp.query("large")).unwrap()).unwrap_err();
+    let error =
+        done(by_datagram.connect(at_datagram.clone()).wait().map(|_| by_datagram.query("large")).unwrap()).unwrap_err();
     assert!(matches!(error, Error::Unreadable { .. }), "{error}");
-    let error = done(by_udp.store(at_udp, "larger", &value)).unwrap_err();
+    let error = done(by_datagram.store(at_datagram, "larger", &value)).unwrap_err();
     assert!(matches!(error, Error::Unsent(UnsentReason::TooLarge { limit }) if limit < 2000), "{error}");
+}
+
+#[test]
+fn nodes_on_udp_alone_save_and_find_the_largest_values() {
+    let few = Config { k: 3, ..quick() };
+    let nodes: Vec<DHTService> = (0..8).map(|_| node(few.clone(), udp()).0).collect();
+    for node in &nodes[1..] {
+        done(node.connect(nodes[0].listen_addresses()[0].clone())).unwrap();
+    }
+    let value = |n: usize| (0..[1453, 16 << 10, 64 << 10][n % 3]).map(|at| (at % 251 + n) as u8).collect::<Vec<u8>>();
+    for (n, node) in nodes.iter().enumerate() {
+        let receipt = done(node.save(format!("key {n}"), value(n))).unwrap();
+        assert!(!receipt.accepted.is_empty(), "{receipt:?}");
+    }
+    for (n, node) in nodes.iter().enumerate() {
+        for key in 0..nodes.len() {
+            let found = done(node.query(format!("key {key}"))).unwrap();
+            assert!(found.unwrap().value == value(key), "node {n} finds another value of {key}");
+        }
+    }
+    let status = nodes.iter().map(DHTService::status);
+    assert!(status.map(|status| status.gateways[0].link.unreadable()).sum::<u64>() == 0);
 }
 
 #[test]
@@ -327,8 +401,6 @@ fn a_client_asks_but_is_nobodys_contact() {
 
 #[test]
 fn a_peer_with_two_transports_is_still_there_when_one_gateway_is_gone() {
-    let udp = || UdpGateway::bind("/ip4/127.0.0.1/udp/0".parse().unwrap()).unwrap();
-    let tcp = || TcpGateway::bind("/ip4/127.0.0.1/tcp/0".parse().unwrap()).unwrap();
     let (one, other) = (DHTService::start(quick()).unwrap(), DHTService::start(quick()).unwrap());
     let by_udp = one.register_gateway(udp()).unwrap();
     one.register_gateway(tcp()).unwrap();
@@ -343,17 +415,15 @@ fn a_peer_with_two_transports_is_still_there_when_one_gateway_is_gone() {
 
 #[test]
 fn what_is_too_large_for_the_way_in_use_goes_by_another() {
-    let udp = || UdpGateway::bind("/ip4/127.0.0.1/udp/0".parse().unwrap()).unwrap();
-    let tcp = || TcpGateway::bind("/ip4/127.0.0.1/tcp/0".parse().unwrap()).unwrap();
     let (one, other) = (DHTService::start(quick()).unwrap(), DHTService::start(quick()).unwrap());
     for service in [&one, &other] {
-        service.register_gateway(udp()).unwrap();
+        service.register_gateway(one_datagram()).unwrap();
         service.register_gateway(tcp()).unwrap();
     }
-    let (only_udp, _) = node(quick(), udp());
-    let by_udp = other.listen_addresses()[0].clone();
-    done(one.connect(by_udp.clone())).unwrap();
-    done(only_udp.connect(by_udp)).unwrap();
+    let (only_datagrams, _) = node(quick(), one_datagram());
+    let by_datagram = other.listen_addresses()[0].clone();
+    done(one.connect(by_datagram.clone())).unwrap();
+    done(only_datagrams.connect(by_datagram)).unwrap();
     let value = vec![7; 60_000];
     let receipt = done(one.save("large", &value)).unwrap();
     assert_eq!(receipt.accepted[0].id(), other.id());

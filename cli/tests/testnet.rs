@@ -99,18 +99,22 @@ fn a_bad_line_is_named() {
     assert!(text(&output.stderr).contains("records, line 2: there is no tab between key and value"));
 }
 
-/// What cannot be found is listed, and the status says so: on UDP alone, no datagram carries 5,000 bytes.
+/// What cannot be found is listed, and the status says so: of some records all twenty holders are dead.
 #[test]
 fn what_is_not_found_is_listed() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("records");
-    fs::write(&file, format!("small\t1\nlarge\t{}\n", "x".repeat(5_000))).unwrap();
-    let output = dht(&["testnet", "--mix", "udp=4", "--load", file.to_str().unwrap(), "--json"]);
+    let lines: String = (0..40).map(|number| format!("key {number}\tvalue {number}\n")).collect();
+    fs::write(&file, lines).unwrap();
+    let file = file.to_str().unwrap();
+    let output = dht(&["testnet", "--mix", "memory=100", "--load", file, "--kill", "95", "--json"]);
     assert_eq!(output.status.code(), Some(1));
     let result: Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!((&result["asked"], &result["found"]), (&2.into(), &1.into()));
+    let (asked, found) = (&result["after_kill"]["asked"], result["after_kill"]["found"].as_u64().unwrap());
+    assert!(*asked == 40 && (1..40).contains(&found), "{found} of {asked}");
+    assert_eq!((&result["asked"], result["found"].as_u64()), (&80.into(), Some(40 + found)));
     let words = text(&output.stderr);
-    assert!(words.contains("cannot save large: ") && words.contains("large: not found"), "{words}");
+    assert!(words.lines().any(|line| line.starts_with("key ") && line.contains(": not found")), "{words}");
 }
 
 #[cfg(unix)]

@@ -6,5 +6,6 @@
 pub mod address;
 pub mod datagram;
 pub mod node;
+pub mod parts;
 pub mod records;
 pub mod stream;

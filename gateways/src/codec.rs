@@ -72,7 +72,7 @@ pub enum EncodeError {
 /// How large the messages of a gateway can be, in encoded bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SizeLimits {
-    /// A reply beyond this leaves out its farthest contacts.
+    /// A reply beyond this leaves out its farthest contacts, if it is not beyond it without any.
     pub preferred: usize,
     /// A message beyond this is not sent.
     pub largest: usize,
@@ -84,6 +84,10 @@ impl SizeLimits {
 
     /// For datagrams: replies fit the smallest link of IPv6, and no message needs fragments on an Ethernet.
     pub const DATAGRAM: SizeLimits = SizeLimits { preferred: 1200, largest: 1452 };
+
+    /// For datagrams, where a message that does not fit one is sent in several: replies fit one if leaving out contacts
+    /// can make them.
+    pub const PARTS: SizeLimits = SizeLimits { preferred: SizeLimits::DATAGRAM.preferred, largest: MAX_MESSAGE_BYTES };
 }
 
 /// What decoding may claim to read. The decoder counts eight bytes for a number that takes one on the wire, so that the
@@ -113,7 +117,8 @@ pub fn encode(envelope: &Envelope, buffer: &mut Vec<u8>) -> Result<(), EncodeErr
 /// Appends the encoding of `envelope`, with as much of a reply as `limits` leaves room for.
 ///
 /// What has no room is taken out of the envelope: records beyond the first, until they take no more than half of it; then
-/// contacts, the farthest first; and if that is not enough, the sender's further addresses.
+/// contacts, the farthest first, until it has the preferred size or, if it is larger without any, until they take no more
+/// than that; and if that is not enough, the sender's further addresses.
 ///
 /// # Errors
 ///
@@ -128,7 +133,7 @@ pub fn encode_fitting(envelope: &mut Envelope, limits: SizeLimits, buffer: &mut 
     }
     let mut cut = Cut::default();
     if let Some(found) = found_mut(envelope) {
-        size = cut.shorten(found, size, preferred)?;
+        size = cut.shorten(found, size, preferred, largest)?;
     }
     if size > largest {
         cut.also = std::mem::take(&mut envelope.message_mut().also);
@@ -156,8 +161,15 @@ struct Cut {
 }
 
 impl Cut {
-    /// Shortens an answer of `size` bytes to `preferred` as far as it can be. Gives its new size.
-    fn shorten(&mut self, found: &mut Found, mut size: usize, preferred: usize) -> Result<usize, EncodeError> {
+    /// Shortens an answer of `size` bytes to `preferred`. Where even without contacts it has more, these may take as much
+    /// again, up to `largest`. Gives its new size.
+    fn shorten(
+        &mut self,
+        found: &mut Found,
+        mut size: usize,
+        preferred: usize,
+        largest: usize,
+    ) -> Result<usize, EncodeError> {
         let sizes = found.records.iter().map(size_of).collect::<Result<Vec<usize>, _>>()?;
         let mut taken: usize = sizes.iter().sum();
         for one in sizes.into_iter().skip(1).rev() {
@@ -168,7 +180,10 @@ impl Cut {
             self.records.extend(found.records.pop().map(|record| (record, more)));
             (taken, size) = (taken - one, size.saturating_sub(one));
         }
-        while size > preferred {
+        let contacts = found.contacts.iter().map(size_of).sum::<Result<usize, _>>()?;
+        let bare = size.saturating_sub(contacts);
+        let wanted = if bare > preferred { largest.min(bare + preferred) } else { preferred };
+        while size > wanted {
             let Some(contact) = found.contacts.pop() else { break };
             size = size.saturating_sub(size_of(&contact)?);
             self.contacts.push(contact);
@@ -594,6 +609,21 @@ mod tests {
     }
 
     #[test]
+    fn a_value_that_no_datagram_has_room_for_drives_out_no_contacts() {
+        let address: Multiaddr = "/ip4/1.2.3.4/udp/1".parse().unwrap();
+        for (value, left) in [(100, 20..=20), (700, 5..=15), (1150, 0..=1), (1500, 20..=20), (64 << 10, 20..=20)] {
+            let mut envelope = found(0, value);
+            if let Some(found) = found_mut(&mut envelope) {
+                found.contacts = (0..20).map(|n| Contact::new(Id::new([n; 32]), address.clone())).collect();
+            }
+            let mut buffer = Vec::new();
+            encode_fitting(&mut envelope, SizeLimits::PARTS, &mut buffer).unwrap();
+            let contacts = contacts(&envelope).unwrap().len();
+            assert!(left.contains(&contacts), "{contacts} beside {value} bytes");
+        }
+    }
+
+    #[test]
     fn contacts_make_room_for_the_largest_value() {
         let mut envelope = found(20, 65_536);
         let mut buffer = Vec::new();
@@ -672,6 +702,7 @@ mod tests {
                     let size = buffer.len() - 3;
                     prop_assert!(size <= limits.largest);
                     let mut bare = envelope.clone();
+                    let also_left_out = fitting.message().also != envelope.message().also;
                     if fitting.message().also.is_empty() {
                         bare.message_mut().also.clear();
                         prop_assert!(bare == envelope || whole > limits.largest, "its addresses had fitted");
@@ -681,9 +712,13 @@ mod tests {
                         return Ok(());
                     };
                     prop_assert_eq!(kept, &all[..kept.len()]);
-                    prop_assert!(size <= limits.preferred || kept.is_empty());
+                    let contacts: usize = kept.iter().map(|contact| size_of(contact).unwrap()).sum();
+                    let is_large = size - contacts > limits.preferred;
+                    prop_assert!(size <= limits.preferred || is_large);
                     if let Some(next) = all.get(kept.len()) {
-                        prop_assert!(size + size_of(next).unwrap() > limits.preferred, "one more had fitted");
+                        let bare = size - contacts;
+                        let limit = if is_large { limits.largest.min(bare + limits.preferred) } else { limits.preferred };
+                        prop_assert!(size + size_of(next).unwrap() > limit || also_left_out, "one more had fitted");
                     }
                 }
                 Err(EncodeError::TooLarge { size, limit }) => {

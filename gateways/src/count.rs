@@ -17,6 +17,10 @@ pub enum Count {
     OtherVersion,
     /// What came in and is larger than any message.
     Oversized,
+    /// Messages of which a part came, and the others did not, or not before room was needed for those of others.
+    Unfinished,
+    /// Parts of messages that came before.
+    Repeated,
     /// Messages dropped because the node did not keep up.
     QueueFull,
     /// Connections closed to make room for others.
@@ -56,6 +60,10 @@ pub struct LinkCounts {
     pub other_version: u64,
     /// See [`Count::Oversized`].
     pub oversized: u64,
+    /// See [`Count::Unfinished`].
+    pub unfinished: u64,
+    /// See [`Count::Repeated`].
+    pub repeated: u64,
     /// See [`Count::QueueFull`].
     pub queue_full: u64,
     /// See [`Count::Displaced`].
@@ -73,7 +81,7 @@ pub struct LinkCounts {
 }
 
 impl LinkCounts {
-    /// All that came in and was not handed to the node.
+    /// All that came in and was not handed to the node; of messages in parts, each that was given up.
     ///
     /// ```
     /// use kademlia_gateways::LinkCounts;
@@ -81,7 +89,7 @@ impl LinkCounts {
     /// assert_eq!((counts.unreadable(), counts.dropped(), counts.closed()), (3, 7, 8));
     /// ```
     pub fn dropped(&self) -> u64 {
-        self.unreadable() + self.oversized + self.queue_full
+        self.unreadable() + self.oversized + self.unfinished + self.queue_full
     }
 
     /// All that came in and could not be read: malformed or of another version.
@@ -165,6 +173,8 @@ impl Tally {
             malformed: read(Count::Malformed),
             other_version: read(Count::OtherVersion),
             oversized: read(Count::Oversized),
+            unfinished: read(Count::Unfinished),
+            repeated: read(Count::Repeated),
             queue_full: read(Count::QueueFull),
             displaced: read(Count::Displaced),
             greeting_late: read(Count::GreetingLate),
@@ -188,6 +198,8 @@ mod tests {
             Count::Malformed,
             Count::OtherVersion,
             Count::Oversized,
+            Count::Unfinished,
+            Count::Repeated,
             Count::QueueFull,
             Count::Displaced,
             Count::GreetingLate,
@@ -218,15 +230,17 @@ mod tests {
             malformed: 2,
             other_version: 3,
             oversized: 4,
-            queue_full: 5,
-            displaced: 6,
-            greeting_late: 7,
-            greeting_wrong: 8,
-            stalled: 9,
-            socket_errors: 10,
+            unfinished: 5,
+            repeated: 6,
+            queue_full: 7,
+            displaced: 8,
+            greeting_late: 9,
+            greeting_wrong: 10,
+            stalled: 11,
+            socket_errors: 12,
             unsent,
         };
         assert_eq!(tally.read(), expected);
-        assert_eq!((expected.dropped(), expected.closed()), (2 + 3 + 4 + 5, 6 + 7 + 8 + 9));
+        assert_eq!((expected.dropped(), expected.closed()), (2 + 3 + 4 + 5 + 7, 8 + 9 + 10 + 11));
     }
 }

@@ -31,6 +31,10 @@ mod link;
 #[cfg(feature = "memory")]
 mod memory;
 mod message;
+// Public for tests and fuzzing alone, and no part of what this crate promises.
+#[cfg(feature = "udp")]
+#[doc(hidden)]
+pub mod parts;
 mod record;
 #[cfg(any(feature = "tcp", all(unix, feature = "unix")))]
 mod stream;

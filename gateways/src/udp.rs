@@ -1,30 +1,45 @@
-//! [`UdpGateway`]: one message a datagram.
+//! [`UdpGateway`]: a message is a datagram, or several if it is large.
 
+use std::hash::{BuildHasher, RandomState};
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Weak};
+use std::time::Instant;
 
 use mio::net::UdpSocket;
 use mio::{Events, Interest, Poll, Token, Waker};
 use multiaddr::Multiaddr;
 
 use crate::address::{self, IpTransport};
-use crate::codec::{self, SizeLimits};
+use crate::codec::{self, DecodeError, SizeLimits};
 use crate::count::Count;
 use crate::gateway::{Gateway, GatewayError, Inbound, Outbound, Outbox, Unsent, UnsentReason};
 use crate::ip;
 use crate::link::Link;
+use crate::message::Envelope;
+use crate::parts::{self, Assembler};
 
 const SOCKET: Token = Token(0);
 const WAKER: Token = Token(1);
 
+/// What the system should keep for the socket each way, in bytes of datagrams and of what it adds to them. What is usual on
+/// Linux, 208 KiB, has room for 92 parts, and two of the largest messages have more.
+const SYSTEM_BUFFER: usize = 1024 * 1024;
+
 /// How many messages cross to the node at once.
 const BATCH: usize = 64;
+
+/// With so many bytes they cross in any case.
+const BATCH_BYTES: usize = 128 * 1024;
 
 /// After so many errors in a row the socket itself is at fault, not what came by it.
 const MAX_ERRORS: usize = 256;
 
-/// Carries messages over UDP, one a datagram: `/ip4/…/udp/…` or `/ip6/…/udp/…`.
+/// Carries messages over UDP: `/ip4/…/udp/…` or `/ip6/…/udp/…`.
+///
+/// A message of up to 1,452 bytes is a datagram. A larger one, up to [`MAX_MESSAGE_BYTES`](codec::MAX_MESSAGE_BYTES), goes in
+/// parts of at most 1,200 bytes each; where one of them is lost, the message is. What has come of a message is dropped when no
+/// further part comes for two seconds, and all that has takes at most 4 MiB, of one host 512 KiB.
 ///
 /// What is sent leaves from the caller's thread without ever blocking. A gateway for IPv6 leaves IPv4 alone, so that
 /// one of each can have the same port. One that is bound to a loopback address dials only such.
@@ -75,6 +90,13 @@ impl UdpGateway {
 impl Open {
     fn bind(address: SocketAddr) -> io::Result<Self> {
         let socket = ip::open(address, IpTransport::Udp)?;
+        // The system gives less if it allows no more.
+        if socket.recv_buffer_size().is_ok_and(|size| size < SYSTEM_BUFFER) {
+            socket.set_recv_buffer_size(SYSTEM_BUFFER).ok();
+        }
+        if socket.send_buffer_size().is_ok_and(|size| size < SYSTEM_BUFFER) {
+            socket.set_send_buffer_size(SYSTEM_BUFFER).ok();
+        }
         socket.bind(&address.into())?;
         let mut socket = UdpSocket::from_std(socket.into());
         let poll = Poll::new()?;
@@ -95,7 +117,13 @@ impl Gateway for UdpGateway {
 
     fn outbox(&mut self) -> Result<Box<dyn Outbox>, GatewayError> {
         let open = self.open.as_ref().ok_or(GatewayError::Ended)?;
-        Ok(Box::new(UdpOutbox { socket: Arc::downgrade(&open.socket), own: self.local.ip(), buffer: Vec::new() }))
+        Ok(Box::new(UdpOutbox {
+            socket: Arc::downgrade(&open.socket),
+            own: self.local.ip(),
+            buffer: Vec::new(),
+            random: RandomState::new(),
+            numbered: 0,
+        }))
     }
 
     fn run(&mut self, link: &Link) -> Result<(), GatewayError> {
@@ -103,7 +131,14 @@ impl Gateway for UdpGateway {
         link.on_wake(move || {
             waker.wake().ok();
         });
-        let mut receiver = Receiver { socket: &socket, link, buffer: [0; RECEIVE_BYTES], batch: Vec::new() };
+        let mut receiver = Receiver {
+            socket: &socket,
+            link,
+            buffer: [0; RECEIVE_BYTES],
+            assembler: Assembler::default(),
+            batch: Vec::new(),
+            batch_bytes: 0,
+        };
         let mut events = Events::with_capacity(4);
         while !link.stopping() {
             match poll.poll(&mut events, None) {
@@ -130,13 +165,15 @@ impl Gateway for UdpGateway {
 }
 
 /// One byte more than the largest datagram, to tell when there was more.
-const RECEIVE_BYTES: usize = SizeLimits::DATAGRAM.largest + 1;
+const RECEIVE_BYTES: usize = parts::UNSPLIT_BYTES + 1;
 
 struct Receiver<'a> {
     socket: &'a UdpSocket,
     link: &'a Link,
     buffer: [u8; RECEIVE_BYTES],
+    assembler: Assembler,
     batch: Vec<Inbound>,
+    batch_bytes: usize,
 }
 
 impl Receiver<'_> {
@@ -148,6 +185,7 @@ impl Receiver<'_> {
                 Ok((size, from)) => {
                     errors = 0;
                     self.accept(size, from);
+                    (0..self.assembler.take_unfinished()).for_each(|_| self.link.count(Count::Unfinished));
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                 // The echo of a datagram that we sent, or a signal: no matter of what comes next.
@@ -164,24 +202,44 @@ impl Receiver<'_> {
     }
 
     fn accept(&mut self, size: usize, from: SocketAddr) {
-        let Some(bytes) = self.buffer.get(..size).filter(|_| size < RECEIVE_BYTES) else {
+        let Some(datagram) = self.buffer.get(..size).filter(|_| size < RECEIVE_BYTES) else {
             return self.link.count(Count::Oversized);
         };
-        match codec::decode(bytes) {
+        if !parts::is_part(datagram) {
+            if !self.assembler.is_empty() {
+                self.assembler.expire(Instant::now());
+            }
+            let read = codec::decode(datagram);
+            return self.take(from, size, read);
+        }
+        match self.assembler.accept(Instant::now(), from, datagram) {
+            Ok(Some(whole)) => self.take(from, whole.bytes, codec::decode(&whole.message)),
+            Ok(None) => {}
+            Err(error) => {
+                log::trace!("from {from}: {error}");
+                self.link.count(Count::from(&error));
+            }
+        }
+    }
+
+    fn take(&mut self, from: SocketAddr, bytes: usize, read: Result<Envelope, DecodeError>) {
+        match read {
             Ok(envelope) => {
-                self.batch.push(Inbound::datagram(address::ip_address(from, IpTransport::Udp), size, envelope));
+                self.batch.push(Inbound::datagram(address::ip_address(from, IpTransport::Udp), bytes, envelope));
+                self.batch_bytes += bytes;
             }
             Err(error) => {
                 log::trace!("from {from}: {error}");
                 self.link.count(Count::from(&error));
             }
         }
-        if self.batch.len() >= BATCH {
+        if self.batch.len() >= BATCH || self.batch_bytes >= BATCH_BYTES {
             self.deliver();
         }
     }
 
     fn deliver(&mut self) {
+        self.batch_bytes = 0;
         self.link.deliver_or_drop(std::mem::take(&mut self.batch));
     }
 }
@@ -191,22 +249,37 @@ struct UdpOutbox {
     socket: Weak<UdpSocket>,
     own: IpAddr,
     buffer: Vec<u8>,
+    random: RandomState,
+    /// How many messages have got a number.
+    numbered: u64,
 }
 
 impl UdpOutbox {
+    /// A number that no other message has, and that nobody can guess who would add parts to it.
+    fn next_number(&mut self) -> u64 {
+        self.numbered += 1;
+        self.random.hash_one(self.numbered)
+    }
+
     fn try_send(&mut self, outbound: &mut Outbound) -> Result<(), UnsentReason> {
         let to = ip::dialled(self.own, IpTransport::Udp, &outbound.to).ok_or(UnsentReason::NotDialable)?;
         let socket = self.socket.upgrade().ok_or(UnsentReason::Closed)?;
+        let mut limits = outbound.limits(SizeLimits::PARTS);
+        // The headers of parts count as well.
+        limits.largest = outbound.at_most.map_or(limits.largest, parts::largest_within);
         self.buffer.clear();
-        let limits = outbound.limits(SizeLimits::DATAGRAM);
+        self.buffer.extend([0; parts::HEADER_BYTES]);
         codec::encode_fitting(&mut outbound.envelope, limits, &mut self.buffer)?;
-        loop {
-            match socket.send_to(&self.buffer, to) {
-                Ok(_) => return Ok(()),
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(UnsentReason::of(&error)),
+        let number = self.next_number();
+        parts::send(number, &mut self.buffer, |datagram| {
+            loop {
+                match socket.send_to(datagram, to) {
+                    Ok(_) => return Ok(()),
+                    Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                    Err(error) => return Err(UnsentReason::of(&error)),
+                }
             }
-        }
+        })
     }
 }
 
@@ -216,7 +289,7 @@ impl Outbox for UdpOutbox {
     }
 
     fn limits(&self) -> SizeLimits {
-        SizeLimits::DATAGRAM
+        SizeLimits::PARTS
     }
 
     fn send(&mut self, mut outbound: Outbound) -> Result<(), Unsent> {

@@ -24,11 +24,12 @@ const NOT_FOR_DATAGRAMS: &[Check] = &[
     Check::BearsLostPeers,
     Check::ClosesSilentPeers,
 ];
-const NOT_FOR_STREAMS: &[Check] = &[Check::ProvesNoDatagram];
+const NOT_FOR_STREAMS: &[Check] = &[Check::ProvesNoDatagram, Check::BearsLostParts];
 const NOT_IN_MEMORY: &[Check] = &[
     Check::ProvesNoDatagram,
     Check::DropsGarbage,
     Check::DropsOversized,
+    Check::BearsLostParts,
     Check::BearsSlowPeers,
     Check::BearsLostPeers,
     Check::ClosesSilentPeers,
@@ -80,25 +81,31 @@ fn bind_udp(wanted: Option<&Multiaddr>, free: &str) -> Result<UdpGateway, Gatewa
     UdpGateway::bind(wanted.cloned().unwrap_or_else(|| address(free)))
 }
 
+/// With a way past the gateway, and what a large message looks like there.
+#[cfg(feature = "udp")]
+fn in_parts(udp: Transport) -> Transport {
+    udp.with_datagrams(datagrams_to).with_parts(parts::UNSPLIT_BYTES, datagrams_of)
+}
+
 #[test]
 #[cfg(feature = "udp")]
 fn udp_over_ipv4() {
     let udp = Transport::lossy("udp over IPv4", |wanted| bind_udp(wanted, "/ip4/127.0.0.1/udp/0"));
-    passes(&udp.with_datagrams(datagrams_to), NOT_FOR_DATAGRAMS);
+    passes(&in_parts(udp), NOT_FOR_DATAGRAMS);
 }
 
 #[test]
 #[cfg(feature = "udp")]
 fn udp_over_ipv6() {
     let udp = Transport::lossy("udp over IPv6", |wanted| bind_udp(wanted, "/ip6/::1/udp/0"));
-    passes(&udp.with_datagrams(datagrams_to), NOT_FOR_DATAGRAMS);
+    passes(&in_parts(udp), NOT_FOR_DATAGRAMS);
 }
 
 #[test]
 #[cfg(all(feature = "udp", feature = "fault"))]
 fn udp_without_faults() {
     let udp = Transport::lossy("udp without faults", |wanted| bind_udp(wanted, "/ip4/127.0.0.1/udp/0").map(faultless));
-    passes_faultless(&udp.with_datagrams(datagrams_to), NOT_FOR_DATAGRAMS);
+    passes_faultless(&in_parts(udp), NOT_FOR_DATAGRAMS);
 }
 
 #[cfg(feature = "tcp")]

@@ -46,6 +46,25 @@ fn no_datagram_ends_the_receiver() {
     }
     node.wait_for_counts("each is counted", |counts| counts.oversized == 3);
 
+    // Parts: cut short, of none, beyond their end, of too many, of a wrong size, of another number than before, and again.
+    let parts = datagrams_of(&store(1, 3000));
+    let with = |index: u8, count: u8| [&parts[0][..9], &[index, count], &parts[0][11..]].concat();
+    socket.send_to(&parts[0], to).unwrap();
+    for bad in [parts[0][..10].to_vec(), with(0, 0), with(3, 3), parts[0][..1199].to_vec(), with(1, 4)] {
+        socket.send_to(&bad, to).unwrap();
+    }
+    for (index, count) in [(0, 64), (0, 255)] {
+        socket.send_to(&with(index, count), to).unwrap();
+    }
+    socket.send_to(&parts[0], to).unwrap();
+    node.wait_for_counts("each is counted", |counts| {
+        (counts.malformed, counts.oversized, counts.repeated) == (3 + 5, 3 + 2, 1)
+    });
+    for part in &parts[1..] {
+        socket.send_to(part, to).unwrap();
+    }
+    assert_eq!(node.next().envelope, store(1, 3000), "it is whole all the same");
+
     socket.send_to(&good, to).unwrap();
     let inbound = node.next();
     assert_eq!(inbound.envelope, request(1));
@@ -85,6 +104,73 @@ fn a_datagram_on_the_wire_is_the_codecs_bytes() {
     node.send(&to, found(8, 200)).unwrap();
     let size = socket.recv(&mut buffer).unwrap();
     assert!((1100..=SizeLimits::DATAGRAM.preferred).contains(&size), "as many contacts as fit, not more: {size}");
+}
+
+#[test]
+fn what_no_datagram_has_room_for_goes_in_parts() {
+    let mut node = start("/ip4/127.0.0.1/udp/0");
+    let (socket, _) = stranger(&node);
+    let to = ip_address(socket.local_addr().unwrap(), IpTransport::Udp);
+    let mut buffer = [0; 2000];
+    let largest = 1452 - (encoded(&store(1, 1400)).len() - 1400);
+    node.send(&to, store(1, largest)).unwrap();
+    assert_eq!(socket.recv(&mut buffer).unwrap(), 1452);
+    assert_eq!(buffer[..1452], encoded(&store(1, largest)));
+
+    for (tag, value) in [(2, largest + 1), (3, 16 << 10), (4, 64 << 10)] {
+        node.send(&to, store(tag, value)).unwrap();
+        let (expected, mut message, mut numbers) = (encoded(&store(tag, value)), Vec::new(), Vec::new());
+        let count = expected.len().div_ceil(1189);
+        for index in 0..count {
+            let size = socket.recv(&mut buffer).unwrap();
+            assert!(size == 1200 || index + 1 == count && size < 1200, "{size}");
+            assert_eq!((buffer[0], buffer[9], buffer[10]), (b'p', index as u8, count as u8));
+            numbers.push(buffer[1..9].to_vec());
+            message.extend_from_slice(&buffer[11..size]);
+        }
+        assert!(message == expected, "{value}");
+        assert!(numbers.iter().all(|number| *number == numbers[0] && number[..4] != [0; 4]), "{numbers:?}");
+    }
+}
+
+#[test]
+fn parts_keep_to_the_bytes_that_they_may_have_together() {
+    let mut node = start("/ip4/127.0.0.1/udp/0");
+    let (socket, _) = stranger(&node);
+    let to = ip_address(socket.local_addr().unwrap(), IpTransport::Udp);
+    let mut buffer = [0; 2000];
+    let message = encoded(&store(1, 5000)).len();
+    let bytes = parts::bytes_on_the_wire(message);
+    assert_eq!(bytes, message + 5 * 11);
+    let send = |node: &mut Node, at_most| {
+        node.outbox.send(Outbound { at_most: Some(at_most), ..Outbound::new(to.clone(), store(1, 5000)) })
+    };
+    let unsent = send(&mut node, bytes - 1).unwrap_err();
+    assert_eq!(unsent.reason, UnsentReason::TooLarge { limit: message as u32 - 1 });
+    assert_eq!(unsent.outbound.envelope, store(1, 5000));
+    send(&mut node, bytes).unwrap();
+    let received: usize = (0..5).map(|_| socket.recv(&mut buffer).unwrap()).sum();
+    assert_eq!(received, bytes);
+}
+
+#[test]
+fn what_is_never_finished_is_counted_and_does_not_wake_the_gateway() {
+    let mut node = start("/ip4/127.0.0.1/udp/0");
+    let (socket, to) = stranger(&node);
+    for n in 0..50 {
+        socket.send_to(&datagrams_of(&store(n, 3000))[1], to).unwrap();
+    }
+    socket.send_to(&encoded(&request(1)), to).unwrap();
+    assert_eq!(node.next().envelope, request(1));
+    if cfg!(target_os = "linux") {
+        node.wait_for_idleness("though parts are missing");
+    }
+    // It is seen at the next datagram after two seconds.
+    node.wait_for_counts("they are given up", |counts| {
+        socket.send_to(&encoded(&request(2)), to).unwrap();
+        counts.unfinished == 50
+    });
+    assert_eq!(node.host.counts().dropped() - node.host.counts().queue_full, 50);
 }
 
 #[test]

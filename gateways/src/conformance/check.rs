@@ -14,6 +14,7 @@ enum Needs {
     Reliable,
     Raw,
     Datagrams,
+    Parts,
     Streams,
     GreetingTimeout,
     LentThread,
@@ -111,6 +112,9 @@ checks! {
     ProvesNoDatagram "proves no datagram" raw::proves_no_datagram, Datagrams;
     /// What is larger than any message is counted, and does not keep others from being heard.
     DropsOversized "drops oversized" raw::drops_oversized, Raw;
+    /// Messages that come in several datagrams arrive in whatever order these come, once though one is repeated; where one
+    /// is lost, nothing arrives, and others do.
+    BearsLostParts "bears lost parts" raw::bears_lost_parts, Parts;
     /// It reads messages however the stream is cut, and a slow peer holds up nobody.
     BearsSlowPeers "bears slow peers" raw::bears_slow_peers, Streams;
     /// A peer that goes within a frame is counted as malformed, and disturbs nobody.
@@ -130,6 +134,7 @@ impl Check {
                 (streams.is_some() || transport.has_datagrams(), "the transport was described without a raw wire")
             }
             Needs::Datagrams => (transport.has_datagrams(), "the transport was described without raw datagrams"),
+            Needs::Parts => (transport.has_parts(), "the transport was described without messages in parts"),
             Needs::Streams => (streams.is_some(), "the transport was described without raw streams"),
             Needs::GreetingTimeout => {
                 let timeout = streams.and_then(StreamWire::greeting_timeout);

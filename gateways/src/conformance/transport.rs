@@ -25,6 +25,8 @@ type Frame = dyn Fn(&[u8]) -> Vec<u8> + Send + Sync;
 type OpenStream = dyn Fn(&Multiaddr) -> io::Result<Box<dyn RawStream>> + Send + Sync;
 type OpenDatagrams = dyn Fn(&Multiaddr) -> io::Result<SendDatagram> + Send + Sync;
 
+type Split = dyn Fn(&Envelope) -> Vec<Vec<u8>> + Send + Sync;
+
 /// Sends one datagram.
 type SendDatagram = Box<dyn FnMut(&[u8]) -> io::Result<()> + Send>;
 
@@ -39,6 +41,14 @@ pub struct Transport {
     encode: Arc<Encode>,
     streams: Option<StreamWire>,
     datagrams: Option<Arc<OpenDatagrams>>,
+    parts: Option<Parts>,
+}
+
+/// How a gateway over datagrams carries what none of them has room for.
+#[derive(Clone)]
+struct Parts {
+    largest_datagram: usize,
+    split: Arc<Split>,
 }
 
 impl Transport {
@@ -71,7 +81,8 @@ impl Transport {
     ) -> Self {
         let bind = Arc::new(move |address: Option<&Multiaddr>| Ok(Box::new(bind(address)?) as Box<dyn Gateway>));
         let (deadline, encode) = (DEADLINE, Arc::new(encode_natively));
-        Transport { name, bind, reliable, reopens: true, deadline, encode, streams: None, datagrams: None }
+        let (streams, datagrams, parts) = (None, None, None);
+        Transport { name, bind, reliable, reopens: true, deadline, encode, streams, datagrams, parts }
     }
 
     /// Its gateways have no [`reopen`](Gateway::reopen). They must say so: [`GatewayError::NotReopenable`].
@@ -112,6 +123,19 @@ impl Transport {
         open: impl Fn(&Multiaddr) -> io::Result<S> + Send + Sync + 'static,
     ) -> Self {
         self.datagrams = Some(Arc::new(move |to: &Multiaddr| Ok(Box::new(open(to)?) as SendDatagram)));
+        self
+    }
+
+    /// The gateway splits messages: it takes no datagram above `largest_datagram` bytes, and larger messages come in several.
+    /// `split` gives those of a message, two at least for one of 5,000 bytes; of the same message once more, as if it had
+    /// been sent again.
+    #[must_use]
+    pub fn with_parts(
+        mut self,
+        largest_datagram: usize,
+        split: impl Fn(&Envelope) -> Vec<Vec<u8>> + Send + Sync + 'static,
+    ) -> Self {
+        self.parts = Some(Parts { largest_datagram, split: Arc::new(split) });
         self
     }
 
@@ -171,6 +195,21 @@ impl Transport {
     pub(super) fn open_datagrams(&self, to: &Multiaddr) -> Result<SendDatagram, Failure> {
         let open = self.datagrams.as_ref().ok_or(Failure::NotDescribed("datagrams"))?;
         open(to).map_err(Failure::io("a way past the gateway"))
+    }
+
+    pub(super) fn has_parts(&self) -> bool {
+        self.parts.is_some() && self.has_datagrams()
+    }
+
+    /// The most bytes of a datagram, if it is not what the gateway says of its messages.
+    pub(super) fn largest_datagram(&self) -> Option<usize> {
+        self.parts.as_ref().map(|parts| parts.largest_datagram)
+    }
+
+    /// The datagrams of a message.
+    pub(super) fn split(&self, envelope: &Envelope) -> Result<Vec<Vec<u8>>, Failure> {
+        let parts = self.parts.as_ref().ok_or(Failure::NotDescribed("parts"))?;
+        Ok((parts.split)(envelope))
     }
 
     /// What is no message, whatever came before it.

@@ -98,6 +98,9 @@ broken! {
     a_gateway_that_waits_for_long_frames: streams(StreamFlaw::TakesAnyLength) => DropsOversized;
     a_gateway_that_ends_with_a_long_frame: streams(StreamFlaw::EndsWithLongFrames) => DropsOversized;
     a_receiver_that_cuts_datagrams_short: datagrams(DatagramFlaw::CutsShort) => DropsOversized;
+    a_receiver_that_counts_parts_instead_of_knowing_them: datagrams(DatagramFlaw::CountsParts) => BearsLostParts;
+    a_receiver_that_needs_parts_in_order: datagrams(DatagramFlaw::NeedsOrder) => BearsLostParts;
+    a_receiver_that_waits_for_lost_parts_for_ever: datagrams(DatagramFlaw::WaitsForParts) => BearsLostParts;
     a_gateway_that_reads_one_connection_at_a_time: streams(StreamFlaw::OneAtATime) => BearsSlowPeers;
     a_gateway_that_takes_each_piece_for_a_frame: streams(StreamFlaw::TakesPieces) => BearsSlowPeers;
     a_gateway_that_does_not_count_pieces: streams(StreamFlaw::CountsNoPieces) => BearsLostPeers;
@@ -130,7 +133,7 @@ fn the_same_gateways_without_a_flaw_pass() {
         let outcome = check.run(&streams(StreamFlaw::None));
         assert!(matches!(outcome, Outcome::Passed), "{check}: {outcome}");
     }
-    for check in [Check::DropsGarbage, Check::DropsOversized] {
+    for check in [Check::DropsGarbage, Check::DropsOversized, Check::BearsLostParts] {
         let outcome = check.run(&datagrams(DatagramFlaw::None));
         assert!(matches!(outcome, Outcome::Passed), "{check}: {outcome}");
     }

@@ -3,11 +3,14 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "it is a test")]
 
 use std::ops::{Deref, DerefMut};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crossbeam::channel::never;
 use kademlia_gateways::conformance::{Failure, Stopped, TestNode};
-use kademlia_gateways::{Envelope, Gateway, Inbound, LinkCounts, Multiaddr, Unsent, UnsentReason};
+#[cfg(feature = "udp")]
+use kademlia_gateways::parts;
+use kademlia_gateways::{Envelope, Gateway, Inbound, LinkCounts, Multiaddr, Unsent, UnsentReason, codec};
 
 pub use kademlia_gateways::conformance::messages::{found, message, reply, request, store};
 
@@ -28,6 +31,21 @@ pub fn address(text: &str) -> Multiaddr {
 
 pub fn tag(envelope: &Envelope) -> u64 {
     envelope.message().tag.0
+}
+
+/// The datagrams that UDP carries a message in, under a number that no other has.
+#[cfg(feature = "udp")]
+pub fn datagrams_of(envelope: &Envelope) -> Vec<Vec<u8>> {
+    static NUMBER: AtomicU64 = AtomicU64::new(0);
+    let mut buffer = vec![0; parts::HEADER_BYTES];
+    codec::encode(envelope, &mut buffer).unwrap();
+    let mut datagrams = Vec::new();
+    let sent: Result<(), ()> = parts::send(NUMBER.fetch_add(1, Ordering::Relaxed), &mut buffer, |datagram| {
+        datagrams.push(datagram.to_vec());
+        Ok(())
+    });
+    sent.unwrap();
+    datagrams
 }
 
 /// A gateway that runs.

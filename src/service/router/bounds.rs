@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use kademlia_gateways::{Expect, Id, KeySpace, Multiaddr, NetworkId, Record, RecordKind, Request, SizeLimits, Version};
+use kademlia_gateways::{
+    Expect, Id, KeySpace, Multiaddr, NetworkId, Record, RecordKind, Request, SizeLimits, Version, parts,
+};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
@@ -57,10 +59,15 @@ impl Outbox for Wire {
     }
 
     fn send(&mut self, mut outbound: Outbound) -> Result<(), Unsent> {
-        let (limits, mut bytes) = (outbound.limits(self.limits), Vec::new());
+        let (mut limits, mut bytes) = (outbound.limits(self.limits), Vec::new());
+        let is_datagrams = self.limits == SizeLimits::PARTS;
+        if let Some(most) = outbound.at_most.filter(|_| is_datagrams) {
+            limits.largest = parts::largest_within(most);
+        }
         match codec::encode_fitting(&mut outbound.envelope, limits, &mut bytes) {
             Ok(()) => {
-                self.sent.lock().unwrap().push((outbound.to, bytes.len()));
+                let size = if is_datagrams { parts::bytes_on_the_wire(bytes.len()) } else { bytes.len() };
+                self.sent.lock().unwrap().push((outbound.to, size));
                 Ok(())
             }
             Err(error) => Err(Unsent::new(outbound, error.into())),
@@ -86,7 +93,7 @@ fn id(n: u16) -> Id {
 }
 
 /// The size of the record that is held under a key.
-const HELD: [usize; 5] = [0, 100, 512, 513, 1000];
+const HELD: [usize; 6] = [0, 100, 512, 513, 1000, 5000];
 
 fn record(bytes: usize) -> Record {
     Record { kind: RecordKind::Plain, ..Record::plain(vec![1; bytes], Version(u64::MAX), Duration::from_secs(3600)) }
@@ -107,7 +114,7 @@ impl Whole {
         let mut router = Router::new(policy, false, Arc::new(Publisher::new(10)));
         let sent = Sent::default();
         for (number, own) in OWN.iter().map(|own| parse(own)).enumerate() {
-            let limits = if is_proved(&own) { SizeLimits::STREAM } else { SizeLimits::DATAGRAM };
+            let limits = if is_proved(&own) { SizeLimits::STREAM } else { SizeLimits::PARTS };
             let wire = Wire { kind: address::transport(&own), limits, sent: Arc::clone(&sent) };
             router.open(facts(GatewayId(number as u64), own), Box::new(wire));
         }
@@ -169,19 +176,22 @@ impl Whole {
 
     /// Takes what a stranger sent.
     fn receive(&mut self, from: &Multiaddr, bytes: &[u8]) {
-        self.bytes.entry(from.clone()).or_default().0 += bytes.len();
+        let in_parts = parts::bytes_on_the_wire(bytes.len());
+        let size = if is_proved(from) { bytes.len() } else { in_parts };
+        self.bytes.entry(from.clone()).or_default().0 += size;
         let envelope = codec::decode(bytes).unwrap();
         let kind = address::transport(from);
         let gateway = OWN.iter().position(|own| address::transport(&parse(own)) == kind).unwrap();
-        let inbound = Inbound { proved: is_proved(from), ..Inbound::datagram(from.clone(), bytes.len(), envelope) };
+        let inbound = Inbound { proved: is_proved(from), ..Inbound::datagram(from.clone(), size, envelope) };
         let received = self.router.receive(self.now, GatewayId(gateway as u64), inbound);
         let relayed = self.take_sent();
         assert!(relayed.len() <= usize::from(received.is_none()));
         // The address of a Unix socket can be long, and only this host's own sockets have one.
         let more = if is_proved(from) && address::ip(from).is_none() { from.len() } else { 0 };
-        for (to, size) in relayed {
+        for (to, went) in relayed {
             self.relayed += 1;
-            assert!(size <= bytes.len() + more, "{} bytes from {from}, {size} to {to}", bytes.len());
+            // What came by a connection can go on in parts.
+            assert!(went <= in_parts + more, "{size} bytes from {from}, {went} to {to}");
         }
         if let Some(Received { from, path, proved, message }) = received {
             self.feed(Input::Message { from, path, proved, message });
@@ -238,10 +248,12 @@ fn any_id() -> impl Strategy<Value = Id> {
 
 fn any_body() -> impl Strategy<Value = Body> {
     let proof = prop::option::of(any::<u64>().prop_map(Token));
-    let store = (any_id(), 0..1200_usize, any::<u64>()).prop_map(|(key, bytes, token)| {
-        let expect = [Expect::Anything, Expect::Absent, Expect::Version(Version(3))][bytes % 3];
-        Request::Store { key, record: record(bytes), token: Token(token), expect }
-    });
+    let store = (any_id(), prop_oneof![3 => 0..1200_usize, 1 => 1200..6000_usize], any::<u64>()).prop_map(
+        |(key, bytes, token)| {
+            let expect = [Expect::Anything, Expect::Absent, Expect::Version(Version(3))][bytes % 3];
+            Request::Store { key, record: record(bytes), token: Token(token), expect }
+        },
+    );
     let request = prop_oneof![
         2 => Just(Request::Ping),
         2 => any_id().prop_map(|target| Request::FindNode { target }),
@@ -249,16 +261,17 @@ fn any_body() -> impl Strategy<Value = Body> {
         1 => store,
     ];
     let contacts = prop::collection::vec((any_id(), any_stranger()), 0..20);
-    let found = (contacts, prop::option::of(0..1000_usize)).prop_map(|(contacts, bytes)| {
-        let contacts = contacts.into_iter().map(|(id, address)| Contact::new(id, address)).collect();
-        Reply::Found(Found {
-            records: Vec::from_iter(bytes.map(record)),
-            more: false,
-            held: None,
-            contacts,
-            token: Token(5),
-        })
-    });
+    let found =
+        (contacts, prop::option::of(prop_oneof![0..1000_usize, 1000..6000_usize])).prop_map(|(contacts, bytes)| {
+            let contacts = contacts.into_iter().map(|(id, address)| Contact::new(id, address)).collect();
+            Reply::Found(Found {
+                records: Vec::from_iter(bytes.map(record)),
+                more: false,
+                held: None,
+                contacts,
+                token: Token(5),
+            })
+        });
     let refused = Just(Reply::Refused(Refusal::Limited));
     let reply = prop_oneof![Just(Reply::Pong), Just(Reply::Stored), refused, found];
     prop_oneof![4 => request.prop_map(Body::Request), 1 => reply.prop_map(Body::Reply)]

@@ -12,6 +12,15 @@ use crate::conformance::{Failure, RawStream, StreamWire, TestNode, Transport};
 use crate::count::LinkCounts;
 use crate::message::Envelope;
 
+/// The size of a value whose message comes in parts.
+const IN_PARTS: usize = 5000;
+
+/// So many messages are begun and never finished.
+const MANY_LOST: u64 = 2000;
+
+/// How many datagrams are sent before it is waited until they were received: few enough for any receive buffer.
+const VOLLEY: u64 = 32;
+
 /// A peer that never says its whole greeting says another byte after this time.
 const TRICKLE: Duration = Duration::from_millis(20);
 
@@ -85,7 +94,7 @@ pub(crate) fn drops_oversized(transport: &Transport) -> Checked {
     if transport.has_datagrams() {
         let mut node = transport.start()?;
         let mut send = transport.open_datagrams(&node.address())?;
-        let size = node.outbox.limits().largest + 1;
+        let size = transport.largest_datagram().unwrap_or(node.outbox.limits().largest) + 1;
         send(&vec![1; size]).map_err(Failure::io("a datagram that is too large"))?;
         node.wait_for_counts("a datagram beyond the limit counted as oversized", |counts| counts.oversized == 1)?;
         send(&transport.encode(&request(1))).map_err(Failure::io("a datagram"))?;
@@ -105,6 +114,57 @@ pub(crate) fn drops_oversized(transport: &Transport) -> Checked {
     let mut new = RawPeer::greet(transport, wire, &node, &other.address())?;
     new.send(&request(3))?;
     ensure_next(&mut node, &request(3)).map(drop)
+}
+
+pub(crate) fn bears_lost_parts(transport: &Transport) -> Checked {
+    let mut node = transport.start()?;
+    let mut send = transport.open_datagrams(&node.address())?;
+    let mut send = |datagram: &[u8]| send(datagram).map_err(Failure::io("a part of a message"));
+    let split = |tag| transport.split(&store(tag, IN_PARTS));
+    let in_order = split(1)?;
+    ensure(in_order.len() > 1, "several datagrams for a message", || format!("it has {}", in_order.len()))?;
+    in_order.iter().try_for_each(|part| send(part))?;
+    let whole = ensure_next(&mut node, &store(1, IN_PARTS))?;
+    let bytes = in_order.iter().map(Vec::len).sum();
+    ensure_eq("the size of a message, which is that of its datagrams", &whole.bytes, &bytes)?;
+
+    split(2)?.iter().rev().try_for_each(|part| send(part))?;
+    ensure_next(&mut node, &store(2, IN_PARTS))?;
+
+    // As many parts as there are, and the last one is missing.
+    let mut parts = split(3)?;
+    let last = parts.pop().ok_or(Failure::NotDescribed("parts"))?;
+    parts.iter().chain(parts.first()).try_for_each(|part| send(part))?;
+    send(&transport.encode(&request(4)))?;
+    ensure_next(&mut node, &request(4))?;
+    node.ensure_quiet()?;
+    send(&last)?;
+    ensure_next(&mut node, &store(3, IN_PARTS))?;
+
+    // Those of two messages in turn, and of neither all: then both are sent again.
+    for lost in [true, false] {
+        let (one, other) = (split(5)?, split(6)?);
+        for (one, other) in one.iter().zip(&other).skip(usize::from(lost)) {
+            send(one)?;
+            send(other)?;
+        }
+    }
+    ensure_next(&mut node, &store(5, IN_PARTS))?;
+    ensure_next(&mut node, &store(6, IN_PARTS))?;
+
+    // Far more than can be waited for.
+    for n in 0..MANY_LOST {
+        let parts = split(n)?;
+        parts.iter().skip(1).take(1).try_for_each(|part| send(part))?;
+        if n % VOLLEY == 0 {
+            send(&transport.encode(&request(n)))?;
+            ensure_next(&mut node, &request(n))?;
+        }
+    }
+    split(7)?.iter().try_for_each(|part| send(part))?;
+    ensure_next(&mut node, &store(7, IN_PARTS))?;
+    node.ensure_quiet()?;
+    node.stop().map(drop)
 }
 
 pub(crate) fn bears_slow_peers(transport: &Transport) -> Checked {
