@@ -149,8 +149,8 @@ fn offer(input: &mut Unstructured<'_>) -> Result<(Id, Record)> {
 fn change(input: &mut Unstructured<'_>, record: &mut Record) -> Result<()> {
     match input.int_in_range(0..=4_u8)? {
         0 => {
-            record.version =
-                Version(if input.arbitrary()? { input.arbitrary::<u8>()?.into() } else { input.arbitrary()? })
+            let version = if input.arbitrary()? { input.arbitrary::<u8>()?.into() } else { input.arbitrary()? };
+            record.version = Version(version);
         }
         1 => record.value = input.arbitrary::<Vec<u8>>()?.into(),
         2 => record.kind = input.choose(&TRUE)?.1.kind.clone(),
