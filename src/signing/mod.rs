@@ -7,6 +7,8 @@
 //! Here are the keys and the signatures alone: what is signed, and how it is checked. Keys are wiped from memory when
 //! they are dropped, and none is shown by `Debug`.
 
+use std::fmt;
+
 pub mod owned;
 pub mod signed;
 
@@ -21,3 +23,8 @@ pub struct BadSignature;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("these bytes are no key")]
 pub struct BadKey;
+
+/// Writes a key as it is shown.
+fn write_hex(bytes: &[u8], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    bytes.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+}

@@ -117,7 +117,7 @@ impl TryFrom<&[u8]> for PublicKey {
 
 impl fmt::Display for PublicKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        super::write_hex(&self.0, f)
     }
 }
 
