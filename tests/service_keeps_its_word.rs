@@ -2,17 +2,20 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
+mod support {
+    pub(crate) mod one_datagram;
+}
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use kademlia_dht::gateway::{
-    Gateway, GatewayError, Link, MemoryGateway, Outbound, Outbox, SizeLimits, TcpGateway, UdpGateway, UnixGateway,
-    Unsent, address,
-};
+use kademlia_dht::gateway::{Gateway, MemoryGateway, TcpGateway, UdpGateway, UnixGateway, address};
 use kademlia_dht::{
     Config, Contact, DHTService, Error, Event, Id, KeyHasher, KeySpace, Limits, Multiaddr, Pending, Sha256Hasher,
     UnsentReason, core,
 };
+
+use support::one_datagram::OneDatagram;
 
 const LONG: Duration = Duration::from_secs(30);
 
@@ -197,46 +200,8 @@ fn what_cannot_be_done_fails_at_once_and_says_why() {
     assert_eq!(done(service.ping("/memory/9999999".parse().unwrap())), Err(Error::Unsent(UnsentReason::Unreachable)));
 }
 
-/// UDP without parts, as a gateway for datagrams can be that somebody else wrote.
-struct OneDatagram(UdpGateway);
-
-impl Gateway for OneDatagram {
-    fn name(&self) -> String {
-        "one datagram".to_owned()
-    }
-
-    fn addresses(&self) -> Vec<Multiaddr> {
-        self.0.addresses()
-    }
-
-    fn outbox(&mut self) -> Result<Box<dyn Outbox>, GatewayError> {
-        Ok(Box::new(OneDatagramOutbox(self.0.outbox()?)))
-    }
-
-    fn run(&mut self, link: &Link) -> Result<(), GatewayError> {
-        self.0.run(link)
-    }
-}
-
-struct OneDatagramOutbox(Box<dyn Outbox>);
-
-impl Outbox for OneDatagramOutbox {
-    fn dials(&self, address: &Multiaddr) -> bool {
-        self.0.dials(address)
-    }
-
-    fn limits(&self) -> SizeLimits {
-        SizeLimits::DATAGRAM
-    }
-
-    fn send(&mut self, outbound: Outbound) -> Result<(), Unsent> {
-        let at_most = Some(outbound.limits(SizeLimits::DATAGRAM).largest);
-        self.0.send(Outbound { at_most, ..outbound })
-    }
-}
-
 fn one_datagram() -> OneDatagram {
-    OneDatagram(udp())
+    OneDatagram::bind()
 }
 
 fn udp() -> UdpGateway {

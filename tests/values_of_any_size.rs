@@ -2,6 +2,10 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
+mod support {
+    pub(crate) mod one_datagram;
+}
+
 use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -11,6 +15,8 @@ use kademlia_dht::signing::owned::OwnerKey;
 use kademlia_dht::signing::signed::{Salt, SigningKey};
 use kademlia_dht::testnet::{TestNetwork, Transport};
 use kademlia_dht::{Config, DHTService, Multiaddr, OwnedMode, network_named};
+
+use support::one_datagram::OneDatagram;
 
 const LONG: Duration = Duration::from_secs(60);
 
@@ -32,7 +38,7 @@ fn network(mix: &str) -> (TestNetwork, Config) {
 
 /// With chunks so small that a tree is soon high.
 fn small() -> StreamOptions {
-    StreamOptions { chunk_bytes: 512, tries: 2, ..StreamOptions::default() }
+    StreamOptions { chunk_bytes: Some(512), tries: 2, ..StreamOptions::default() }
 }
 
 fn plain(key: &str) -> Place {
@@ -190,6 +196,45 @@ fn a_transfer_tells_how_far_it_is_and_can_be_cancelled() {
     assert!(matches!(error.get_ref().unwrap().downcast_ref(), Some(StreamError::Cancelled)), "{error}");
     assert!(checkpoint.offset > 0);
     network.stop().unwrap();
+}
+
+#[test]
+fn all_chunks_can_be_saved_again_by_who_cannot_read_them() {
+    let (network, client) = network("tcp=6");
+    let (ours, others) = (network.nodes()[0].service(), network.nodes()[5].service());
+    let (bytes, key) = (value(60_000), ValueKey::generate().unwrap());
+    let options = StreamOptions { key: Some(key), ..small() };
+    save(ours, plain("value"), &bytes, &options);
+    // A node that comes later is given all of it.
+    let newcomer = DHTService::start(Config { client: false, ..client }).unwrap();
+    newcomer
+        .register_gateway(kademlia_dht::gateway::TcpGateway::bind("/ip4/127.0.0.1/tcp/0".parse().unwrap()).unwrap())
+        .unwrap();
+    newcomer.connect(ours.listen_addresses()[0].clone()).wait().unwrap();
+    let reader = open(others, Source::Any(b"value".to_vec()), &small()).unwrap();
+    // 472 bytes of the value in each leaf, and 25 hashes in each branch.
+    let leaves = 60_000_u64.div_ceil(472);
+    assert_eq!(reader.renew().unwrap(), leaves + leaves.div_ceil(25));
+    assert!(read(others, "value", &options) == bytes);
+    assert_eq!(open(others, Source::Any(b"value".to_vec()), &small()).unwrap().len(), 60_000);
+    newcomer.stop();
+    network.stop().unwrap();
+}
+
+#[test]
+fn chunks_are_small_where_a_gateway_carries_no_large_ones() {
+    let service = DHTService::start(Config::default()).unwrap();
+    let tcp = kademlia_dht::gateway::TcpGateway::bind("/ip4/127.0.0.1/tcp/0".parse().unwrap()).unwrap();
+    service.register_gateway(tcp).unwrap();
+    let chunks = |key: &str| {
+        save(&service, plain(key), &value(40_000), &StreamOptions::default());
+        service.status().records
+    };
+    // Three chunks and the root.
+    assert_eq!(chunks("large"), 4);
+    service.register_gateway(OneDatagram::bind()).unwrap();
+    assert_eq!(chunks("small"), 4 + 40 + 1);
+    service.stop();
 }
 
 #[test]

@@ -5,7 +5,7 @@
 //! pass off another one for it. The root of the tree is a record of whichever kind, under a key of choice.
 //!
 //! Chunks live as long as records do, and holders replicate them; but this node does not hold a large value in memory to
-//! publish it again. Who wants to keep one alive saves it again in time.
+//! publish it again. Who wants to keep one alive has it [renewed](ValueReader::renew) in time.
 
 mod cipher;
 mod reader;
@@ -27,8 +27,14 @@ pub use reader::ValueReader;
 pub use transfer::Transfer;
 pub use writer::{Checkpoint, ValueWriter};
 
-/// The bytes of a chunk, unless [`StreamOptions::chunk_bytes`] says otherwise.
+/// The bytes of a chunk where all gateways of the node carry so many.
 pub const CHUNK_BYTES: usize = 16 * 1024;
+
+/// The bytes of a chunk where some gateway does not carry more than a datagram.
+pub const SMALL_CHUNK_BYTES: usize = 1000;
+
+/// What a message has besides the chunk in it, at most.
+const AROUND_CHUNK_BYTES: usize = 400;
 
 /// Where a value of any size is saved, and who may replace it.
 #[derive(Debug, Clone)]
@@ -71,8 +77,9 @@ pub enum Source {
 /// How a value of any size is cut up and carried.
 #[derive(Debug, Clone)]
 pub struct StreamOptions {
-    /// The bytes of a chunk: 512 to 49,152, by default [`CHUNK_BYTES`]. All nodes' gateways must carry them.
-    pub chunk_bytes: usize,
+    /// The bytes of a chunk: 512 to 49,152. By default [`CHUNK_BYTES`], or [`SMALL_CHUNK_BYTES`] if this node has a gateway
+    /// that does not carry those.
+    pub chunk_bytes: Option<usize>,
     /// How many chunks are under way at once: 1 to 128, by default 16.
     pub window: usize,
     /// How often a chunk is tried before it counts as lost: 1 to 100, by default 6. Between two tries is a pause, which
@@ -84,14 +91,15 @@ pub struct StreamOptions {
 
 impl Default for StreamOptions {
     fn default() -> Self {
-        StreamOptions { chunk_bytes: CHUNK_BYTES, window: 16, tries: 6, key: None }
+        StreamOptions { chunk_bytes: None, window: 16, tries: 6, key: None }
     }
 }
 
 impl StreamOptions {
     /// With every setting within its bounds.
     fn bounded(mut self) -> Self {
-        self.chunk_bytes = self.chunk_bytes.clamp(tree::MIN_CHUNK_BYTES, tree::MAX_CHUNK_BYTES);
+        let bounds = |bytes: usize| bytes.clamp(tree::MIN_CHUNK_BYTES, tree::MAX_CHUNK_BYTES);
+        self.chunk_bytes = self.chunk_bytes.map(bounds);
         self.window = self.window.clamp(1, 128);
         self.tries = self.tries.clamp(1, 100);
         self
@@ -157,6 +165,12 @@ impl From<StreamError> for io::Error {
         };
         io::Error::new(kind, error)
     }
+}
+
+/// How large chunks are, if nobody has said so.
+fn usual_chunk(service: &DHTService) -> usize {
+    let carried = service.largest_message().unwrap_or(usize::MAX);
+    if carried < CHUNK_BYTES + AROUND_CHUNK_BYTES { SMALL_CHUNK_BYTES } else { CHUNK_BYTES }
 }
 
 /// Of values of any size.

@@ -3,12 +3,13 @@
 use std::collections::VecDeque;
 use std::io::{self, Read, Seek, SeekFrom};
 
+use bytes::Bytes;
 use kademlia_gateways::Id;
 
 use super::tree::{Root, ids_in};
 use super::writer::{is_passing, pause};
 use super::{StreamError, StreamOptions};
-use crate::service::{DHTService, Pending};
+use crate::service::{DHTService, Pending, Receipt};
 
 /// Gives a value of any size as a file does: it can be read from any place on.
 ///
@@ -28,6 +29,8 @@ pub struct ValueReader {
     ahead: VecDeque<Asked>,
     /// From the root's children down: the branches that lead to the leaf that was asked for last.
     path: Vec<Branch>,
+    /// Branches that were fetched and are to be saved again, if they are.
+    renewed: Option<Vec<Bytes>>,
 }
 
 #[derive(Debug)]
@@ -58,7 +61,7 @@ impl ValueReader {
             None => Value::Whole(value),
         };
         let (leaf, ahead, path) = Default::default();
-        ValueReader { service, options, value, position: 0, leaf, ahead, path }
+        ValueReader { service, options, value, position: 0, leaf, ahead, path, renewed: None }
     }
 
     /// The bytes of the whole value.
@@ -104,8 +107,64 @@ impl ValueReader {
         Ok((self.leaf.as_ref().map_or(&[], |(_, leaf)| leaf), within))
     }
 
+    /// Saves all chunks again, so that they live for one more record lifetime, and gives how many these were. Nothing is
+    /// decrypted: that takes no key.
+    ///
+    /// The record that is looked up is not among them: that is kept alive by who saved it, or by
+    /// [`keep`](DHTService::keep).
+    ///
+    /// # Errors
+    ///
+    /// The first chunk that was not found, or not saved.
+    pub fn renew(mut self) -> io::Result<u64> {
+        self.renewed = Some(Vec::new());
+        let leaves = match &self.value {
+            Value::Whole(_) => 0,
+            Value::Tree(root) => root.layout.leaves(root.length),
+            Value::Unknown => return Err(StreamError::NoRoot.into()),
+        };
+        let (mut renewed, mut under_way) = (0, VecDeque::new());
+        for index in 0..leaves {
+            let (_, chunk) = self.fetch_chunk(index)?;
+            let branches = self.renewed.as_mut().map(std::mem::take).unwrap_or_default();
+            for chunk in branches.into_iter().chain([chunk.into()]) {
+                if under_way.len() >= self.options.window
+                    && let Some(pending) = under_way.pop_front()
+                {
+                    self.wait_until_saved(pending)?;
+                }
+                under_way.push_back((self.service.put_chunk(chunk.clone()), chunk));
+                renewed += 1;
+            }
+        }
+        under_way.into_iter().try_for_each(|pending| self.wait_until_saved(pending))?;
+        Ok(renewed)
+    }
+
+    fn wait_until_saved(&self, (mut pending, chunk): (Pending<Receipt>, Bytes)) -> io::Result<()> {
+        for tries in 1.. {
+            match pending.wait() {
+                Ok(_) => break,
+                Err(error) if tries < self.options.tries && is_passing(&error) => pause(tries),
+                Err(error) => return Err(StreamError::Operation { offset: self.position, error }.into()),
+            }
+            pending = self.service.put_chunk(chunk.clone());
+        }
+        Ok(())
+    }
+
     /// Waits for a leaf, and has the next ones asked for meanwhile.
     fn fetch_leaf(&mut self, index: u64) -> io::Result<(Id, Vec<u8>)> {
+        let (key, chunk) = self.fetch_chunk(index)?;
+        let chunk = match &self.options.key {
+            Some(cipher) => cipher.open(index, &chunk).ok_or(StreamError::WrongKey)?,
+            None => chunk,
+        };
+        Ok((key, chunk))
+    }
+
+    /// The same, as it was saved.
+    fn fetch_chunk(&mut self, index: u64) -> io::Result<(Id, Vec<u8>)> {
         // After a jump what was asked for is of no use.
         if self.ahead.front().is_some_and(|(first, ..)| *first != index) {
             self.ahead.drain(..).for_each(|(.., pending)| pending.cancel());
@@ -114,12 +173,7 @@ impl ValueReader {
         let Some((_, key, pending)) = self.ahead.pop_front() else {
             return Err(StreamError::NoRoot.into());
         };
-        let chunk = self.wait_for(key, pending)?;
-        let chunk = match &self.options.key {
-            Some(cipher) => cipher.open(index, &chunk).ok_or(StreamError::WrongKey)?,
-            None => chunk,
-        };
-        Ok((key, chunk))
+        Ok((key, self.wait_for(key, pending)?))
     }
 
     /// Asks for leaves from this one on, as many as may be under way.
@@ -153,6 +207,9 @@ impl ValueReader {
                 let expected = above.min(leaves - number * above).div_ceil(below);
                 let children = ids_in(&bytes, layout.id_bytes).filter(|ids| ids.len() as u64 == expected);
                 let children = children.ok_or(StreamError::Wrong { offset: self.position, key: id })?;
+                if let Some(renewed) = &mut self.renewed {
+                    renewed.push(bytes.into());
+                }
                 self.path.push(Branch { number, children });
             }
             let branch = self.path.get(depth).ok_or(StreamError::NoRoot)?;

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use kademlia_gateways::{Expect, Id};
 
 use super::tree::{Growing, Layout, Root};
-use super::{Place, StreamError, StreamOptions, cipher};
+use super::{Place, StreamError, StreamOptions, cipher, usual_chunk};
 use crate::core::Content;
 use crate::service::{DHTService, Error, Pending, Receipt};
 
@@ -86,8 +86,9 @@ impl ValueWriter {
     pub(super) fn new(service: DHTService, place: Place, options: StreamOptions) -> Self {
         let overhead = if options.key.is_some() { cipher::OVERHEAD } else { 0 };
         let id_bytes = service.key_space().bytes();
-        let layout = Layout { chunk_bytes: options.chunk_bytes, overhead, id_bytes };
-        let saved = Checkpoint { offset: 0, levels: Vec::new(), chunk_bytes: options.chunk_bytes };
+        let chunk_bytes = options.chunk_bytes.unwrap_or_else(|| usual_chunk(&service));
+        let layout = Layout { chunk_bytes, overhead, id_bytes };
+        let saved = Checkpoint { offset: 0, levels: Vec::new(), chunk_bytes };
         ValueWriter {
             service,
             place,
@@ -110,7 +111,7 @@ impl ValueWriter {
     #[must_use]
     pub fn resume(mut self, checkpoint: Checkpoint) -> Self {
         let leaf_bytes = self.layout.leaf_bytes() as u64;
-        if checkpoint.chunk_bytes == self.options.chunk_bytes && checkpoint.offset.is_multiple_of(leaf_bytes) {
+        if checkpoint.chunk_bytes == self.layout.chunk_bytes && checkpoint.offset.is_multiple_of(leaf_bytes) {
             self.tree = Growing::at(self.layout, checkpoint.levels.clone());
             (self.length, self.leaves) = (checkpoint.offset, checkpoint.offset / leaf_bytes);
             self.saved = checkpoint;
@@ -151,7 +152,7 @@ impl ValueWriter {
     fn fits_the_place(&self) -> bool {
         let limit = match &self.place {
             Place::Signed { .. } => 900,
-            Place::Plain(_) | Place::Immutable | Place::Owned { .. } => self.options.chunk_bytes,
+            Place::Plain(_) | Place::Immutable | Place::Owned { .. } => self.layout.chunk_bytes,
         };
         // What begins like a root would be taken for one.
         self.buffer.len() <= limit && !Root::is_one(&self.buffer)
@@ -192,7 +193,7 @@ impl ValueWriter {
         }
         let (offset, levels) = (self.length, self.tree.levels.clone());
         let whole = offset.is_multiple_of(self.layout.leaf_bytes() as u64);
-        let then = whole.then_some(Checkpoint { offset, levels, chunk_bytes: self.options.chunk_bytes });
+        let then = whole.then_some(Checkpoint { offset, levels, chunk_bytes: self.layout.chunk_bytes });
         self.save(chunk, then)
     }
 
@@ -275,7 +276,7 @@ impl Write for ValueWriter {
 
 impl DHTService {
     /// Saves a chunk under its hash, without keeping it alive.
-    fn put_chunk(&self, value: Bytes) -> Pending<Receipt> {
+    pub(super) fn put_chunk(&self, value: Bytes) -> Pending<Receipt> {
         let key = self.key_id(&value);
         self.save_content(key, Content::Unkept(self.immutable(value)), Expect::Anything)
     }

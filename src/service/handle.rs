@@ -286,6 +286,11 @@ impl DHTService {
         self.inner.begin(command, extract)
     }
 
+    /// The bytes of the largest message that all gateways carry; `None` if there is no gateway.
+    pub(crate) fn largest_message(&self) -> Option<usize> {
+        self.inner.gateways.largest_message()
+    }
+
     /// How many bytes of an id count.
     pub(crate) fn key_space(&self) -> KeySpace {
         self.inner.key_space

@@ -224,6 +224,8 @@ struct Entries {
 struct Entry {
     facts: Arc<Facts>,
     thread: JoinHandle<()>,
+    /// The bytes of the largest message that it carries.
+    largest: usize,
 }
 
 impl Entry {
@@ -253,6 +255,7 @@ impl Gateways {
             Ok(outbox) => outbox,
             Err(error) => return Err(RegisterError::new(RegisterCause::Outbox(error), gateway)),
         };
+        let largest = outbox.limits().largest;
         let id = GatewayId(self.last.fetch_add(1, Ordering::Relaxed) + 1);
         let (link, host) = Link::new(id.0, self.to_manager.clone());
         let (turns, lends_thread) = (Arc::clone(&self.turns), gateway.lends_thread());
@@ -272,7 +275,7 @@ impl Gateways {
             Ok(thread) => thread,
             Err(error) => return Err(RegisterError::new(RegisterCause::Thread(error), gateway)),
         };
-        let entry = Entry { facts: Arc::clone(&facts), thread };
+        let entry = Entry { facts: Arc::clone(&facts), thread, largest };
         let refused = {
             let mut entries = lock(&self.entries);
             if entries.stopped { Some(entry) } else { entries.by_id.insert(id, entry) }
@@ -328,6 +331,11 @@ impl Gateways {
     pub(super) fn addresses(&self) -> Vec<Multiaddr> {
         let entries = lock(&self.entries);
         entries.by_id.values().flat_map(|entry| entry.facts.addresses()).collect()
+    }
+
+    /// The bytes of the largest message that all gateways carry; `None` if there is no gateway.
+    pub(super) fn largest_message(&self) -> Option<usize> {
+        lock(&self.entries).by_id.values().map(|entry| entry.largest).min()
     }
 
     fn take(&self, id: GatewayId) -> Option<Entry> {
