@@ -196,6 +196,7 @@ fn limits() -> Limits {
         records: 20,
         record_bytes: 4000,
         records_per_key: 4,
+        record_bytes_per_key: 1000,
         records_per_source: 15,
         record_bytes_per_source: 3000,
         published: 10,

@@ -65,7 +65,7 @@ fn each_kind_is_saved_and_found_and_others_are_kept_out() {
     // Immutable.
     let key = done(ours.put_immutable("for ever")).unwrap().key;
     assert_eq!(done(others.get_immutable(key)).unwrap().unwrap(), b"for ever");
-    let found = done(others.get(key)).unwrap().found.unwrap();
+    let found = done(others.get(key)).unwrap().immutable.unwrap();
     assert_eq!(found.record.kind, RecordKind::Immutable);
 
     // Signed: again and again, each by the holder of the key alone.
@@ -192,6 +192,31 @@ fn a_key_whose_owner_has_sealed_nothing_is_left_alone_by_others() {
     // Its owner can seal it later.
     done(ours.put_owned(&first, "name", OwnedMode::Secured, "sealed", None)).unwrap();
     assert_eq!(done(others.query("name")).unwrap().unwrap().value, b"sealed");
+    network.stop().unwrap();
+}
+
+#[test]
+fn what_a_key_is_made_of_can_be_saved_as_a_value_and_takes_nobodys_place() {
+    let network = network("udp=6");
+    let (ours, others) = (service(&network, 0), service(&network, 3));
+    let (signer, owner, salt) = (SigningKey::generate().unwrap(), OwnerKey::generate().unwrap(), Salt::default());
+    let signed = done(ours.put_signed(&signer, &salt, "signed", None)).unwrap().key;
+    done(ours.put_owned(&owner, "name", OwnedMode::Secured, "owned", None)).unwrap();
+    done(ours.save("film", "plain")).unwrap();
+    // Each of these values has the hash that is the key of another's record.
+    assert_eq!(done(others.put_immutable(signer.public_key().key(&salt))).unwrap().key, signed);
+    for name in ["name", "film"] {
+        let receipt = done(others.put_immutable(name)).unwrap();
+        assert_eq!(receipt.key, others.key_id(name));
+        assert_eq!(done(ours.get_immutable(receipt.key)).unwrap().unwrap(), name.as_bytes());
+    }
+    assert_eq!(done(others.get_signed(&signer.public_key(), &salt)).unwrap().unwrap().value, b"signed");
+    assert_eq!(done(others.query("name")).unwrap().unwrap().value, b"owned");
+    assert_eq!(done(others.query("film")).unwrap().unwrap().value, b"plain");
+    assert_eq!(done(ours.put_signed(&signer, &salt, "again", Some(1))).unwrap().version, Version(2));
+    done(ours.put_owned(&owner, "name", OwnedMode::Secured, "again", None)).unwrap();
+    done(ours.save("film", "again")).unwrap();
+    assert_eq!(done(others.query("film")).unwrap().unwrap().value, b"again");
     network.stop().unwrap();
 }
 

@@ -135,6 +135,22 @@ fn only_who_has_the_key_reads_an_encrypted_value() {
     fails(&with(&ValueKey::generate().unwrap()));
     save(ours, plain("empty"), &[], &with(&key));
     assert!(read(others, "empty", &with(&key)).is_empty());
+
+    // Whoever can replace the root of it, without the key, makes of it no other value.
+    let root = ours.query("secret").wait().unwrap().unwrap().value;
+    let (head, hashes) = root.split_at(39);
+    let with_length = |length: u64, leaves: usize| {
+        let mut root = [&head[..15], &length.to_be_bytes(), &head[23..], &hashes[..20 * leaves]].concat();
+        root.truncate(39 + 20 * leaves);
+        root
+    };
+    // 472 bytes of the value in each leaf.
+    for (name, root) in [("shorter", with_length(472 * 3, 3)), ("nothing", with_length(0, 1))] {
+        others.save(name, &root).wait().unwrap();
+        let mut reader = open(others, Source::Any(name.as_bytes().to_vec()), &with(&key)).unwrap();
+        let error = reader.read_to_end(&mut Vec::new()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::PermissionDenied, "{name}: {error}");
+    }
     network.stop().unwrap();
 }
 
@@ -173,6 +189,26 @@ fn saving_goes_on_where_it_stopped() {
     second.finish().unwrap();
     assert!(read(others, "value", &small()) == bytes);
     network.stop().unwrap();
+}
+
+#[test]
+fn a_value_with_a_hole_is_never_finished() {
+    let service = DHTService::start(Config::default()).unwrap();
+    let tcp = kademlia_dht::gateway::TcpGateway::bind("/ip4/127.0.0.1/tcp/0".parse().unwrap()).unwrap();
+    service.register_gateway(tcp).unwrap();
+    let mut writer = service.value_writer(plain("value"), StreamOptions { window: 1, tries: 1, ..small() });
+    writer.write_all(&value(2_000)).unwrap();
+    let before = writer.checkpoint().clone();
+    service.stop();
+    // What was under way fails; then nothing goes on, as if nothing had been.
+    let mut failed = 0;
+    for _ in 0..8 {
+        failed += u32::from(writer.write_all(&value(512)).is_err());
+    }
+    assert!(failed >= 6, "{failed}");
+    assert!(writer.checkpoint().offset <= before.offset + 512);
+    let error = writer.finish().unwrap_err();
+    assert!(matches!(error.get_ref().unwrap().downcast_ref(), Some(StreamError::Broken { .. })), "{error}");
 }
 
 #[test]

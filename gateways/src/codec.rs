@@ -172,8 +172,10 @@ impl Cut {
     ) -> Result<usize, EncodeError> {
         let sizes = found.records.iter().map(size_of).collect::<Result<Vec<usize>, _>>()?;
         let mut taken: usize = sizes.iter().sum();
+        // Where large messages are carried, records go together rather than one after the other.
+        let room = (preferred / 2).max(largest / 4);
         for one in sizes.into_iter().skip(1).rev() {
-            if taken <= preferred / 2 {
+            if taken <= room {
                 break;
             }
             let more = std::mem::replace(&mut found.more, true);

@@ -112,8 +112,10 @@ pub struct Ruled {
 /// Whose record it is, of several under one key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Author {
-    /// The only one who can have one there, or anyone: all kinds but this, of which there is one under a key.
+    /// The only one who can have one there, or anyone: all other kinds, of which there is one under a key.
     Any,
+    /// An immutable value. It is nobody's, and takes nobody's place: what another key is made of can be saved as a value.
+    Content,
     /// A record of [`OwnedMode::Controlled`] of this owner.
     Owner(#[serde(with = "crate::array")] [u8; 33]),
 }
@@ -164,6 +166,7 @@ impl Record {
     pub fn author(&self) -> Author {
         match &self.kind {
             RecordKind::Owned(owned) if owned.mode == OwnedMode::Controlled => Author::Owner(owned.owner),
+            RecordKind::Immutable => Author::Content,
             _ => Author::Any,
         }
     }
@@ -178,8 +181,8 @@ impl Record {
 
     /// Orders by newness: which of two records of one author under one key replaces the other.
     ///
-    /// What proves more replaces what proves less, whatever the versions: an immutable value a signed one, that one a
-    /// value under a rule, that the first writer's own, and that a plain one. Of two who say that they own a key the one
+    /// What proves more replaces what proves less, whatever the versions: a signed value one under a rule, that one the first
+    /// writer's own, and that a plain one. Of two who say that they own a key the one
     /// that wrote earlier does. Then the version decides, and, so that all agree on a tie, the kind and the value.
     ///
     /// Equal means: the same record, whatever its renewal and lifetime.
@@ -216,11 +219,10 @@ impl RecordKind {
     /// How much it proves.
     fn rank(&self) -> u8 {
         match self {
-            RecordKind::Plain | RecordKind::Tombstone => 0,
+            RecordKind::Plain | RecordKind::Tombstone | RecordKind::Immutable => 0,
             RecordKind::Owned(_) => 1,
             RecordKind::Ruled(_) => 2,
             RecordKind::Signed(_) => 3,
-            RecordKind::Immutable => 4,
         }
     }
 

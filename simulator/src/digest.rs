@@ -72,7 +72,9 @@ pub(crate) fn of_command(command: &Command<Handle>) -> u64 {
             let value = start.map_or(u64::MAX, |start| u64::from_le_bytes(*start));
             Digest::of("save").id(key).number(value).number(*unix_milliseconds)
         }
-        Command::Query { key } | Command::QueryOf { key, .. } => Digest::of("query").id(key),
+        Command::Query { key } | Command::QueryOf { key, .. } | Command::QueryImmutable { key } => {
+            Digest::of("query").id(key)
+        }
         Command::Lookup { target } => Digest::of("lookup").id(target),
         // No simulated user does these.
         Command::Keep { .. } | Command::Forget { .. } | Command::Ledger => Digest(0),

@@ -100,7 +100,8 @@ impl Ledger {
     pub(crate) fn judge(&self, work: usize, expected: usize, report: &QueryReport<Handle>) -> Answer {
         let Some(work) = self.works.get(work) else { return Answer::Missed };
         // Readers take no record of another kind for an answer, and an owner's own one for the first.
-        let mut found = report.found.iter().chain(&report.of_owners).map(|found| &found.record);
+        let mut found =
+            report.found.iter().chain(&report.immutable).chain(&report.of_owners).map(|found| &found.record);
         match found.find(|record| work.pen.is_of_kind(record)) {
             Some(record) => match work.place_of(record) {
                 Some(place) if place >= expected => Answer::Right,
@@ -153,7 +154,14 @@ pub(crate) mod tests {
         let found = record.map(|record| FoundRecord { record, held_here: false, holders: Vec::new() });
         let (of_owners, found): (Vec<_>, Vec<_>) =
             found.into_iter().partition(|found| found.record.author() != Author::Any);
-        QueryReport { key, found: found.into_iter().next(), of_owners, deleted: None, effort: Effort::default() }
+        QueryReport {
+            key,
+            found: found.into_iter().next(),
+            immutable: None,
+            of_owners,
+            deleted: None,
+            effort: Effort::default(),
+        }
     }
 
     #[test]

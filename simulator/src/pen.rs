@@ -90,8 +90,13 @@ impl Writer for Draft {
     fn author(&self) -> Author {
         match &self.pen {
             Pen::Owned { owner, mode: OwnedMode::Controlled, .. } => Author::Owner(*owner.public_key().as_bytes()),
+            Pen::Immutable => Author::Content,
             _ => Author::Any,
         }
+    }
+
+    fn owner(&self) -> Option<[u8; 33]> {
+        self.pen.owner().map(|owner| *owner.as_bytes())
     }
 
     fn write(&self, newest: Option<&Record>, version: Version, lifetime: Duration) -> Result<Record, Refusal> {

@@ -74,6 +74,7 @@ fn size_of_reply(reply: &Reply<Handle>) -> usize {
 fn size_of_author(author: Author) -> usize {
     match author {
         Author::Any => 1,
+        Author::Content => 1,
         Author::Owner(owner) => 1 + owner.len(),
     }
 }

@@ -89,6 +89,11 @@ pub enum Command<P: Peer> {
         /// The owner's public key, as in [`Owned`](kademlia_gateways::Owned).
         owner: [u8; 33],
     },
+    /// Find the value whose hash is the key.
+    QueryImmutable {
+        /// The key.
+        key: Id,
+    },
     /// Find what is under the key, and keep it alive from now on as if this node had published it.
     Keep {
         /// The key.
@@ -160,6 +165,11 @@ pub trait Writer: Debug + Send + Sync {
     /// Whose the record will be.
     fn author(&self) -> Author;
 
+    /// The public key of its owner, if it will be an owned record.
+    fn owner(&self) -> Option<[u8; 33]> {
+        None
+    }
+
     /// The record. `newest` is the newest one in the place of this author that was found and proves who wrote it: if it is
     /// the author's own, the record must be newer. `version` follows the clock of the user, and is newer than all that was
     /// saved by this node; what others say they hold does not raise it.
@@ -178,6 +188,14 @@ impl From<Option<Bytes>> for Content {
 }
 
 impl Content {
+    /// The owner of the record, if it will be an owned one.
+    pub(crate) fn owner(&self) -> Option<[u8; 33]> {
+        match self {
+            Content::Written(writer) => writer.owner(),
+            Content::Value(_) | Content::Delete | Content::Record(_) | Content::Unkept(_) => None,
+        }
+    }
+
     /// Whose the record will be.
     pub(crate) fn author(&self) -> Author {
         match self {
@@ -196,6 +214,7 @@ impl<P: Peer> Command<P> {
             Command::Save { key, .. }
             | Command::Query { key }
             | Command::QueryOf { key, .. }
+            | Command::QueryImmutable { key }
             | Command::Keep { key }
             | Command::Forget { key }
             | Command::FindValue { key, .. }
@@ -239,7 +258,7 @@ pub enum Outcome<P: Peer> {
     Joined(Joined),
     /// Of [`Command::Save`].
     Saved(Receipt<P>),
-    /// Of [`Command::Query`], [`Command::QueryOf`] and [`Command::Keep`].
+    /// Of [`Command::Query`], [`Command::QueryOf`], [`Command::QueryImmutable`] and [`Command::Keep`].
     Queried(QueryReport<P>),
     /// Of [`Command::Forget`]: how many records were kept alive.
     Forgotten(usize),
@@ -354,6 +373,8 @@ pub struct QueryReport<P: Peer> {
     pub key: Id,
     /// The newest record; `None` if nobody had one, or it was deleted, or each record there has another owner.
     pub found: Option<FoundRecord<P>>,
+    /// The value whose hash is the key, if there is one.
+    pub immutable: Option<FoundRecord<P>>,
     /// The newest record of each owner, where everybody has one of their own under the key, in the order of the owners.
     pub of_owners: Vec<FoundRecord<P>>,
     /// The version of the delete, if that is the newest that was found.

@@ -2,6 +2,8 @@
 
 use kademlia_gateways::{Distance, Id, Peer, Record, Token, Version};
 
+use super::time::Time;
+
 /// How many further addresses of one contact are kept to be tried when its first one fails.
 const MAX_ALTERNATIVES: usize = 5;
 
@@ -68,13 +70,14 @@ struct Details<P> {
     tried: Vec<P>,
     /// Records that it has sent, of more than one message has room for.
     earlier: Vec<Record>,
-    /// How many these were, with those that are not looked for.
+    /// How many these were, with those that are not looked for, and since when it is asked for more.
     come: usize,
+    since: Option<Time>,
 }
 
 impl<P> Default for Details<P> {
     fn default() -> Self {
-        Details { answer: None, alternatives: Vec::new(), tried: Vec::new(), earlier: Vec::new(), come: 0 }
+        Details { answer: None, alternatives: Vec::new(), tried: Vec::new(), earlier: Vec::new(), come: 0, since: None }
     }
 }
 
@@ -114,6 +117,8 @@ impl<P: Peer> Entry<P> {
         if let Some(details) = &mut self.details
             && !details.alternatives.is_empty()
         {
+            // It begins anew there.
+            (details.earlier, details.come, details.since) = (Vec::new(), 0, None);
             let next = details.alternatives.remove(0);
             details.tried.push(std::mem::replace(&mut self.peer, next));
             self.state = State::Candidate;
@@ -233,14 +238,20 @@ impl<P: Peer> Lookup<P> {
         }
     }
 
-    /// `id` has sent so many of its records, of which these are looked for, and is asked for more. How many it has sent up to
-    /// now; `None` if it was not asked.
-    pub(crate) fn more_to_come(&mut self, id: &Id, records: Vec<Record>, count: usize) -> Option<usize> {
+    /// `id` has sent so many of its records, of which these are looked for, and could be asked for more. How many it has sent up
+    /// to now, and since when that is so; `None` if it was not asked.
+    pub(crate) fn more_to_come(
+        &mut self,
+        now: Time,
+        id: &Id,
+        records: Vec<Record>,
+        count: usize,
+    ) -> Option<(usize, Time)> {
         let entry = self.entry(id).filter(|entry| matches!(entry.state, State::Asked | State::Slow))?;
         let details = entry.details();
         details.earlier.extend(records);
         details.come += count;
-        Some(details.come)
+        Some((details.come, *details.since.get_or_insert(now)))
     }
 
     /// `id` answered. Returns the steps to it; `None` if it was not asked or has answered before.

@@ -10,7 +10,7 @@ use super::bucket::Entry;
 use super::io::{Event, Output, Published, Publishing};
 use super::node::{BATCH, Node};
 use super::store::{Due, Slot};
-use super::task::{Goal, Question};
+use super::task::{Goal, Question, Wanted};
 use super::time::Time;
 use crate::rules::Meeting;
 
@@ -121,7 +121,7 @@ impl<P: Peer> Node<P> {
                     self.look(None, slot.key, Goal::Republish { record }, out);
                 }
             }
-            Job::Update(key) => self.look(None, key, Goal::Query { of: None, keep: false }, out),
+            Job::Update(key) => self.look(None, key, Goal::Query { of: Wanted::All, keep: false }, out),
             Job::Handover(peer, slot) => {
                 if let Some(record) = self.store.get(self.now, &slot) {
                     self.offer(&peer, slot.key, record, out);
@@ -231,7 +231,8 @@ impl<P: Peer> Node<P> {
         let last = last.map(|(accepted, refused)| (self.now, accepted, refused));
         let slot = Slot::of(key, &record);
         self.unpublish(&slot);
-        if !record.is_tombstone() {
+        // Others could put back what an author has deleted, once the mark of that is gone.
+        if !record.is_tombstone() || record.kind.is_authentic() {
             let due = self.now + self.rng.jitter(self.params.republish_interval);
             self.published_due.insert((due, slot));
             self.published.insert(slot, Publication { record, due, last });
@@ -244,7 +245,13 @@ impl<P: Peer> Node<P> {
         if !record.is_tombstone() && !self.published.contains_key(&slot) {
             let remaining = u32::try_from(self.params.record_lifetime.as_secs()).unwrap_or(u32::MAX);
             self.publish(key, Record { remaining, ..record.clone() }, None);
-            self.push_job(Job::Republish(slot), out);
+            // When there is room for it.
+            if let Some(publication) = self.published.get_mut(&slot) {
+                self.published_due.remove(&(publication.due, slot));
+                publication.due = self.now;
+                self.published_due.insert((self.now, slot));
+            }
+            self.maintain_published(out);
         }
     }
 

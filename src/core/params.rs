@@ -64,6 +64,8 @@ pub struct Limits {
     pub record_bytes: usize,
     /// Records held under one key, each of another owner.
     pub records_per_key: usize,
+    /// Bytes of these, with what shows who wrote them.
+    pub record_bytes_per_key: usize,
     /// Records held that came from one source (an IP, or another host-like address).
     pub records_per_source: usize,
     /// Bytes of values held that came from one source.
@@ -82,6 +84,7 @@ impl Default for Limits {
             records: 65_536,
             record_bytes: 256 << 20,
             records_per_key: 256,
+            record_bytes_per_key: 256 << 10,
             records_per_source: 16_384,
             record_bytes_per_source: 64 << 20,
             published: 65_536,

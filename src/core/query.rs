@@ -11,7 +11,7 @@ use super::node::Node;
 use super::requests::Purpose;
 use super::search::nobody;
 use super::store::{Slot, owner_of};
-use super::task::{Goal, Task, Work};
+use super::task::{Goal, Task, Wanted, Work};
 use crate::rules::{Meeting, Rules};
 
 impl<P: Peer> Node<P> {
@@ -24,9 +24,8 @@ impl<P: Peer> Node<P> {
         let Some(Task { work: Work::Looking(lookup, goal), .. }) = self.tasks.get(&id) else { return false };
         let key = lookup.target();
         let own: Vec<Record> = self.store.under(self.now, &key, None).filter(|record| goal.wants(record)).collect();
-        let mut records = lookup.answers().flat_map(|(_, answer)| &answer.records).chain(&own);
-        if records.any(|record| record.kind == RecordKind::Immutable) {
-            return true;
+        if matches!(goal, Goal::Query { of: Wanted::Immutable, .. }) {
+            return !own.is_empty() || lookup.answers().any(|(_, answer)| !answer.records.is_empty());
         }
         let own = (!own.is_empty() && lookup.rank(&self.id) < self.params.k).then_some(&own);
         let nearest = lookup.nearest_answers().map(|(_, answer)| &answer.records).filter(|records| !records.is_empty());
@@ -45,7 +44,7 @@ impl<P: Peer> Node<P> {
     pub(super) fn finish_query(&mut self, id: u64, lookup: &Lookup<P>, goal: &Goal, out: &mut Vec<Output<P>>) {
         let key = lookup.target();
         let newest = self.newest(lookup, goal);
-        let is_of_all = matches!(goal, Goal::Query { of: None, .. });
+        let is_of_all = matches!(goal, Goal::Query { of: Wanted::All, .. });
         if let Some(held) = newer_told(lookup, newest.first()).filter(|_| is_of_all) {
             return self.end_task(id, Err(OperationError::Unreadable { held }), out);
         }
@@ -53,7 +52,7 @@ impl<P: Peer> Node<P> {
             return self.end_task(id, Err(nobody(lookup)), out);
         }
         let mut effort = self.effort(id);
-        let (mut found, mut deleted, mut of_owners) = (None, None, Vec::new());
+        let (mut found, mut deleted, mut immutable, mut of_owners) = (None, None, None, Vec::new());
         for record in newest {
             let author = record.author();
             let own = self.store.get(self.now, &Slot { key, author });
@@ -77,11 +76,12 @@ impl<P: Peer> Node<P> {
             match (author, whole.record.is_tombstone()) {
                 (Author::Any, true) => deleted = Some(version),
                 (Author::Any, false) => found = Some(whole),
+                (Author::Content, _) => immutable = Some(whole),
                 (Author::Owner(_), true) => {}
                 (Author::Owner(_), false) => of_owners.push(whole),
             }
         }
-        self.end_task(id, Ok(Outcome::Queried(QueryReport { key, found, deleted, of_owners, effort })), out);
+        self.end_task(id, Ok(Outcome::Queried(QueryReport { key, found, deleted, immutable, of_owners, effort })), out);
     }
 
     /// The newest records that this node or anyone who answered holds, in the order of their authors, and of the copies of
@@ -106,7 +106,8 @@ impl<P: Peer> Node<P> {
         }
         // Where the key is somebody's, others have nothing to say.
         let is_owned = newest.get(&Author::Any).is_some_and(|record| record.kind.is_authentic());
-        newest.into_values().take(if is_owned { 1 } else { usize::MAX }).collect()
+        newest.retain(|author, _| !is_owned || !matches!(author, Author::Owner(_)));
+        newest.into_values().collect()
     }
 
     /// Takes off the lifetime of a record what has passed since the task that carries it began. A copy of a copy must
@@ -179,7 +180,7 @@ fn owner_of_most<'a>(holders: &[&'a [Record]]) -> Option<&'a [u8; 33]> {
             (*count, *oldest) = (*count + 1, since(record).min(*oldest));
         }
     }
-    let is_shared = |records: &&&[Record]| records.iter().any(|record| record.author() != Author::Any);
+    let is_shared = |records: &&&[Record]| records.iter().any(|record| matches!(record.author(), Author::Owner(_)));
     let sharing = holders.iter().filter(is_shared).count();
     let most = owners.into_iter().max_by_key(|(_, (count, oldest))| (*count, Reverse(*oldest)));
     most.filter(|(_, (count, _))| *count > sharing).map(|(owner, _)| owner)

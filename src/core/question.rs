@@ -30,8 +30,7 @@ impl<P: Peer> Node<P> {
             (Question::Join, _) => return self.join_through(id, peer.id(), 1, out),
             (Question::Store { key, mut record, expect, unless_newer }, Reply::Found(found)) => {
                 self.age(id, &mut record);
-                let is_there =
-                    |held: Version| held == record.version || !record.kind.is_authentic() && held > record.version;
+                let is_there = |held: Version| !record.kind.is_authentic() && held >= record.version;
                 if unless_newer && record.author() == Author::Any && found.held.is_some_and(is_there) {
                     return self.end_task(id, Ok(Outcome::Stored), out);
                 }

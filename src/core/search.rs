@@ -8,6 +8,7 @@ use super::lookup::{Answer, Lookup};
 use super::node::Node;
 use super::requests::{Open, Purpose, Tries};
 use super::task::{Goal, Task, Work};
+use super::time::Time;
 use super::write::SaveOrder;
 
 /// How often a join looks up the own id, if nobody answers.
@@ -135,12 +136,13 @@ impl<P: Peer> Node<P> {
         };
         let records: Vec<Record> = records.into_iter().filter(|record| goal.wants(record)).collect();
         let all = records.len();
+        let most = self.params.limits.records_per_key.saturating_add(2);
         let mut sound: Vec<Record> = Vec::new();
         let mut last = match open.request {
             Request::FindValue { after, .. } => after,
             _ => None,
         };
-        for record in records {
+        for record in records.into_iter().take(most) {
             let follows = last.is_none_or(|last| last < record.author());
             last = last.max(Some(record.author()));
             if follows && record.remaining > 0 && is_sound(&record) {
@@ -168,8 +170,13 @@ impl<P: Peer> Node<P> {
         };
         let Some(last) = last.filter(|last| after.is_none_or(|after| after < *last)) else { return false };
         let records = std::mem::take(&mut found.records);
-        let come = self.with_lookup(id, |lookup| lookup.more_to_come(&peer, records, count)).flatten();
-        if come.is_none_or(|come| come >= self.params.limits.records_per_key) {
+        let now = self.now;
+        let come = self.with_lookup(id, |lookup| lookup.more_to_come(now, &peer, records, count)).flatten();
+        // All of them together may take as long as one request: nobody else is to be held up.
+        let is_enough = |(come, since): (usize, Time)| {
+            come >= self.params.limits.records_per_key || since + self.params.request_timeout <= now
+        };
+        if come.is_none_or(is_enough) {
             return false;
         }
         let again = Request::FindValue { key: *key, after: Some(last), proof: Some(found.token) };

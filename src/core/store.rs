@@ -192,8 +192,9 @@ impl Store {
                 kept = Kept::Again;
             }
             held => {
-                self.params.rules.check(&key, &fresh.record)?;
+                // What costs little comes first: the other is signatures.
                 self.check_owner(now, &slot, &fresh.record)?;
+                self.params.rules.check(&key, &fresh.record)?;
                 // What proves less is as good as nothing.
                 match held.filter(|held| !held.record.is_outranked_by(&fresh.record)) {
                     Some(held) => kept = replace(&self.params, &mut fresh, held, expect)?,
@@ -217,10 +218,11 @@ impl Store {
                 held.any(|(other, held)| other.author == Author::Any && held.record.kind.is_authentic())
             }
             (Author::Any, Some(owner)) => held.any(|(other, held)| match other.author {
+                Author::Content => false,
                 Author::Owner(_) => is_settled(held),
                 Author::Any => held.owner().is_some_and(|other| other != owner) && is_settled(held),
             }),
-            (Author::Any, None) => false,
+            (Author::Any, None) | (Author::Content, _) => false,
         };
         if is_taken { Err(Refusal::Taken) } else { Ok(()) }
     }
@@ -231,14 +233,24 @@ impl Store {
         if slot.author != Author::Any || !record.kind.is_authentic() {
             return Vec::new();
         }
-        self.records.range(Slot::under(slot.key)).map(|(other, _)| *other).filter(|other| other != slot).collect()
+        let is_owners = |other: &Slot| matches!(other.author, Author::Owner(_));
+        self.records.range(Slot::under(slot.key)).map(|(other, _)| *other).filter(is_owners).collect()
     }
 
     fn check_room(&self, slot: &Slot, fresh: &Held, others: &[Slot]) -> Result<(), Refusal> {
         let limits = &self.params.limits;
         let old = self.records.get(slot);
-        if old.is_none() && self.records.range(Slot::under(slot.key)).count() - others.len() >= limits.records_per_key {
-            return Err(Refusal::Full);
+        if matches!(slot.author, Author::Owner(_)) {
+            // However many owners there are, the one record of anybody has its place.
+            let of_owners = self
+                .records
+                .range(Slot::under(slot.key))
+                .filter(|(other, _)| matches!(other.author, Author::Owner(_)) && *other != slot);
+            let (count, bytes) =
+                of_owners.fold((0, 0), |(count, bytes), (_, held)| (count + 1, bytes + held.record.bytes()));
+            if count >= limits.records_per_key || bytes + fresh.record.bytes() > limits.record_bytes_per_key {
+                return Err(Refusal::Full);
+            }
         }
         let bytes = fresh.record.bytes();
         let (mut here, mut from_source) = (Usage::default(), Usage::default());

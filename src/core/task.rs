@@ -56,6 +56,17 @@ pub(crate) enum Question {
     Stored,
 }
 
+/// Which records of a key are looked for.
+#[derive(Debug)]
+pub(crate) enum Wanted {
+    /// All of them.
+    All,
+    /// Those of this owner.
+    Owner(Box<[u8; 33]>),
+    /// The value whose hash the key is.
+    Immutable,
+}
+
 /// What a lookup is for.
 #[derive(Debug)]
 pub(crate) enum Goal {
@@ -65,9 +76,9 @@ pub(crate) enum Goal {
     },
     Refresh,
     Lookup,
-    /// Of this owner alone, if one is named; and to keep alive what is found.
+    /// And to keep alive what is found.
     Query {
-        of: Option<Box<[u8; 33]>>,
+        of: Wanted,
         keep: bool,
     },
     Save(SaveOrder),
@@ -83,8 +94,9 @@ impl Goal {
     /// Whether a record is one of those that are looked for.
     pub(super) fn wants(&self, record: &Record) -> bool {
         match (self, &record.kind) {
-            (Goal::Query { of: Some(owner), .. }, RecordKind::Owned(owned)) => owned.owner == **owner,
-            (Goal::Query { of: Some(_), .. }, _) => false,
+            (Goal::Query { of: Wanted::Owner(owner), .. }, RecordKind::Owned(owned)) => owned.owner == **owner,
+            (Goal::Query { of: Wanted::Owner(_), .. }, _) => false,
+            (Goal::Query { of: Wanted::Immutable, .. }, kind) => *kind == RecordKind::Immutable,
             _ => true,
         }
     }
@@ -118,15 +130,18 @@ impl<P: Peer> Node<P> {
                 self.ask(operation, address, None, Request::FindNode { target: key }, question, out);
             }
             Command::Lookup { target } => self.look(operation, target, Goal::Lookup, out),
-            Command::Query { key } => self.look(operation, key, Goal::Query { of: None, keep: false }, out),
-            Command::Keep { key } => self.look(operation, key, Goal::Query { of: None, keep: true }, out),
+            Command::Query { key } => self.look(operation, key, Goal::Query { of: Wanted::All, keep: false }, out),
+            Command::QueryImmutable { key } => {
+                self.look(operation, key, Goal::Query { of: Wanted::Immutable, keep: false }, out);
+            }
+            Command::Keep { key } => self.look(operation, key, Goal::Query { of: Wanted::All, keep: true }, out),
             Command::Forget { key } => {
                 let forgotten = self.forget(&key);
                 self.answer_operation(operation, Ok(Outcome::Forgotten(forgotten)), out);
             }
             Command::Ledger => self.answer_operation(operation, Ok(Outcome::Ledger(self.ledger())), out),
             Command::QueryOf { key, owner } => {
-                self.look(operation, key, Goal::Query { of: Some(Box::new(owner)), keep: false }, out);
+                self.look(operation, key, Goal::Query { of: Wanted::Owner(Box::new(owner)), keep: false }, out);
             }
             Command::Save { key, content, expect, unix_milliseconds } => {
                 let order = SaveOrder { content, expect, unix_milliseconds };

@@ -1,5 +1,7 @@
 //! Writing a record to the nodes closest to its key: saves, republishing, replication.
 
+use std::time::Duration;
+
 use kademlia_gateways::{Author, Expect, Id, Peer, Record, Refusal, Request, Token, UnsentReason, Version};
 
 use super::io::{Content, Event, OperationError, Outcome, Output, Receipt, Rejection};
@@ -9,7 +11,7 @@ use super::node::Node;
 use super::requests::{Open, Purpose};
 use super::search::nobody;
 use super::store::{Slot, owner_of};
-use super::task::{Goal, Task, Work};
+use super::task::{Goal, Task, Wanted, Work};
 use super::time::Time;
 
 /// What a user wants saved.
@@ -90,9 +92,13 @@ impl<P: Peer> Node<P> {
 
     pub(super) fn start_save(&mut self, id: u64, lookup: &Lookup<P>, order: &SaveOrder, out: &mut Vec<Output<P>>) {
         let (key, author) = (lookup.target(), order.content.author());
-        let mut newest = self.newest(lookup, &Goal::Query { of: None, keep: false });
+        let mut newest = self.newest(lookup, &Goal::Query { of: Wanted::All, keep: false });
         let is_alone = |record: &&Record| record.author() == Author::Any && record.kind.is_authentic();
         let owner = newest.first().filter(is_alone).filter(|record| self.is_believed(lookup, record)).cloned();
+        // Of an owner its own, whoever else says that the key is theirs.
+        if let Some(own) = order.content.owner() {
+            newest = self.newest(lookup, &Goal::Query { of: Wanted::Owner(Box::new(own)), keep: false });
+        }
         newest.retain(|record| record.author() == author);
         // Whoever proves what they write need not care for what others say who prove nothing.
         let proves = matches!(order.content, Content::Written(_));
@@ -127,7 +133,9 @@ impl<P: Peer> Node<P> {
         let record = match &order.content {
             Content::Value(value) => Ok(Record::plain(value.clone(), version, lifetime)),
             Content::Delete => Ok(Record::tombstone(version, lifetime)),
-            Content::Record(record) | Content::Unkept(record) => Ok(Record { renewal: 0, ..record.clone() }),
+            // It is kept alive, as what is made here.
+            Content::Record(record) => Ok(Record { renewal: 0, remaining: seconds(lifetime), ..record.clone() }),
+            Content::Unkept(record) => Ok(Record { renewal: 0, ..record.clone() }),
             Content::Written(writer) => writer
                 .write(newest.as_ref(), self.last_version, lifetime)
                 .and_then(|record| self.params.rules.check(&key, &record).map(|()| record)),
@@ -347,6 +355,8 @@ impl<P: Peer> Node<P> {
     fn finish_republish(&mut self, writing: &Writing<P>, out: &mut Vec<Output<P>>) {
         let newer = writing.refused.iter().filter_map(|(_, reason)| match reason {
             Rejection::Refused(Refusal::Older { held }) => Some(*held),
+            // The key is another's by now, or the rule is against it: it would be refused for ever.
+            Rejection::Refused(Refusal::Taken | Refusal::Late | Refusal::Rule { .. }) => Some(writing.record.version),
             _ => None,
         });
         let slot = Slot::of(writing.key, &writing.record);
@@ -374,10 +384,17 @@ impl<P: Peer> Node<P> {
     }
 }
 
+fn seconds(lifetime: Duration) -> u32 {
+    u32::try_from(lifetime.as_secs()).unwrap_or(u32::MAX)
+}
+
 /// Whether a record must not take the place of that of a key's owner. An honest writer does not even try where the other one
 /// proves less and could be driven out.
 fn is_anothers(record: &Record, owner: &Record) -> bool {
     let owners = (owner_of(record), owner_of(owner));
+    if record.author() == Author::Content {
+        return false;
+    }
     owner.author() != record.author()
         || record.is_outranked_by(owner)
         || matches!(owners, (Some(own), Some(other)) if own != other)

@@ -149,6 +149,12 @@ pub enum StreamError {
     /// The system gave no random numbers for the cipher.
     #[error("the operating system gives no random numbers")]
     Entropy,
+    /// A part of the value could not be saved before. Saving can go on from the checkpoint, with another writer.
+    #[error("the value could not be saved from byte {offset} on; resume from there")]
+    Broken {
+        /// Up to where it has been saved.
+        offset: u64,
+    },
     /// It was cancelled.
     #[error("the transfer was cancelled")]
     Cancelled,
@@ -161,7 +167,7 @@ impl From<StreamError> for io::Error {
             StreamError::Wrong { .. } | StreamError::NoRoot => io::ErrorKind::InvalidData,
             StreamError::NoKey | StreamError::WrongKey => io::ErrorKind::PermissionDenied,
             StreamError::Cancelled => io::ErrorKind::Interrupted,
-            StreamError::Operation { .. } | StreamError::Entropy => io::ErrorKind::Other,
+            StreamError::Operation { .. } | StreamError::Entropy | StreamError::Broken { .. } => io::ErrorKind::Other,
         };
         io::Error::new(kind, error)
     }
@@ -205,10 +211,7 @@ impl DHTService {
                 let found = report.found.map(|found| found.record);
                 Some(read(found.map(crate::service::value_of)))
             }),
-            Source::Immutable(key) => self.find(self.fit(&key), |report| {
-                let found = report.found.filter(|found| found.record.kind == RecordKind::Immutable);
-                Some(read(found.map(|found| found.record.value.into())))
-            }),
+            Source::Immutable(key) => self.find_immutable(&key, read),
             Source::Signed(key, salt) => self.find(self.key_id(key.key(&salt)), |report| {
                 let found = report.found.filter(|found| matches!(found.record.kind, RecordKind::Signed(_)));
                 Some(read(found.map(|found| crate::service::value_of(found.record))))

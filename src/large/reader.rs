@@ -6,6 +6,7 @@ use std::io::{self, Read, Seek, SeekFrom};
 use bytes::Bytes;
 use kademlia_gateways::Id;
 
+use super::cipher::ChunkPlace;
 use super::tree::{Root, ids_in};
 use super::writer::{is_passing, pause};
 use super::{StreamError, StreamOptions};
@@ -157,7 +158,12 @@ impl ValueReader {
     fn fetch_leaf(&mut self, index: u64) -> io::Result<(Id, Vec<u8>)> {
         let (key, chunk) = self.fetch_chunk(index)?;
         let chunk = match &self.options.key {
-            Some(cipher) => cipher.open(index, &chunk).ok_or(StreamError::WrongKey)?,
+            Some(cipher) => {
+                let Value::Tree(root) = &self.value else { return Err(StreamError::NoRoot.into()) };
+                let is_last = index + 1 == root.layout.leaves(root.length);
+                let place = ChunkPlace { salt: root.salt, index, is_last };
+                cipher.open(&place, &chunk).ok_or(StreamError::WrongKey)?
+            }
             None => chunk,
         };
         Ok((key, chunk))
@@ -243,7 +249,15 @@ impl Read for ValueReader {
         if matches!(self.value, Value::Unknown) {
             return Err(StreamError::NoRoot.into());
         }
-        if buffer.is_empty() || self.position >= self.len() {
+        if buffer.is_empty() {
+            return Ok(0);
+        }
+        if self.position >= self.len() {
+            // That it is empty is not to be believed of anybody.
+            if matches!(&self.value, Value::Tree(root) if root.length == 0 && root.layout.overhead > 0) {
+                self.position = 0;
+                self.at_position()?;
+            }
             return Ok(0);
         }
         let position = self.position;

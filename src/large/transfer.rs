@@ -88,9 +88,6 @@ fn copy(mut writer: ValueWriter, mut reader: impl Read, state: &State) -> (io::R
         }
         state.saved.store(writer.checkpoint().offset, Ordering::Relaxed);
     };
-    let checkpoint = writer.checkpoint().clone();
-    match result.and_then(|()| writer.finish()) {
-        Ok(receipt) => (Ok(receipt), checkpoint),
-        Err(error) => (Err(error), checkpoint),
-    }
+    let result = result.and_then(|()| writer.finish_within(&|| state.cancelled.load(Ordering::Relaxed)));
+    (result, writer.checkpoint().clone())
 }

@@ -13,7 +13,10 @@ const MAGIC: [u8; 8] = *b"\xd7dhtree\x01";
 const MAX_ROOT_BYTES: usize = 960;
 
 /// What a root has besides hashes.
-const HEAD_BYTES: usize = MAGIC.len() + 3 + 4 + 8;
+const HEAD_BYTES: usize = MAGIC.len() + 3 + 4 + 8 + SALT_BYTES;
+
+/// The bytes of what tells one encrypted value from another of the same key.
+pub(super) const SALT_BYTES: usize = 16;
 
 /// No tree is higher: with branches of one kibibyte it would have more leaves than can be counted.
 const MAX_DEPTH: u8 = 12;
@@ -56,9 +59,10 @@ impl Layout {
         (self.fan() as u64).saturating_pow(level.into())
     }
 
-    /// The number of leaves of a value of this length.
+    /// The number of leaves of a value of this length. An encrypted one has a leaf though it is empty, so that nobody else can
+    /// make it so.
     pub(super) fn leaves(&self, length: u64) -> u64 {
-        length.div_ceil(self.leaf_bytes() as u64)
+        length.div_ceil(self.leaf_bytes() as u64).max(u64::from(self.overhead > 0))
     }
 }
 
@@ -68,6 +72,8 @@ pub(super) struct Root {
     pub(super) layout: Layout,
     /// The bytes of the value.
     pub(super) length: u64,
+    /// Tells it from other values that are encrypted with the same key.
+    pub(super) salt: [u8; SALT_BYTES],
     /// The level of its children: 0 if they are leaves.
     pub(super) level: u8,
     pub(super) children: Vec<Id>,
@@ -84,6 +90,7 @@ impl Root {
         bytes.extend([self.level, self.layout.id_bytes as u8, self.layout.overhead as u8]);
         bytes.extend((self.layout.chunk_bytes as u32).to_be_bytes());
         bytes.extend(self.length.to_be_bytes());
+        bytes.extend(self.salt);
         bytes.extend(hashes(&self.children, self.layout.id_bytes));
         bytes
     }
@@ -94,17 +101,26 @@ impl Root {
         let ([level, ids, overhead], rest) = rest.split_first_chunk()?;
         let (chunk_bytes, rest) = rest.split_first_chunk()?;
         let (length, rest) = rest.split_first_chunk()?;
+        let (salt, rest) = rest.split_first_chunk()?;
         let (chunk_bytes, overhead) = (usize::try_from(u32::from_be_bytes(*chunk_bytes)).ok()?, usize::from(*overhead));
         let is_possible = usize::from(*ids) == id_bytes
             && *level <= MAX_DEPTH
             && (MIN_CHUNK_BYTES..=MAX_CHUNK_BYTES).contains(&chunk_bytes)
             && overhead < MIN_CHUNK_BYTES;
+        if !is_possible {
+            return None;
+        }
         let layout = Layout { chunk_bytes, overhead, id_bytes };
-        let root =
-            Root { layout, length: u64::from_be_bytes(*length), level: *level, children: ids_in(rest, id_bytes)? };
+        let root = Root {
+            layout,
+            length: u64::from_be_bytes(*length),
+            salt: *salt,
+            level: *level,
+            children: ids_in(rest, id_bytes)?,
+        };
         let leaves = root.layout.leaves(root.length);
         let children = leaves.div_ceil(root.layout.leaves_below(root.level).max(1));
-        (is_possible && children == root.children.len() as u64 && value.len() <= MAX_ROOT_BYTES).then_some(root)
+        (children == root.children.len() as u64 && value.len() <= MAX_ROOT_BYTES).then_some(root)
     }
 }
 
@@ -153,7 +169,7 @@ impl Growing {
     }
 
     /// Ends with the root of a value of this length.
-    pub(super) fn finish(self, length: u64, mut hash: impl FnMut(Vec<u8>) -> Id) -> Root {
+    pub(super) fn finish(self, length: u64, salt: [u8; SALT_BYTES], mut hash: impl FnMut(Vec<u8>) -> Id) -> Root {
         let (layout, mut level) = (self.layout, 0);
         let mut above = self.levels.into_iter().peekable();
         let mut children: Vec<Id> = above.next().unwrap_or_default();
@@ -165,7 +181,7 @@ impl Growing {
             }
             (children, level) = (next, level + 1);
         }
-        Root { layout, length, level, children }
+        Root { layout, length, salt, level, children }
     }
 }
 
@@ -214,7 +230,7 @@ mod tests {
                 tree.add(leaf(n), &mut save);
             }
             let length = leaves * chunk as u64;
-            let root = tree.finish(length, &mut save);
+            let root = tree.finish(length, [3; 16], &mut save);
             let encoded = root.encode();
             prop_assert!(encoded.len() <= MAX_ROOT_BYTES);
             let decoded = Root::decode(&encoded, 20);
@@ -225,8 +241,12 @@ mod tests {
         }
 
         #[test]
-        fn no_root_panics(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-            let bytes = [&MAGIC[..], &bytes].concat();
+        fn no_root_panics(
+            level in 0_u8..14, ids in 19_u8..22, overhead in any::<u8>(), chunk in 0_u32..60_000, length in 0_u64..100_000,
+            bytes in prop::collection::vec(any::<u8>(), 0..200)
+        ) {
+            let head = [&MAGIC[..], &[level, ids, overhead], &chunk.to_be_bytes(), &length.to_be_bytes(), &[0; 16]].concat();
+            let bytes = [head, bytes].concat();
             if let Some(root) = Root::decode(&bytes, 20) {
                 prop_assert_eq!(root.encode(), bytes);
             }
@@ -235,14 +255,14 @@ mod tests {
 
     #[test]
     fn roots_that_cannot_be_are_none() {
-        let whole = Growing::new(layout(512)).finish(0, |_| Id::ZERO).encode();
+        let whole = Growing::new(layout(512)).finish(0, [0; 16], |_| Id::ZERO).encode();
         assert!(Root::is_one(&whole) && Root::decode(&whole, 20).is_some());
         assert_eq!(Root::decode(&whole, 32), None, "of another network");
         assert_eq!(Root::decode(&whole[..whole.len() - 1], 20), None);
         assert_eq!(Root::decode(b"", 20), None);
         let mut tree = Growing::new(layout(512));
         (0..3).for_each(|n| tree.add(leaf(n), |_| Id::ZERO));
-        let root = tree.finish(3 * 512, |_| Id::ZERO);
+        let root = tree.finish(3 * 512, [0; 16], |_| Id::ZERO);
         let decode = |root: Root| Root::decode(&root.encode(), 20);
         assert!(decode(root.clone()).is_some());
         assert_eq!(decode(Root { length: 3 * 512 + 1, ..root.clone() }), None, "a leaf is missing");

@@ -7,8 +7,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use kademlia_gateways::{Expect, Id};
 
-use super::tree::{Growing, Layout, Root};
-use super::{Place, StreamError, StreamOptions, cipher, usual_chunk};
+use super::cipher::{self, ChunkPlace};
+use super::tree::{Growing, Layout, Root, SALT_BYTES};
+use super::{Place, StreamError, StreamOptions, ValueKey, usual_chunk};
 use crate::core::Content;
 use crate::service::{DHTService, Error, Pending, Receipt};
 
@@ -23,6 +24,8 @@ pub struct Checkpoint {
     pub offset: u64,
     levels: Vec<Vec<Id>>,
     chunk_bytes: usize,
+    /// Of an encrypted value: which key it is, and what tells the value from others.
+    cipher: Option<([u8; 8], [u8; SALT_BYTES])>,
 }
 
 /// Takes a value of any size as a file does. What was written is saved while more comes; it is found under its key when
@@ -70,6 +73,10 @@ pub struct ValueWriter {
     under_way: VecDeque<Chunk>,
     /// As far as all has been saved: up to which byte, and the tree there.
     saved: Checkpoint,
+    /// Tells the value from others of the same key; `None` if there were no random numbers for it.
+    salt: Option<[u8; SALT_BYTES]>,
+    /// Something could not be saved: the value would have a hole.
+    failed: bool,
 }
 
 /// A chunk that is being saved.
@@ -88,7 +95,9 @@ impl ValueWriter {
         let id_bytes = service.key_space().bytes();
         let chunk_bytes = options.chunk_bytes.unwrap_or_else(|| usual_chunk(&service));
         let layout = Layout { chunk_bytes, overhead, id_bytes };
-        let saved = Checkpoint { offset: 0, levels: Vec::new(), chunk_bytes };
+        let salt = options.key.as_ref().map_or(Some([0; SALT_BYTES]), ValueKey::salt);
+        let cipher = options.key.as_ref().map(|key| (key.fingerprint(), salt.unwrap_or_default()));
+        let saved = Checkpoint { offset: 0, levels: Vec::new(), chunk_bytes, cipher };
         ValueWriter {
             service,
             place,
@@ -100,18 +109,23 @@ impl ValueWriter {
             length: 0,
             under_way: VecDeque::new(),
             saved,
+            salt,
+            failed: false,
         }
     }
 
     /// Goes on where another writer stopped, which had the same options. The next byte to be written is the one at
     /// [`Checkpoint::offset`].
     ///
-    /// If it was begun with chunks of another size, it begins anew: the offset to go on from is that of
+    /// If it was begun with chunks of another size, or with another key, it begins anew: the offset to go on from is that of
     /// [`checkpoint`](ValueWriter::checkpoint).
     #[must_use]
     pub fn resume(mut self, checkpoint: Checkpoint) -> Self {
         let leaf_bytes = self.layout.leaf_bytes() as u64;
-        if checkpoint.chunk_bytes == self.layout.chunk_bytes && checkpoint.offset.is_multiple_of(leaf_bytes) {
+        let key = |checkpoint: &Checkpoint| checkpoint.cipher.map(|(key, _)| key);
+        let is_alike = checkpoint.chunk_bytes == self.layout.chunk_bytes && key(&checkpoint) == key(&self.saved);
+        if is_alike && checkpoint.offset.is_multiple_of(leaf_bytes) {
+            self.salt = checkpoint.cipher.map_or(self.salt, |(_, salt)| Some(salt));
             self.tree = Growing::at(self.layout, checkpoint.levels.clone());
             (self.length, self.leaves) = (checkpoint.offset, checkpoint.offset / leaf_bytes);
             self.saved = checkpoint;
@@ -131,20 +145,33 @@ impl ValueWriter {
     ///
     /// A [`StreamError`] inside of an [`io::Error`]: what could not be saved, and why.
     pub fn finish(mut self) -> io::Result<Receipt> {
+        self.finish_within(&|| false)
+    }
+
+    /// The same, unless it is cancelled before the value would be in its place.
+    pub(super) fn finish_within(&mut self, is_cancelled: &dyn Fn() -> bool) -> io::Result<Receipt> {
+        self.check_whole()?;
+        if is_cancelled() {
+            return Err(StreamError::Cancelled.into());
+        }
         if self.leaves == 0 && self.options.key.is_none() && self.fits_the_place() {
             return self.put(&self.buffer);
         }
-        if !self.buffer.is_empty() {
-            self.end_chunk()?;
+        if !self.buffer.is_empty() || (self.leaves == 0 && self.options.key.is_some()) {
+            self.end_chunk(true)?;
         }
         let mut branches = Vec::new();
         let tree = std::mem::replace(&mut self.tree, Growing::new(self.layout));
-        let root = tree.finish(self.length, |branch| keep(&self.service, &mut branches, branch));
+        let salt = self.salt.ok_or(StreamError::Entropy)?;
+        let root = tree.finish(self.length, salt, |branch| keep(&self.service, &mut branches, branch));
         for branch in branches {
             self.save(branch, None)?;
         }
         while let Some(chunk) = self.under_way.pop_front() {
             self.wait_for(chunk)?;
+        }
+        if is_cancelled() {
+            return Err(StreamError::Cancelled.into());
         }
         self.put(&root.encode())
     }
@@ -178,11 +205,29 @@ impl ValueWriter {
         }
     }
 
+    /// An error if a part of the value could not be saved.
+    fn check_whole(&self) -> io::Result<()> {
+        if self.failed { Err(StreamError::Broken { offset: self.saved.offset }.into()) } else { Ok(()) }
+    }
+
     /// Saves what has come as a chunk.
-    fn end_chunk(&mut self) -> io::Result<()> {
+    fn end_chunk(&mut self, is_last: bool) -> io::Result<()> {
+        self.check_whole()?;
+        // Until it has ended well.
+        self.failed = true;
+        let ended = self.save_buffer(is_last);
+        self.failed = ended.is_err();
+        ended
+    }
+
+    fn save_buffer(&mut self, is_last: bool) -> io::Result<()> {
         let plain = std::mem::take(&mut self.buffer);
         let chunk: Bytes = match &self.options.key {
-            Some(key) => key.seal(self.leaves, &plain).ok_or(StreamError::Entropy)?.into(),
+            Some(key) => {
+                let salt = self.salt.ok_or(StreamError::Entropy)?;
+                let place = ChunkPlace { salt, index: self.leaves, is_last };
+                key.seal(&place, &plain).ok_or(StreamError::Entropy)?.into()
+            }
             None => plain.into(),
         };
         self.leaves += 1;
@@ -193,7 +238,12 @@ impl ValueWriter {
         }
         let (offset, levels) = (self.length, self.tree.levels.clone());
         let whole = offset.is_multiple_of(self.layout.leaf_bytes() as u64);
-        let then = whole.then_some(Checkpoint { offset, levels, chunk_bytes: self.layout.chunk_bytes });
+        let then = whole.then_some(Checkpoint {
+            offset,
+            levels,
+            chunk_bytes: self.layout.chunk_bytes,
+            cipher: self.saved.cipher,
+        });
         self.save(chunk, then)
     }
 
@@ -260,8 +310,9 @@ impl Write for ValueWriter {
         let leaf = self.layout.leaf_bytes();
         // A whole chunk waits for what follows: it may be all there is.
         if self.buffer.len() == leaf {
-            self.end_chunk()?;
+            self.end_chunk(false)?;
         }
+        self.check_whole()?;
         let (taken, _) = bytes.split_at(bytes.len().min(leaf - self.buffer.len()));
         self.buffer.extend_from_slice(taken);
         self.length += taken.len() as u64;

@@ -5,6 +5,7 @@ mod bencode;
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -26,7 +27,8 @@ const LAST_EXPIRY: u64 = 9_999_999_999;
 /// The rule for a namespace of your own: what may be kept and read there.
 ///
 /// All nodes of a network must have the same rule for a namespace; those that have none keep and read nothing in it. It is
-/// asked on the node's own threads, for whatever anybody sends: it must be quick, and must not panic.
+/// asked on the node's own threads, for whatever anybody sends, and must be quick. One that panics refuses the record, with
+/// the code [`u32::MAX`].
 ///
 /// Holders meet the records of a key in any order, and some of them several times. So that they all end with the same one,
 /// it must not matter to the last word of a validator which of two records came first.
@@ -180,12 +182,18 @@ impl Rules {
             return Err(Refusal::Forged);
         }
         let validator = self.validators.get(&ruled.namespace).ok_or(Refusal::NoRule)?;
-        match validator.judge(&ruled.name, record, None) {
+        match judge(validator, &ruled.name, record, None) {
             Verdict::Accept => Ok(()),
             Verdict::Refuse { code } => Err(Refusal::Rule { code }),
             // There is nothing to merge it with.
             Verdict::Merge(_) => Err(Refusal::Forged),
         }
+    }
+
+    /// Whether the rule lets `candidate` take the place of `held`.
+    fn accepts(&self, ruled: &Ruled, candidate: &Record, held: &Record) -> bool {
+        let validator = self.validators.get(&ruled.namespace);
+        validator.is_some_and(|validator| judge(validator, &ruled.name, candidate, Some(held)) == Verdict::Accept)
     }
 
     /// What comes of a record that was checked and the one that is held, of the same author under the same key.
@@ -198,18 +206,29 @@ impl Rules {
             && candidate.value != held.value
             && let Some(validator) = self.validators.get(&ruled.namespace)
         {
-            return match validator.judge(&ruled.name, candidate, Some(held)) {
+            return match judge(validator, &ruled.name, candidate, Some(held)) {
+                // To a rule that takes either in place of the other the newer one matters.
+                Verdict::Accept if newness.is_lt() && self.accepts(ruled, held, candidate) => {
+                    Meeting::Refused(Refusal::Older { held: held.version })
+                }
                 Verdict::Accept => Meeting::Replaced,
                 Verdict::Refuse { code } => Meeting::Refused(Refusal::Rule { code }),
                 Verdict::Merge(value) if value == held.value && candidate.version <= held.version => Meeting::Same,
                 // Under the highest version of all that are in it, so that its version is the same in any order.
-                Verdict::Merge(value) => Meeting::Merged(Record {
-                    value,
-                    version: candidate.version.max(held.version),
-                    renewal: candidate.renewal.max(held.renewal),
-                    remaining: candidate.remaining.max(held.remaining),
-                    kind: candidate.kind.clone(),
-                }),
+                Verdict::Merge(value) => {
+                    let merged = Record {
+                        value,
+                        version: candidate.version.max(held.version),
+                        renewal: candidate.renewal.max(held.renewal),
+                        remaining: candidate.remaining.max(held.remaining),
+                        kind: candidate.kind.clone(),
+                    };
+                    // Readers would refuse what the rule does not let stand alone.
+                    match self.check_ruled(ruled, &merged) {
+                        Ok(()) => Meeting::Merged(merged),
+                        Err(refusal) => Meeting::Refused(refusal),
+                    }
+                }
             };
         }
         match newness {
@@ -218,6 +237,14 @@ impl Rules {
             _ => Meeting::Refused(Refusal::Older { held: held.version }),
         }
     }
+}
+
+/// What a validator says. It is the user's, and records are anybody's: one that panics refuses, and the node goes on.
+fn judge(validator: &Arc<dyn Validator>, name: &[u8], candidate: &Record, held: Option<&Record>) -> Verdict {
+    catch_unwind(AssertUnwindSafe(|| validator.judge(name, candidate, held))).unwrap_or_else(|_| {
+        log::error!("a validator has panicked over a record named {:?}", name.escape_ascii().to_string());
+        Verdict::Refuse { code: u32::MAX }
+    })
 }
 
 /// What is hashed to the key of a name in a namespace: no two of them give the same bytes, nor does a public key.

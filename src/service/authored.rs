@@ -42,7 +42,8 @@ impl DHTService {
         self.find(self.fit(&key), Some)
     }
 
-    /// Saves a value under its own hash, which is in the receipt. Nobody can change it, or pass off another one for it.
+    /// Saves a value under its own hash, which is in the receipt. Nobody can change it, or pass off another one for it, as far
+    /// as the network's hasher stands: with SHA-1, the default, an author can prepare two values of one hash.
     pub fn put_immutable(&self, value: impl AsRef<[u8]>) -> Pending<Receipt> {
         let value = match self.checked(value.as_ref()) {
             Ok(value) => value,
@@ -54,9 +55,17 @@ impl DHTService {
 
     /// Finds the value whose hash is `key`.
     pub fn get_immutable(&self, key: Id) -> Pending<Option<Vec<u8>>> {
-        self.find(self.fit(&key), |report| {
-            let found = report.found.filter(|found| found.record.kind == RecordKind::Immutable);
-            Some(found.map(|found| found.record.value.into()))
+        self.find_immutable(&key, |value| value)
+    }
+
+    pub(crate) fn find_immutable<T: Send + 'static>(
+        &self,
+        key: &Id,
+        take: impl FnOnce(Option<Vec<u8>>) -> T + Send + 'static,
+    ) -> Pending<T> {
+        self.begin(Command::QueryImmutable { key: self.fit(key) }, |outcome| match outcome {
+            Outcome::Queried(report) => Some(take(report.immutable.map(|found| found.record.value.into()))),
+            _ => None,
         })
     }
 
@@ -259,6 +268,10 @@ impl Writer for OwnedWriter {
             OwnedMode::Secured => Author::Any,
             OwnedMode::Controlled => Author::Owner(*self.owner.public_key().as_bytes()),
         }
+    }
+
+    fn owner(&self) -> Option<[u8; 33]> {
+        Some(*self.owner.public_key().as_bytes())
     }
 
     fn write(&self, newest: Option<&Record>, version: Version, lifetime: Duration) -> Result<Record, Refusal> {

@@ -191,6 +191,7 @@ impl Config {
         within("limits.records", &limits.records, 0..=MANY)?;
         within("limits.record_bytes", &limits.record_bytes, 0..=usize::MAX)?;
         within("limits.records_per_key", &limits.records_per_key, 1..=MANY)?;
+        within("limits.record_bytes_per_key", &limits.record_bytes_per_key, 0..=usize::MAX)?;
         within("limits.records_per_source", &limits.records_per_source, 0..=MANY)?;
         within("limits.record_bytes_per_source", &limits.record_bytes_per_source, 0..=usize::MAX)?;
         within("limits.published", &limits.published, 0..=MANY)?;

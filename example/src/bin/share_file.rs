@@ -20,7 +20,7 @@ use std::process::ExitCode;
 use indicatif::{ProgressBar, ProgressStyle};
 use kademlia_dht::gateway::{TcpGateway, UdpGateway};
 use kademlia_dht::large::{Place, Source, StreamOptions};
-use kademlia_dht::{Config, DHTService, Multiaddr};
+use kademlia_dht::{Config, DHTService, Id, Multiaddr};
 
 const USAGE: &str =
     "usage: share_file save FILE ADDRESS [NETWORK]\n       share_file fetch HASH FILE ADDRESS [NETWORK]";
@@ -74,11 +74,11 @@ fn save(path: &Path, address: &str) -> Result<(), Box<dyn Error>> {
 }
 
 fn fetch(hash: &str, path: &Path, address: &str) -> Result<(), Box<dyn Error>> {
-    let hash = hash.parse().map_err(|error| format!("{hash:?} is no hash: {error}"))?;
+    let hash: Id = hash.parse().map_err(|error| format!("{hash:?} is no hash: {error}"))?;
     let service = client(address)?;
     let found = service.query_stream(Source::Immutable(hash), StreamOptions::default()).wait()?;
     let mut reader = found.ok_or_else(|| format!("nobody has {hash}"))?;
-    let part = part_of(path);
+    let part = part_of(path, &hash);
     let mut file = OpenOptions::new().create(true).append(true).open(&part)?;
     // What is there already was checked when it came.
     let there = file.metadata()?.len().min(reader.len());
@@ -93,10 +93,10 @@ fn fetch(hash: &str, path: &Path, address: &str) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Where a file is while it is not whole.
-fn part_of(path: &Path) -> PathBuf {
+/// Where a file is while it is not whole: what belongs to another hash is elsewhere.
+fn part_of(path: &Path, hash: &Id) -> PathBuf {
     let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".part");
+    name.push(format!(".{hash}.part"));
     path.with_file_name(name)
 }
 

@@ -35,6 +35,7 @@ const LIMITS: Limits = Limits {
     records: 12,
     record_bytes: 4000,
     records_per_key: 4,
+    record_bytes_per_key: 1000,
     records_per_source: 8,
     record_bytes_per_source: 3000,
     published: 6,

@@ -111,6 +111,7 @@ impl Network<'_> {
         let (key, expected) = (known.key, known.acknowledged?);
         let command = match known.pen.owner().filter(|_| pinned) {
             Some(owner) => Command::QueryOf { key, owner: *owner.as_bytes() },
+            None if matches!(known.pen, Pen::Immutable) => Command::QueryImmutable { key },
             None => Command::Query { key },
         };
         self.start(node, command, Purpose::Read { work, expected, pinned })

@@ -382,7 +382,14 @@ mod tests {
             node,
             operation,
             now,
-            &Ok(Outcome::Queried(QueryReport { key, found: None, deleted: None, of_owners: Vec::new(), effort })),
+            &Ok(Outcome::Queried(QueryReport {
+                key,
+                found: None,
+                deleted: None,
+                immutable: None,
+                of_owners: Vec::new(),
+                effort,
+            })),
         );
         let report = network.report();
         (report.out_of_reach, report.unexplained)
