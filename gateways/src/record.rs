@@ -219,10 +219,12 @@ impl RecordKind {
     /// How much it proves.
     fn rank(&self) -> u8 {
         match self {
-            RecordKind::Plain | RecordKind::Tombstone | RecordKind::Immutable => 0,
+            RecordKind::Plain | RecordKind::Tombstone => 0,
             RecordKind::Owned(_) => 1,
             RecordKind::Ruled(_) => 2,
             RecordKind::Signed(_) => 3,
+            // In a place of its own, where there is nothing else.
+            RecordKind::Immutable => 4,
         }
     }
 
