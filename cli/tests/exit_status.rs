@@ -27,8 +27,9 @@ fn words(output: &Output) -> String {
 #[test]
 fn nobody_reads_the_output() {
     for arguments in COMMANDS {
-        let mut child = dht(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        drop(child.stdout.take());
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let child = dht(arguments).stdout(writer).stderr(Stdio::piped()).spawn().unwrap();
         let output = child.wait_with_output().unwrap();
         assert_eq!(output.status.code(), Some(141), "{arguments}: {}", words(&output));
         assert!(!words(&output).contains("error"), "{arguments}: {}", words(&output));
@@ -61,10 +62,11 @@ fn a_file_that_cannot_be_written_and_a_table_that_can_be_printed() {
 fn files_are_written_where_nobody_reads_the_output() {
     let directory = tempfile::tempdir().unwrap();
     let out = directory.path().to_str().unwrap();
-    let mut child =
-        dht(&format!("{} --out {out}", COMMANDS[2])).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-    drop(child.stdout.take());
-    assert_eq!(child.wait().unwrap().code(), Some(141));
+    // Closed before anything can be written to it.
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let status = dht(&format!("{} --out {out}", COMMANDS[2])).stdout(writer).stderr(Stdio::null()).status().unwrap();
+    assert_eq!(status.code(), Some(141));
     assert!(directory.path().join("lookups.json").exists() && directory.path().join("lookups-cost.svg").exists());
 }
 
