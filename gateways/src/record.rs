@@ -171,6 +171,12 @@ impl Record {
         }
     }
 
+    /// The same record, published now.
+    #[must_use]
+    pub fn lasting(self, lifetime: Duration) -> Self {
+        Record { remaining: seconds(lifetime), ..self }
+    }
+
     /// The same record after `time` has passed: its lifetime is shorter by that, rounded up to seconds.
     #[must_use]
     pub fn aged(mut self, time: Duration) -> Self {

@@ -243,8 +243,7 @@ impl<P: Peer> Node<P> {
     pub(super) fn keep_alive(&mut self, key: Id, record: &Record, out: &mut Vec<Output<P>>) {
         let slot = Slot::of(key, record);
         if !record.is_tombstone() && !self.published.contains_key(&slot) {
-            let remaining = u32::try_from(self.params.record_lifetime.as_secs()).unwrap_or(u32::MAX);
-            self.publish(key, Record { remaining, ..record.clone() }, None);
+            self.publish(key, record.clone().lasting(self.params.record_lifetime), None);
             // When there is room for it.
             if let Some(publication) = self.published.get_mut(&slot) {
                 self.published_due.remove(&(publication.due, slot));

@@ -1,7 +1,5 @@
 //! Writing a record to the nodes closest to its key: saves, republishing, replication.
 
-use std::time::Duration;
-
 use kademlia_gateways::{Author, Expect, Id, Peer, Record, Refusal, Request, Token, UnsentReason, Version};
 
 use super::io::{Content, Event, OperationError, Outcome, Output, Receipt, Rejection};
@@ -134,7 +132,7 @@ impl<P: Peer> Node<P> {
             Content::Value(value) => Ok(Record::plain(value.clone(), version, lifetime)),
             Content::Delete => Ok(Record::tombstone(version, lifetime)),
             // It is kept alive, as what is made here.
-            Content::Record(record) => Ok(Record { renewal: 0, remaining: seconds(lifetime), ..record.clone() }),
+            Content::Record(record) => Ok(Record { renewal: 0, ..record.clone().lasting(lifetime) }),
             Content::Unkept(record) => Ok(Record { renewal: 0, ..record.clone() }),
             Content::Written(writer) => writer
                 .write(newest.as_ref(), self.last_version, lifetime)
@@ -382,10 +380,6 @@ impl<P: Peer> Node<P> {
             out.push(Output::Event(Event::Superseded { key: slot.key, by }));
         }
     }
-}
-
-fn seconds(lifetime: Duration) -> u32 {
-    u32::try_from(lifetime.as_secs()).unwrap_or(u32::MAX)
 }
 
 /// Whether a record must not take the place of that of a key's owner. An honest writer does not even try where the other one

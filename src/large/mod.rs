@@ -9,12 +9,12 @@
 
 mod cipher;
 mod reader;
+mod saving;
 mod transfer;
 mod tree;
 mod writer;
 
 use std::io;
-use std::sync::Arc;
 
 use kademlia_gateways::{Id, OwnedMode, RecordKind};
 
@@ -220,6 +220,3 @@ impl DHTService {
         }
     }
 }
-
-/// What several threads know of how far a transfer is.
-type Shared<T> = Arc<T>;

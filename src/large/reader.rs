@@ -7,10 +7,10 @@ use bytes::Bytes;
 use kademlia_gateways::Id;
 
 use super::cipher::ChunkPlace;
+use super::saving::{Saving, is_passing, pause};
 use super::tree::{Root, ids_in};
-use super::writer::{is_passing, pause};
 use super::{StreamError, StreamOptions};
-use crate::service::{DHTService, Pending, Receipt};
+use crate::service::{DHTService, Pending};
 
 /// Gives a value of any size as a file does: it can be read from any place on.
 ///
@@ -124,34 +124,19 @@ impl ValueReader {
             Value::Tree(root) => root.layout.leaves(root.length),
             Value::Unknown => return Err(StreamError::NoRoot.into()),
         };
-        let (mut renewed, mut under_way) = (0, VecDeque::new());
+        let (mut renewed, mut saving) = (0, Saving::new(self.service.clone(), &self.options));
+        let offset = self.position;
+        let failed = |error| StreamError::Operation { offset, error };
         for index in 0..leaves {
             let (_, chunk) = self.fetch_chunk(index)?;
             let branches = self.renewed.as_mut().map(std::mem::take).unwrap_or_default();
             for chunk in branches.into_iter().chain([chunk.into()]) {
-                if under_way.len() >= self.options.window
-                    && let Some(pending) = under_way.pop_front()
-                {
-                    self.wait_until_saved(pending)?;
-                }
-                under_way.push_back((self.service.put_chunk(chunk.clone()), chunk));
+                saving.begin(chunk, ()).map_err(failed)?;
                 renewed += 1;
             }
         }
-        under_way.into_iter().try_for_each(|pending| self.wait_until_saved(pending))?;
+        while saving.end_first().map_err(failed)?.is_some() {}
         Ok(renewed)
-    }
-
-    fn wait_until_saved(&self, (mut pending, chunk): (Pending<Receipt>, Bytes)) -> io::Result<()> {
-        for tries in 1.. {
-            match pending.wait() {
-                Ok(_) => break,
-                Err(error) if tries < self.options.tries && is_passing(&error) => pause(tries),
-                Err(error) => return Err(StreamError::Operation { offset: self.position, error }.into()),
-            }
-            pending = self.service.put_chunk(chunk.clone());
-        }
-        Ok(())
     }
 
     /// Waits for a leaf, and has the next ones asked for meanwhile.

@@ -1,11 +1,12 @@
 //! [`Transfer`]: a value of any size that is saved on a thread of its own.
 
 use std::io::{self, Read, Write};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 
+use super::StreamError;
 use super::writer::{Checkpoint, ValueWriter};
-use super::{Shared, StreamError};
 use crate::service::Receipt;
 
 /// How much is read at once.
@@ -15,7 +16,7 @@ const READ_BYTES: usize = 64 * 1024;
 #[derive(Debug)]
 #[must_use = "without it the transfer is cancelled"]
 pub struct Transfer {
-    state: Shared<State>,
+    state: Arc<State>,
     thread: Option<JoinHandle<(io::Result<Receipt>, Checkpoint)>>,
 }
 
@@ -27,8 +28,8 @@ struct State {
 
 impl Transfer {
     pub(super) fn start(writer: ValueWriter, reader: impl Read + Send + 'static) -> io::Result<Self> {
-        let state = Shared::new(State::default());
-        let told = Shared::clone(&state);
+        let state = Arc::new(State::default());
+        let told = Arc::clone(&state);
         let thread = thread::Builder::new().name("transfer".to_owned()).spawn(move || copy(writer, reader, &told))?;
         Ok(Transfer { state, thread: Some(thread) })
     }

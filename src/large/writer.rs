@@ -1,21 +1,15 @@
 //! [`ValueWriter`]: takes a value of any size, and saves it chunk by chunk.
 
-use std::collections::VecDeque;
 use std::io::{self, Write};
-use std::time::Duration;
 
 use bytes::Bytes;
-use kademlia_gateways::{Expect, Id};
+use kademlia_gateways::Id;
 
 use super::cipher::{self, ChunkPlace};
+use super::saving::{Saving, patiently};
 use super::tree::{Growing, Layout, Root, SALT_BYTES};
 use super::{Place, StreamError, StreamOptions, ValueKey, usual_chunk};
-use crate::core::Content;
-use crate::service::{DHTService, Error, Pending, Receipt};
-
-/// After a chunk was saved in vain, the next try waits so long, and each further one twice as long as the one before.
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+use crate::service::{DHTService, Error, Receipt};
 
 /// Where saving a value stopped, and can go on: see [`ValueWriter::resume`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -70,7 +64,7 @@ pub struct ValueWriter {
     leaves: u64,
     /// How many bytes have come.
     length: u64,
-    under_way: VecDeque<Chunk>,
+    under_way: Saving<Option<Checkpoint>>,
     /// As far as all has been saved: up to which byte, and the tree there.
     saved: Checkpoint,
     /// Tells the value from others of the same key; `None` if there were no random numbers for it.
@@ -79,22 +73,13 @@ pub struct ValueWriter {
     failed: bool,
 }
 
-/// A chunk that is being saved.
-#[derive(Debug)]
-struct Chunk {
-    value: Bytes,
-    pending: Pending<Receipt>,
-    tries: u32,
-    /// What has been saved when this and all before it have been.
-    then: Option<Checkpoint>,
-}
-
 impl ValueWriter {
     pub(super) fn new(service: DHTService, place: Place, options: StreamOptions) -> Self {
         let overhead = if options.key.is_some() { cipher::OVERHEAD } else { 0 };
         let id_bytes = service.key_space().bytes();
         let chunk_bytes = options.chunk_bytes.unwrap_or_else(|| usual_chunk(&service));
         let layout = Layout { chunk_bytes, overhead, id_bytes };
+        let under_way = Saving::new(service.clone(), &options);
         let salt = options.key.as_ref().map_or(Some([0; SALT_BYTES]), ValueKey::salt);
         let cipher = options.key.as_ref().map(|key| (key.fingerprint(), salt.unwrap_or_default()));
         let saved = Checkpoint { offset: 0, levels: Vec::new(), chunk_bytes, cipher };
@@ -107,7 +92,7 @@ impl ValueWriter {
             buffer: Vec::new(),
             leaves: 0,
             length: 0,
-            under_way: VecDeque::new(),
+            under_way,
             saved,
             salt,
             failed: false,
@@ -167,8 +152,11 @@ impl ValueWriter {
         for branch in branches {
             self.save(branch, None)?;
         }
-        while let Some(chunk) = self.under_way.pop_front() {
-            self.wait_for(chunk)?;
+        loop {
+            let ended = self.under_way.end_first();
+            if !self.note(ended)? {
+                break;
+            }
         }
         if is_cancelled() {
             return Err(StreamError::Cancelled.into());
@@ -188,21 +176,14 @@ impl ValueWriter {
     /// Saves the record that is looked up.
     fn put(&self, value: &[u8]) -> io::Result<Receipt> {
         let service = &self.service;
-        let mut tries = 0;
-        loop {
-            let pending = match &self.place {
-                Place::Plain(key) => service.save(key, value),
-                Place::Immutable => service.put_immutable(value),
-                Place::Signed { key, salt } => service.put_signed(key, salt, value, None),
-                Place::Owned { owner, key, mode } => service.put_owned(owner, key, *mode, value, None),
-            };
-            tries += 1;
-            match pending.wait() {
-                Ok(receipt) => return Ok(receipt),
-                Err(error) if tries < self.options.tries && is_passing(&error) => pause(tries),
-                Err(error) => return Err(StreamError::Operation { offset: self.length, error }.into()),
-            }
-        }
+        let put = || match &self.place {
+            Place::Plain(key) => service.save(key, value),
+            Place::Immutable => service.put_immutable(value),
+            Place::Signed { key, salt } => service.put_signed(key, salt, value, None),
+            Place::Owned { owner, key, mode } => service.put_owned(owner, key, *mode, value, None),
+        };
+        let receipt = patiently(self.options.tries, put(), put);
+        Ok(receipt.map_err(|error| StreamError::Operation { offset: self.length, error })?)
     }
 
     /// An error if a part of the value could not be saved.
@@ -247,35 +228,20 @@ impl ValueWriter {
         self.save(chunk, then)
     }
 
-    /// Begins to save a chunk, when there is room for it.
+    /// Begins to save a chunk, when there is room for it. `then` is what has been saved when it and all before it have been.
     fn save(&mut self, value: Bytes, then: Option<Checkpoint>) -> io::Result<()> {
-        while self.under_way.len() >= self.options.window
-            && let Some(chunk) = self.under_way.pop_front()
-        {
-            self.wait_for(chunk)?;
-        }
-        let pending = self.service.put_chunk(value.clone());
-        self.under_way.push_back(Chunk { value, pending, tries: 1, then });
-        Ok(())
+        let ended = self.under_way.begin(value, then);
+        self.note(ended).map(|_| ())
     }
 
-    fn wait_for(&mut self, chunk: Chunk) -> io::Result<()> {
-        let Chunk { value, mut pending, mut tries, then } = chunk;
-        loop {
-            match pending.wait() {
-                Ok(_) => break,
-                Err(error) if tries < self.options.tries && is_passing(&error) => {
-                    pause(tries);
-                    tries += 1;
-                    pending = self.service.put_chunk(value.clone());
-                }
-                Err(error) => return Err(StreamError::Operation { offset: self.saved.offset, error }.into()),
-            }
-        }
-        if let Some(then) = then {
+    /// Notes what has been saved with the chunk that has ended. Whether one has.
+    fn note(&mut self, ended: Result<Option<Option<Checkpoint>>, Error>) -> io::Result<bool> {
+        let ended = ended.map_err(|error| StreamError::Operation { offset: self.saved.offset, error })?;
+        let any = ended.is_some();
+        if let Some(then) = ended.flatten() {
             self.saved = then;
         }
-        Ok(())
+        Ok(any)
     }
 }
 
@@ -284,25 +250,6 @@ fn keep(service: &DHTService, branches: &mut Vec<Bytes>, branch: Vec<u8>) -> Id 
     let id = service.key_id(&branch);
     branches.push(branch.into());
     id
-}
-
-/// Whether it may go better the next time.
-pub(super) fn is_passing(error: &Error) -> bool {
-    matches!(
-        error,
-        Error::Busy
-            | Error::TimedOut(_)
-            | Error::Unsent(_)
-            | Error::NoPeers
-            | Error::NobodyAnswered { .. }
-            | Error::NotStored { .. }
-    )
-}
-
-/// Waits before the next try.
-pub(super) fn pause(tries: u32) {
-    let pause = FIRST_PAUSE.saturating_mul(1 << tries.saturating_sub(1).min(16)).min(LONGEST_PAUSE);
-    std::thread::sleep(pause);
 }
 
 impl Write for ValueWriter {
@@ -322,13 +269,5 @@ impl Write for ValueWriter {
     /// Does nothing: what is no whole chunk waits for more.
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
-    }
-}
-
-impl DHTService {
-    /// Saves a chunk under its hash, without keeping it alive.
-    pub(super) fn put_chunk(&self, value: Bytes) -> Pending<Receipt> {
-        let key = self.key_id(&value);
-        self.save_content(key, Content::Unkept(self.immutable(value)), Expect::Anything)
     }
 }
