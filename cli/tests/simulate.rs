@@ -68,7 +68,7 @@ fn what_is_written_can_be_read() {
     assert!(output.status.success(), "{}", text(&output.stderr));
     let (table, words) = (text(&output.stdout), text(&output.stderr));
     assert!(
-        table.starts_with("kill: 40 nodes, k 20, alpha 3, seed 1\n") && table.contains("gave the newest version"),
+        table.starts_with("kill: 40 nodes, 50 % killed, k 20, alpha 3, seed 1\n") && table.contains("gave the newest version"),
         "{table}"
     );
     assert!(table.contains("killed") && table.contains("90 %"), "{table}");
@@ -77,6 +77,7 @@ fn what_is_written_can_be_read() {
     let read = |name: &str| fs::read_to_string(folder.join(name)).unwrap();
     let all: Value = serde_json::from_str(&read("kill.json")).unwrap();
     has(&all, ALWAYS);
+    assert!(all["share"] == 50.0 && all["command"].as_str().unwrap().starts_with("dht simulate kill"), "{all}");
     let points = all["series"][0]["points"].as_array().unwrap();
     assert_eq!((&all["series"][0]["axis"], points.len()), (&"killed".into(), 4));
     let csv = read("kill.csv");

@@ -35,7 +35,7 @@ pub fn draw(findings: &Findings, plan: &Plan) -> Result<Vec<Picture>, ChartError
     let mut pictures = Vec::new();
     for series in findings.series.iter().filter(|series| !series.points.is_empty()) {
         for (name, mut drawing) in drawings(findings.experiment, series) {
-            drawing.subtitle = plan.summary_of(series);
+            drawing.subtitle = plan.summary_of(findings.experiment, series);
             pictures.extend(drawing.svg()?.map(|svg| Picture { name: name.to_owned(), svg }));
         }
     }

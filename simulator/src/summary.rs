@@ -4,27 +4,35 @@ use crate::experiment::Plan;
 use crate::{Loss, Sessions};
 
 impl Plan {
-    /// What is run, in a line: the nodes, the time, how nodes come and go, what is lost, how many lie, k, alpha and the seed.
+    /// What is run in an experiment, in a line: the nodes, how many of them are killed or cut off, the time, how nodes come and
+    /// go, what is lost, how many lie, k, alpha and the seed.
     ///
     /// ```
     /// use kademlia_simulator::experiment::Plan;
     ///
-    /// assert_eq!(Plan::default().summary(), "1,000 nodes, k 20, alpha 3, seed 1");
+    /// assert_eq!(Plan::default().summary("lookups"), "1,000 nodes, k 20, alpha 3, seed 1");
+    /// assert_eq!(Plan::default().summary("kill"), "1,000 nodes, 50 % killed, k 20, alpha 3, seed 1");
     /// ```
-    pub fn summary(&self) -> String {
-        self.without("")
+    pub fn summary(&self, experiment: &str) -> String {
+        self.without("", experiment)
     }
 
     /// The same for a series, whose axis is not told again.
     #[cfg(feature = "charts")]
-    pub(crate) fn summary_of(&self, series: &crate::experiment::Series) -> String {
-        let summary = self.without(series.axis);
+    pub(crate) fn summary_of(&self, experiment: &str, series: &crate::experiment::Series) -> String {
+        let summary = self.without(series.axis, experiment);
         if series.axis == "nodes" && series.points.len() > 1 { format!("up to {summary}") } else { summary }
     }
 
     /// All but the parameter with this name.
-    fn without(&self, name: &str) -> String {
+    fn without(&self, name: &str, experiment: &str) -> String {
         let mut parts = vec![format!("{} nodes", grouped(&self.nodes.to_string()))];
+        let share = brief(self.share * 100.0);
+        parts.extend(match experiment {
+            "kill" if name != "killed" => Some(format!("{share} % killed")),
+            "partition" => Some(format!("{share} % on one side")),
+            _ => None,
+        });
         parts.extend(self.time.map(|time| format!("{} h", brief(time.as_secs_f64() / 3600.0))));
         parts.extend(self.churn.map(|churn| sessions(churn.sessions)));
         parts.extend(loss(self.setup.wire.loss));
@@ -97,28 +105,28 @@ mod tests {
         let exponential = Sessions::Exponential { median: minutes(60) };
         let lossy = plan(exponential, Loss::Independent(0.07), minutes(24 * 60));
         let told = "1,000 nodes, 24 h, exponential sessions with a median of 60 min, 7 % loss, k 20, alpha 3, seed 1";
-        assert_eq!(lossy.summary(), told);
+        assert_eq!(lossy.summary("churn"), told);
         let weibull = Sessions::Weibull { shape: 0.6, median: minutes(2) };
         let bursts = Loss::Bursts { share: 0.05, length: Duration::from_millis(1500) };
         let told = "1,000 nodes, 0.2 h, Weibull sessions of shape 0.6 with a median of 2 min, \
             5 % loss in bursts of 1.5 s, k 20, alpha 3, seed 1";
-        assert_eq!(plan(weibull, bursts, minutes(12)).summary(), told);
+        assert_eq!(plan(weibull, bursts, minutes(12)).summary("churn"), told);
     }
 
     #[test]
     #[cfg(feature = "charts")]
     fn what_differs_along_the_axis_is_not_told_as_if_it_did_not() {
-        let told = |axis, points| {
+        let told = |experiment, axis, points| {
             let point = crate::experiment::Point { at: 1.0, report: crate::Report::default() };
-            Plan::default().summary_of(&crate::experiment::Series { axis, points: vec![point; points] })
+            Plan::default().summary_of(experiment, &crate::experiment::Series { axis, points: vec![point; points] })
         };
-        assert_eq!(told("nodes", 2), "up to 1,000 nodes, k 20, alpha 3, seed 1");
-        assert_eq!(told("nodes", 1), "1,000 nodes, k 20, alpha 3, seed 1");
+        assert_eq!(told("lookups", "nodes", 2), "up to 1,000 nodes, k 20, alpha 3, seed 1");
+        assert_eq!(told("lookups", "nodes", 1), "1,000 nodes, k 20, alpha 3, seed 1");
         let lying = Plan { setup: Setup { liars: 0.25, ..Setup::default() }, ..Plan::default() };
-        assert_eq!(lying.summary(), "1,000 nodes, 25 % liars, k 20, alpha 3, seed 1");
+        assert_eq!(lying.summary("liars"), "1,000 nodes, 25 % liars, k 20, alpha 3, seed 1");
         let series = crate::experiment::Series { axis: "liars", points: Vec::new() };
-        assert_eq!(lying.summary_of(&series), Plan::default().summary());
-        assert_eq!(told("k", 7), "1,000 nodes, alpha 3, seed 1");
-        assert_eq!(told("alpha", 7), "1,000 nodes, k 20, seed 1");
+        assert_eq!(lying.summary_of("liars", &series), Plan::default().summary("liars"));
+        assert_eq!(told("sweep", "k", 7), "1,000 nodes, alpha 3, seed 1");
+        assert_eq!(told("sweep", "alpha", 7), "1,000 nodes, k 20, seed 1");
     }
 }

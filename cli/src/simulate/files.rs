@@ -14,6 +14,7 @@ use crate::say;
 /// All figures, as JSON.
 #[derive(Serialize)]
 struct Everything<'a> {
+    command: &'a str,
     #[serde(flatten)]
     options: Options,
     #[serde(flatten)]
@@ -39,7 +40,7 @@ impl Folder {
 
     /// Writes the files, and says which.
     pub(super) fn write(&self, plan: &SimulatePlan, findings: &Findings) -> Result<(), Failure> {
-        let everything = Everything { options: plan.options, findings };
+        let everything = Everything { command: &plan.repeat, options: plan.options, findings };
         let json = serde_json::to_string_pretty(&everything).map_err(std::io::Error::from)? + "\n";
         let name = findings.experiment;
         let mut files = vec![(format!("{name}.json"), json), (format!("{name}.csv"), csv(findings))];

@@ -12,7 +12,7 @@ use crate::tables::empty_table;
 
 /// What stands above the tables: which experiment in which network.
 pub(super) fn title(plan: &SimulatePlan, findings: &Findings) -> String {
-    format!("{}: {}", findings.experiment, plan.plan.summary())
+    format!("{}: {}", findings.experiment, plan.plan.summary(findings.experiment))
 }
 
 /// The figures that apply, with their intervals.

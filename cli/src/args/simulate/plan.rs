@@ -18,6 +18,9 @@ type Run = fn(&Plan, Watch<'_>) -> Result<Findings, ExperimentError>;
 pub(crate) struct Options {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) hours: Option<f64>,
+    /// In percent: what is killed, on one side, or lies.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) share: Option<f64>,
     /// In percent.
     pub(crate) loss: f64,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -72,6 +75,7 @@ impl SimulateArgs {
         };
         let options = Options {
             hours: common.hours,
+            share: self.command.share(),
             loss: common.faults.loss,
             session_min: common.coming.median(),
             k: common.nodes_are.k,
@@ -93,6 +97,15 @@ impl Command {
             | Command::Kill { common, .. }
             | Command::Liars { common, .. }
             | Command::Sweep { common, .. } => common,
+        }
+    }
+
+    fn share(&self) -> Option<f64> {
+        match self {
+            Command::Partition { share, .. } | Command::Kill { share, .. } | Command::Liars { share, .. } => {
+                Some(*share)
+            }
+            _ => None,
         }
     }
 }
@@ -203,7 +216,7 @@ mod tests {
         let churn = plan(&["churn"]).unwrap();
         assert_eq!((churn.plan.nodes, churn.plan.setup.seed, churn.plan.series), (1000, 1, false));
         assert_eq!((churn.plan.time, churn.plan.gets), (Some(Duration::from_secs(24 * 3600)), 0.5));
-        let options = Options { hours: Some(24.0), loss: 0.0, session_min: Some(60.0), k: 20, alpha: 3 };
+        let options = Options { hours: Some(24.0), share: None, loss: 0.0, session_min: Some(60.0), k: 20, alpha: 3 };
         assert_eq!(churn.options, options);
         let sessions = Sessions::Exponential { median: Duration::from_secs(3600) };
         assert_eq!(churn.plan.churn, Some(Churn { sessions, departure: Departure::Replaced }));
@@ -216,7 +229,7 @@ mod tests {
         let liars = plan(&["liars"]).unwrap();
         assert_eq!((liars.plan.setup.liars, liars.plan.queries, liars.plan.churn), (0.5, 100_000, None));
         let few = plan(&["liars", "--share", "25%", "--queries", "7"]).unwrap();
-        assert_eq!((few.plan.setup.liars, few.plan.queries), (0.25, 7));
+        assert_eq!((few.plan.setup.liars, few.plan.queries, few.options.share), (0.25, 7, Some(25.0)));
         let lookups = plan(&["lookups"]).unwrap();
         for coming in [["--session", "60"], ["--sessions", "weibull:0.5"], ["--returns", "60"]] {
             let kill = plan(&[&["kill"], &coming[..]].concat()).unwrap();
