@@ -154,6 +154,7 @@ impl Peer for Contact {
 #[derive(Deserialize)]
 struct RawContact {
     id: Id,
+    #[serde(deserialize_with = "crate::interned::deserialize")]
     address: Multiaddr,
     others: Vec<Multiaddr>,
 }

@@ -25,6 +25,7 @@ mod fault;
 pub mod frame;
 mod gateway;
 mod id;
+mod interned;
 #[cfg(any(feature = "udp", feature = "tcp"))]
 mod ip;
 mod link;
@@ -35,6 +36,7 @@ mod message;
 #[cfg(feature = "udp")]
 #[doc(hidden)]
 pub mod parts;
+
 mod record;
 #[cfg(any(feature = "tcp", all(unix, feature = "unix")))]
 mod stream;

@@ -264,8 +264,8 @@ impl Manager {
 
     /// Gives the core an input and does what follows, until nothing follows any more.
     fn feed(&mut self, input: Input<Contact>) {
-        let mut inputs = VecDeque::from([input]);
-        while let Some(input) = inputs.pop_front() {
+        let (mut next, mut inputs) = (Some(input), VecDeque::new());
+        while let Some(input) = next {
             let now = self.now();
             self.node.handle(now, input, &mut self.outputs);
             let mut outputs = std::mem::take(&mut self.outputs);
@@ -284,6 +284,7 @@ impl Manager {
                 }
             }
             self.outputs = outputs;
+            next = inputs.pop_front();
         }
     }
 

@@ -17,9 +17,12 @@ pub(super) struct Threads {
 }
 
 impl Threads {
-    /// The threads that there are now whose names begin so; `None` where the system does not tell.
+    /// The threads that there are now whose names begin so; `None` where the system does not tell. The first thread, whose name
+    /// is that of the program's file, is never one of them.
     pub(super) fn named(prefix: &str) -> Option<Self> {
-        let all = fs::read_dir(TASKS).ok()?.filter_map(Result::ok).map(|entry| entry.path());
+        let first = PathBuf::from(TASKS).join(std::process::id().to_string());
+        let all =
+            fs::read_dir(TASKS).ok()?.filter_map(Result::ok).map(|entry| entry.path()).filter(|task| *task != first);
         let is_named =
             |folder: &PathBuf| fs::read_to_string(folder.join("comm")).is_ok_and(|it| it.starts_with(prefix));
         let folders: Vec<PathBuf> = all.filter(is_named).collect();

@@ -48,7 +48,7 @@ impl<'a> Localiser<'a> {
         message.also = self.also(std::mem::take(&mut message.also));
         let Body::Reply(Reply::Found(Found { contacts, .. })) = &mut message.body else { return 0 };
         let named = contacts.len();
-        *contacts = contacts.drain(..).filter_map(|contact| self.contact(contact)).collect();
+        *contacts = std::mem::take(contacts).into_iter().filter_map(|contact| self.contact(contact)).collect();
         named - contacts.len()
     }
 
