@@ -144,11 +144,31 @@ fn everybody_has_a_record_of_their_own_in_a_list_of_any_length() {
     }
     let seventh = done(service(&network, 11).get_owned(&owners[7].public_key(), "guests")).unwrap().unwrap();
     assert!(seventh.starts_with(b"7 xxx"));
+    // Nobody has alone what others have already, not even one of them.
+    for owner in [&owners[3], &OwnerKey::generate().unwrap()] {
+        let alone = done(service(&network, 2).put_owned(owner, "guests", OwnedMode::Secured, "mine", None));
+        assert_eq!(alone.unwrap_err(), Error::Refused(Refusal::Taken));
+    }
     // One of them goes, and only that one.
     done(service(&network, 5).delete_owned(&owners[7], "guests", OwnedMode::Controlled)).unwrap();
     let report = done(service(&network, 9).get(service(&network, 9).key_id("guests"))).unwrap();
     assert_eq!(report.of_owners.len(), 39);
     network.stop().unwrap();
+}
+
+#[test]
+fn what_no_record_can_say_is_told_at_once() {
+    let service = DHTService::start(Config::default()).unwrap();
+    let owner = OwnerKey::generate().unwrap();
+    let put =
+        |name: &str, expiry| done(service.put_owned(&owner, name, OwnedMode::Secured, "value", expiry)).unwrap_err();
+    for expiry in [0, 999_999_999, 10_000_000_000] {
+        assert_eq!(put("name", Some(expiry)), Error::BadExpiry { expiry });
+    }
+    assert_eq!(put("name", Some(1_000_000_000)), Error::Refused(Refusal::Late));
+    let long = "x".repeat(513);
+    assert_eq!(put(&long, None), Error::NameTooLong { size: 513, limit: 512 });
+    assert_eq!(done(service.put_ruled(&long, "", "")).unwrap_err(), Error::NameTooLong { size: 513, limit: 64 });
 }
 
 #[test]

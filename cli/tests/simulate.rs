@@ -68,7 +68,8 @@ fn what_is_written_can_be_read() {
     assert!(output.status.success(), "{}", text(&output.stderr));
     let (table, words) = (text(&output.stdout), text(&output.stderr));
     assert!(
-        table.starts_with("kill: 40 nodes, 50 % killed, k 20, alpha 3, seed 1\n") && table.contains("gave the newest version"),
+        table.starts_with("kill: 40 nodes, 50 % killed, k 20, alpha 3, seed 1\n")
+            && table.contains("gave the newest version"),
         "{table}"
     );
     assert!(table.contains("killed") && table.contains("90 %"), "{table}");

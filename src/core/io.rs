@@ -477,6 +477,22 @@ pub enum OperationError<P: Peer> {
         /// The most bytes.
         limit: usize,
     },
+    /// The name of a record is too long.
+    #[error("the name has {size} bytes; the most is {limit}")]
+    NameTooLong {
+        /// Its size in bytes.
+        size: usize,
+        /// The most bytes.
+        limit: usize,
+    },
+    /// An owner's right to write cannot end then: see [`DHTService::put_owned`](crate::DHTService::put_owned).
+    #[error(
+        "{expiry} is no time at which an owner's right can end; it is in Unix seconds, from 1000000000 to 9999999999"
+    )]
+    BadExpiry {
+        /// What was given.
+        expiry: u64,
+    },
     /// A record exists, but is too large for the way to this node. Older ones are not given in its place.
     #[error("a record of version {held} exists, but is too large for the way to this node")]
     Unreadable {

@@ -93,6 +93,7 @@ impl<P: Peer> Node<P> {
         let mut newest = self.newest(lookup, &Goal::Query { of: Wanted::All, keep: false });
         let is_alone = |record: &&Record| record.author() == Author::Any && record.kind.is_authentic();
         let owner = newest.first().filter(is_alone).filter(|record| self.is_believed(lookup, record)).cloned();
+        let is_shared = self.most_hold(lookup, |record| is_another_owners(record, order.content.owner()));
         // Of an owner its own, whoever else says that the key is theirs.
         if let Some(own) = order.content.owner() {
             newest = self.newest(lookup, &Goal::Query { of: Wanted::Owner(Box::new(own)), keep: false });
@@ -139,6 +140,8 @@ impl<P: Peer> Node<P> {
                 .and_then(|record| self.params.rules.check(&key, &record).map(|()| record)),
         };
         let record = record.and_then(|record| match owner {
+            // Who comes first has a key alone, and other owners have been there.
+            _ if is_shared && owner_of(&record).is_some() => Err(Refusal::Taken),
             Some(owner) if is_anothers(&record, &owner) => Err(Refusal::Taken),
             _ => Ok(record),
         });
@@ -153,11 +156,14 @@ impl<P: Peer> Node<P> {
     /// one. Anybody can say that they were first; holders know who was, and refuse what others write.
     fn is_believed(&self, lookup: &Lookup<P>, record: &Record) -> bool {
         let Some(owner) = owner_of(record) else { return true };
-        let is_of_owner = |record: &Record| owner_of(record) == Some(owner);
+        self.most_hold(lookup, |record| owner_of(record) == Some(owner))
+    }
+
+    /// Whether most of the nodes closest to a key hold such a record there, or this one does.
+    fn most_hold(&self, lookup: &Lookup<P>, is_such: impl Fn(&Record) -> bool) -> bool {
         let closest: Vec<_> = lookup.answers().take(self.params.k).collect();
-        let holders = closest.iter().filter(|(_, answer)| answer.records.iter().any(is_of_owner)).count();
-        holders * 2 > closest.len()
-            || self.store.common(self.now, &lookup.target()).is_some_and(|own| is_of_owner(&own))
+        let holders = closest.iter().filter(|(_, answer)| answer.records.iter().any(&is_such)).count();
+        holders * 2 > closest.len() || self.store.under(self.now, &lookup.target(), None).any(|own| is_such(&own))
     }
 
     pub(super) fn start_republish(&mut self, id: u64, lookup: &Lookup<P>, record: Record, out: &mut Vec<Output<P>>) {
@@ -380,6 +386,11 @@ impl<P: Peer> Node<P> {
             out.push(Output::Event(Event::Superseded { key: slot.key, by }));
         }
     }
+}
+
+/// Whether a record is of one of several owners of its key, and not of this one.
+fn is_another_owners(record: &Record, own: Option<[u8; 33]>) -> bool {
+    matches!(record.author(), Author::Owner(owner) if Some(owner) != own)
 }
 
 /// Whether a record must not take the place of that of a key's owner. An honest writer does not even try where the other one

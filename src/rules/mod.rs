@@ -5,6 +5,7 @@ mod bencode;
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
@@ -21,8 +22,7 @@ pub const MAX_NAMESPACE_BYTES: usize = 64;
 pub const MAX_NAME_BYTES: usize = 512;
 
 /// The times at which the owner of a record may no longer write are Unix seconds of ten digits: from 2001 to 2286.
-const FIRST_EXPIRY: u64 = 1_000_000_000;
-const LAST_EXPIRY: u64 = 9_999_999_999;
+pub(crate) const EXPIRIES: RangeInclusive<u64> = 1_000_000_000..=9_999_999_999;
 
 /// The rule for a namespace of your own: what may be kept and read there.
 ///
@@ -272,11 +272,11 @@ fn check_owned(owned: &Owned, record: &Record) -> Result<(), Refusal> {
         return Err(Refusal::Forged);
     }
     if let Some(expiry) = owned.expiry {
-        if expiry < seconds_of(record.version).max(FIRST_EXPIRY) {
+        if expiry < seconds_of(record.version).max(*EXPIRIES.start()) {
             return Err(Refusal::Late);
         }
         // What is signed would not tell where the value ends.
-        if expiry > LAST_EXPIRY {
+        if expiry > *EXPIRIES.end() {
             return Err(Refusal::Forged);
         }
     }

@@ -13,7 +13,7 @@ use super::handle::{DHTService, value_of};
 use super::pending::Pending;
 use super::{Error, QueryReport, Receipt};
 use crate::core::{Command, Content, Effort, Outcome, Writer};
-use crate::rules::{MAX_NAME_BYTES, MAX_NAMESPACE_BYTES};
+use crate::rules::{EXPIRIES, MAX_NAME_BYTES, MAX_NAMESPACE_BYTES};
 use crate::signing::owned::{Claim, OwnerId, OwnerKey};
 use crate::signing::signed::{self, PublicKey, Salt, SigningKey};
 
@@ -72,7 +72,7 @@ impl DHTService {
     /// Saves a value that only the holder of `key` can write, in the form of
     /// [BEP 44](https://www.bittorrent.org/beps/bep_0044.html): at most about 995 bytes.
     ///
-    /// With a salt one key can have many values. With `expected` it is saved only if the newest value has that sequence
+    /// With a salt one key can have many values. An empty value is one that was deleted. With `expected` it is saved only if the newest value has that sequence
     /// number; otherwise it fails with [`Error::Conflict`](crate::core::OperationError::Conflict).
     pub fn put_signed(
         &self,
@@ -116,8 +116,10 @@ impl DHTService {
     /// Saves a value under a key of your choice, as its owner.
     ///
     /// With [`OwnedMode::Secured`] the key belongs to whoever wrote there first: to others it fails with
-    /// [`Refusal::Taken`]. With [`OwnedMode::Controlled`] every owner has a value of their own there. `expiry`, in Unix
-    /// seconds, is when this owner may write there no longer.
+    /// [`Refusal::Taken`]. With [`OwnedMode::Controlled`] every owner has a value of their own there. `expiry` is when this
+    /// owner may write there no longer: Unix seconds of ten digits, from 2001 to 2286.
+    ///
+    /// An empty value is one that was deleted.
     pub fn put_owned(
         &self,
         owner: &OwnerKey,
@@ -127,10 +129,8 @@ impl DHTService {
         expiry: Option<u64>,
     ) -> Pending<Receipt> {
         let name = key.as_ref();
-        if let Err(error) = check_name(name) {
-            return Pending::failed(error);
-        }
-        let value = match self.checked(value.as_ref()) {
+        let checked = check_name(name).and_then(|()| check_expiry(expiry)).and_then(|()| self.checked(value.as_ref()));
+        let value = match checked {
             Ok(value) => value,
             Err(error) => return Pending::failed(error),
         };
@@ -177,7 +177,7 @@ impl DHTService {
             Err(error) => return Pending::failed(error),
         };
         if namespace.len() > MAX_NAMESPACE_BYTES {
-            return Pending::failed(Error::TooLarge { size: namespace.len(), limit: MAX_NAMESPACE_BYTES });
+            return Pending::failed(Error::NameTooLong { size: namespace.len(), limit: MAX_NAMESPACE_BYTES });
         }
         if let Err(error) = check_name(name) {
             return Pending::failed(error);
@@ -215,7 +215,14 @@ impl DHTService {
 
 fn check_name(name: &[u8]) -> Result<(), Error> {
     let (size, limit) = (name.len(), MAX_NAME_BYTES);
-    if size > limit { Err(Error::TooLarge { size, limit }) } else { Ok(()) }
+    if size > limit { Err(Error::NameTooLong { size, limit }) } else { Ok(()) }
+}
+
+fn check_expiry(expiry: Option<u64>) -> Result<(), Error> {
+    match expiry {
+        Some(expiry) if !EXPIRIES.contains(&expiry) => Err(Error::BadExpiry { expiry }),
+        _ => Ok(()),
+    }
 }
 
 struct SignedWriter {

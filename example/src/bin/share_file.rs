@@ -22,8 +22,7 @@ use kademlia_dht::gateway::{TcpGateway, UdpGateway};
 use kademlia_dht::large::{Place, Source, StreamOptions};
 use kademlia_dht::{Config, DHTService, Id, Multiaddr};
 
-const USAGE: &str =
-    "usage: share_file save FILE ADDRESS [NETWORK]\n       share_file fetch HASH FILE ADDRESS [NETWORK]";
+const USAGE: &str = "usage: share_file save FILE ADDRESS\n       share_file fetch HASH FILE ADDRESS";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -47,7 +46,7 @@ fn main() -> ExitCode {
 
 /// A client of the network of the node at `address`.
 fn client(address: &str) -> Result<DHTService, Box<dyn Error>> {
-    let address: Multiaddr = address.parse()?;
+    let address: Multiaddr = address.parse().map_err(|error| format!("{address:?} is no address: {error}"))?;
     let service = DHTService::start(Config { client: true, ..Config::default() })?;
     service.register_gateway(UdpGateway::bind("/ip4/0.0.0.0/udp/0".parse()?)?)?;
     service.register_gateway(TcpGateway::bind("/ip4/0.0.0.0/tcp/0".parse()?)?)?;
@@ -75,11 +74,15 @@ fn save(path: &Path, address: &str) -> Result<(), Box<dyn Error>> {
 
 fn fetch(hash: &str, path: &Path, address: &str) -> Result<(), Box<dyn Error>> {
     let hash: Id = hash.parse().map_err(|error| format!("{hash:?} is no hash: {error}"))?;
+    if path.exists() {
+        return Err(format!("{} is there already", path.display()).into());
+    }
     let service = client(address)?;
     let found = service.query_stream(Source::Immutable(hash), StreamOptions::default()).wait()?;
     let mut reader = found.ok_or_else(|| format!("nobody has {hash}"))?;
     let part = part_of(path, &hash);
-    let mut file = OpenOptions::new().create(true).append(true).open(&part)?;
+    let file = OpenOptions::new().create(true).append(true).open(&part);
+    let mut file = file.map_err(|error| format!("cannot write {}: {error}", part.display()))?;
     // What is there already was checked when it came.
     let there = file.metadata()?.len().min(reader.len());
     file.set_len(there)?;
