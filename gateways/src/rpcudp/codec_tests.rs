@@ -86,6 +86,34 @@ fn known_replies_both_ways() {
 }
 
 #[test]
+fn what_the_package_sent_is_read_and_written_alike() {
+    let recorded = include_str!("../../tests/data/rpcudp.txt");
+    let mut kinds = std::collections::BTreeSet::new();
+    for line in recorded.lines().filter(|line| !line.starts_with('#')) {
+        let [side, kind, bytes] = line.split(' ').collect::<Vec<_>>()[..] else { panic!("{line}") };
+        let bytes = hex(bytes);
+        let Datagram { id, body } = decode(&bytes).unwrap_or_else(|error| panic!("{line}: {error}"));
+        let written = match (side, kind, body) {
+            ("request", _, Body::Request(call)) => encode_request(&id, &call),
+            ("reply", "pong", Body::Reply(answer)) => encode_reply(&id, &Reply::Pong(answer.pong().unwrap())),
+            ("reply", "stored", Body::Reply(answer)) => encode_reply(&id, &Reply::Stored(answer.stored().unwrap())),
+            ("reply", "contacts", Body::Reply(answer)) => {
+                encode_reply(&id, &Reply::Contacts(&answer.contacts().unwrap()))
+            }
+            ("reply", "value", Body::Reply(answer)) => match answer.found().unwrap() {
+                Found::Value(Some(value)) => encode_reply(&id, &Reply::Found(&value)),
+                other => panic!("{line}: {other:?}"),
+            },
+            ("reply", "address", Body::Reply(_)) => bytes.clone(),
+            (_, _, other) => panic!("{line}: {other:?}"),
+        };
+        assert_eq!(written, bytes, "{line}");
+        kinds.insert((side, kind));
+    }
+    assert_eq!(kinds.len(), 10);
+}
+
+#[test]
 fn what_is_wrong_is_told_apart() {
     let with = |body: &str| decode(&datagram("00", body)).unwrap_err();
     let good = datagram("00", "92a470696e6791NODE");

@@ -112,6 +112,7 @@ pub(super) struct RpcUdp {
     node: Option<WireId>,
     /// What stands for it until then, and always if it is a client: the wire has no message without an id.
     spare: WireId,
+    is_client: bool,
     random: RandomState,
     made: u64,
     asked: Recent<WireId, Asked>,
@@ -137,6 +138,7 @@ impl RpcUdp {
             network: NetworkId::default(),
             node: None,
             spare: [0; codec::ID_BYTES],
+            is_client: false,
             random: RandomState::new(),
             made: 0,
             asked: Recent::new(MAX_REMEMBERED, ASKED_LASTS),
@@ -336,6 +338,12 @@ impl RpcUdp {
                 // In nobody's name, as it is not they who ask that: so they are not pinged for it.
                 return self.deliver_request(from, number, Tag(number), None, request, out);
             }
+            // The node of a client answers nobody, and who does not answer a ping is told little. So it has an answer to
+            // a ping, but of another id each time: nobody takes it for a contact.
+            Call::Ping { .. } if self.is_client => {
+                let pong = Reply::Pong(self.fresh_id());
+                return out.datagrams.push((from, codec::encode_reply(&id, &pong)));
+            }
             Call::Ping { node } => (node, Request::Ping, served(Service::Ping)),
             Call::FindNode { node, key } => {
                 (node, Request::FindNode { target: Id::from_prefix(&key) }, served(Service::Find))
@@ -483,8 +491,9 @@ impl Wire for RpcUdp {
             Envelope::Direct(message) if message.network == self.network => message,
             _ => return Err(UnsentReason::Inexpressible),
         };
-        if let Some(id) = &message.sender {
-            self.node = Some(wire_id(id)?);
+        match &message.sender {
+            Some(id) => self.node = Some(wire_id(id)?),
+            None => self.is_client = true,
         }
         match &message.body {
             message::Body::Request(request) => self.ask(now, to, message.tag, request, out),
