@@ -54,6 +54,9 @@ pub struct Config {
     /// The node publishes its own records again this often: 10 ms to 1 year, by default 22 hours (or 11/12 of
     /// `record_lifetime`, where that is less).
     pub republish_interval: Duration,
+    /// For a node of BitTorrent's DHT what its gateway shares with it: see `Config::mainline`.
+    #[cfg(feature = "mainline")]
+    pub mainline: Option<kademlia_gateways::mainline::MainlineHandle>,
     /// The bounds of what the node holds and does at once.
     pub limits: Limits,
     /// Whether and how much the node passes messages on between others.
@@ -113,6 +116,8 @@ impl Default for Config {
             refresh_interval: params.refresh_interval,
             replicate_interval: params.replicate_interval,
             republish_interval: params.republish_interval,
+            #[cfg(feature = "mainline")]
+            mainline: None,
             limits: params.limits,
             relay: RelayPolicy::default(),
             events_capacity: 1024,

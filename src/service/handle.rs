@@ -127,7 +127,7 @@ impl DHTService {
     ///
     /// How many nodes were asked in vain, [`query_report`](DHTService::query_report) tells.
     pub fn query(&self, key: impl AsRef<[u8]>) -> Pending<Option<Found>> {
-        self.inner.begin(Command::Query { key: self.key_id(key) }, |outcome| match outcome {
+        self.inner.begin(Command::Query { key: self.plain_key(key.as_ref()) }, |outcome| match outcome {
             Outcome::Queried(report) => Some(found(report)),
             _ => None,
         })
@@ -135,7 +135,7 @@ impl DHTService {
 
     /// As [`query`](DHTService::query), but tells also of a search in vain what it took.
     pub fn query_report(&self, key: impl AsRef<[u8]>) -> Pending<QueryReport> {
-        self.inner.begin(Command::Query { key: self.key_id(key) }, |outcome| match outcome {
+        self.inner.begin(Command::Query { key: self.plain_key(key.as_ref()) }, |outcome| match outcome {
             Outcome::Queried(report) => Some(report),
             _ => None,
         })
@@ -263,6 +263,10 @@ impl DHTService {
     }
 
     fn write(&self, key: &[u8], value: Option<&[u8]>, expect: Expect) -> Pending<Receipt> {
+        #[cfg(feature = "mainline")]
+        if self.bencodes() {
+            return self.write_signed(key, value.unwrap_or_default(), expect);
+        }
         let value = match value.map(|value| self.checked(value)).transpose() {
             Ok(value) => value,
             Err(error) => return Pending::failed(error),
@@ -296,8 +300,37 @@ impl DHTService {
         self.inner.key_space
     }
 
-    /// A record of an immutable value.
+    /// Whether the network's values are bencoded.
+    pub(crate) fn bencodes(&self) -> bool {
+        #[cfg(feature = "mainline")]
+        let bencodes = self.mainline().is_some();
+        #[cfg(not(feature = "mainline"))]
+        let bencodes = false;
+        bencodes
+    }
+
+    #[cfg(feature = "mainline")]
+    pub(super) fn mainline(&self) -> Option<&kademlia_gateways::mainline::MainlineHandle> {
+        self.inner.mainline.as_ref()
+    }
+
+    /// The id of a key under which anybody may write.
+    pub(crate) fn plain_key(&self, key: &[u8]) -> Id {
+        #[cfg(feature = "mainline")]
+        if self.bencodes() {
+            return self.key_id(super::mainline::key_pair_of(key).public_key().key(&signed::Salt::default()));
+        }
+        self.key_id(key)
+    }
+
+    /// The key that a value is under which nobody can change.
+    pub(crate) fn content_key(&self, value: &[u8]) -> Id {
+        if self.bencodes() { self.key_id(signed::bencoded_string(value)) } else { self.key_id(value) }
+    }
+
+    /// A record of such a value.
     pub(crate) fn immutable(&self, value: Bytes) -> Record {
+        let value = if self.bencodes() { signed::bencoded_string(&value) } else { value };
         Record::new(RecordKind::Immutable, value, Version::default(), self.inner.record_lifetime)
     }
 

@@ -46,6 +46,8 @@ pub(super) struct Inner {
     pub(super) key_space: KeySpace,
     pub(super) record_lifetime: Duration,
     pub(super) value_bytes: usize,
+    #[cfg(feature = "mainline")]
+    pub(super) mainline: Option<kademlia_gateways::mainline::MainlineHandle>,
     start: Instant,
     crew: Crew,
     operations: AtomicU64,
@@ -102,6 +104,8 @@ impl Inner {
             key_space,
             record_lifetime: config.record_lifetime,
             value_bytes: config.limits.value_bytes,
+            #[cfg(feature = "mainline")]
+            mainline: config.mainline.clone(),
             start,
             crew,
             operations: AtomicU64::new(0),

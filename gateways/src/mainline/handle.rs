@@ -1,0 +1,201 @@
+//! [`MainlineHandle`]: what BitTorrent's DHT has and the messages of this library have not.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use crossbeam::channel::{Receiver, Sender, TrySendError, bounded};
+
+use crate::id::Id;
+
+/// The most peers that wait to be taken by who looks for them.
+const MAX_FOUND: usize = 4096;
+
+/// The most salts that are remembered, and the most nodes that have said where they see this one.
+const MAX_SALTS: usize = 4096;
+const MAX_VOTES: usize = 64;
+
+/// So many must agree on where this node is.
+const LEAST_VOTES: usize = 3;
+
+/// What a [`MainlineGateway`](super::MainlineGateway) shares with whoever uses it: which keys stand for peers, not values; what
+/// is announced; the salts of values; and where others see this node.
+///
+/// A node asks for peers, and announces one, as it asks for values and saves them. The gateway makes `get_peers` and
+/// `announce_peer` of that where the key is said here to be one of peers.
+#[derive(Debug, Clone, Default)]
+pub struct MainlineHandle {
+    book: Arc<Mutex<Book>>,
+}
+
+#[derive(Debug, Default)]
+struct Book {
+    watches: BTreeMap<Id, Vec<Watching>>,
+    next_watch: u64,
+    announced: BTreeMap<Id, Option<u16>>,
+    salts: BTreeMap<Id, Bytes>,
+    /// By who says it.
+    votes: BTreeMap<IpAddr, IpAddr>,
+}
+
+#[derive(Debug)]
+struct Watching {
+    number: u64,
+    seen: BTreeSet<SocketAddr>,
+    found: Sender<SocketAddr>,
+}
+
+/// The peers that are found under a key, as they are found. While it lives, the key is one of peers.
+#[derive(Debug)]
+pub struct Watch {
+    handle: MainlineHandle,
+    info_hash: Id,
+    number: u64,
+    found: Receiver<SocketAddr>,
+}
+
+impl Watch {
+    /// Where they come out, each of them once.
+    pub fn found(&self) -> &Receiver<SocketAddr> {
+        &self.found
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        let mut book = self.handle.book();
+        if let Some(watches) = book.watches.get_mut(&self.info_hash) {
+            watches.retain(|watching| watching.number != self.number);
+            if watches.is_empty() {
+                book.watches.remove(&self.info_hash);
+            }
+        }
+    }
+}
+
+impl MainlineHandle {
+    fn book(&self) -> MutexGuard<'_, Book> {
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// From now on queries of the key look for peers.
+    pub fn watch(&self, info_hash: Id) -> Watch {
+        let (sender, found) = bounded(MAX_FOUND);
+        let mut book = self.book();
+        let number = book.next_watch;
+        book.next_watch += 1;
+        let watching = Watching { number, seen: BTreeSet::new(), found: sender };
+        book.watches.entry(info_hash).or_default().push(watching);
+        drop(book);
+        Watch { handle: self.clone(), info_hash, number, found }
+    }
+
+    /// From now on what is saved under the key announces a peer at this port; `None` for the port of the gateway itself.
+    pub fn announce(&self, info_hash: Id, port: Option<u16>) {
+        self.book().announced.insert(info_hash, port);
+    }
+
+    /// The opposite of [`announce`](MainlineHandle::announce).
+    pub fn withdraw(&self, info_hash: &Id) {
+        self.book().announced.remove(info_hash);
+    }
+
+    /// Notes the salt that a key is made of, as no answer tells it. The values of a key whose salt is not known cannot be
+    /// checked, and so are not found.
+    pub fn note_salt(&self, key: Id, salt: Bytes) {
+        let mut book = self.book();
+        if book.salts.len() >= MAX_SALTS && !book.salts.contains_key(&key) {
+            book.salts.pop_first();
+        }
+        book.salts.insert(key, salt);
+    }
+
+    /// The address at which others see this node, if enough of them agree.
+    pub fn external_address(&self) -> Option<IpAddr> {
+        let book = self.book();
+        let mut counts: BTreeMap<IpAddr, usize> = BTreeMap::new();
+        book.votes.values().for_each(|ip| *counts.entry(*ip).or_default() += 1);
+        let (ip, votes) = counts.into_iter().max_by_key(|(_, votes)| *votes)?;
+        (votes >= LEAST_VOTES && votes * 2 > book.votes.len()).then_some(ip)
+    }
+
+    pub(super) fn vote(&self, voter: IpAddr, ip: IpAddr) {
+        let mut book = self.book();
+        if book.votes.len() >= MAX_VOTES && !book.votes.contains_key(&voter) {
+            book.votes.pop_first();
+        }
+        book.votes.insert(voter, ip);
+    }
+
+    /// Whether the key is one of peers.
+    pub(super) fn is_of_peers(&self, key: &Id) -> bool {
+        let book = self.book();
+        book.watches.contains_key(key) || book.announced.contains_key(key)
+    }
+
+    /// The port that is announced under the key.
+    pub(super) fn announced(&self, key: &Id) -> Option<Option<u16>> {
+        self.book().announced.get(key).copied()
+    }
+
+    pub(super) fn salt(&self, key: &Id) -> Option<Bytes> {
+        self.book().salts.get(key).cloned()
+    }
+
+    /// Tells who looks for them.
+    pub(super) fn found(&self, info_hash: &Id, peers: &[SocketAddr]) {
+        let mut book = self.book();
+        for watching in book.watches.get_mut(info_hash).into_iter().flatten() {
+            for peer in peers {
+                if watching.seen.len() < MAX_FOUND && watching.seen.insert(*peer) {
+                    // There is room for all that are seen; and who has gone away needs none.
+                    if let Err(TrySendError::Full(_)) = watching.found.try_send(*peer) {
+                        break;
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_peer_is_found_once_as_long_as_somebody_looks() {
+        let (handle, key) = (MainlineHandle::default(), Id::from_prefix(b"key"));
+        let peer = |n: u8| SocketAddr::from(([10, 0, 0, n], 1));
+        handle.found(&key, &[peer(1)]);
+        assert!(!handle.is_of_peers(&key));
+        let (first, second) = (handle.watch(key), handle.watch(key));
+        handle.found(&key, &[peer(1), peer(2)]);
+        handle.found(&key, &[peer(2), peer(3)]);
+        drop(second);
+        assert!(handle.is_of_peers(&key));
+        assert_eq!(first.found().try_iter().collect::<Vec<_>>(), [peer(1), peer(2), peer(3)]);
+        drop(first);
+        assert!(!handle.is_of_peers(&key));
+        handle.announce(key, None);
+        assert!(handle.is_of_peers(&key) && handle.announced(&key) == Some(None));
+        handle.withdraw(&key);
+        assert_eq!(handle.announced(&key), None);
+    }
+
+    #[test]
+    fn most_of_those_who_say_where_this_node_is_must_agree() {
+        let handle = MainlineHandle::default();
+        let ip = |n: u8| IpAddr::from([1, 1, 1, n]);
+        handle.vote(ip(1), ip(100));
+        handle.vote(ip(2), ip(100));
+        assert_eq!(handle.external_address(), None, "too few");
+        handle.vote(ip(3), ip(100));
+        assert_eq!(handle.external_address(), Some(ip(100)));
+        // One voice has one vote.
+        (0..9).for_each(|_| handle.vote(ip(4), ip(101)));
+        assert_eq!(handle.external_address(), Some(ip(100)));
+        (5..9).for_each(|n| handle.vote(ip(n), ip(n)));
+        assert_eq!(handle.external_address(), None, "no majority");
+    }
+}
