@@ -1,0 +1,146 @@
+//! Nodes of libtorrent, of the crate `mainline` and ours are one network.
+
+#![cfg(unix)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "it is a test")]
+
+mod python;
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use kademlia_dht::gateway::address::socket_addr;
+use kademlia_dht::gateway::mainline::MainlineGateway;
+use kademlia_dht::signing::signed::{Salt, SigningKey};
+use kademlia_dht::{Config, DHTService, Error, Id, Pending};
+use python::{Python, address, hex, unhex};
+use serde_json::{Value as Json, json};
+
+const PACKAGES: [&str; 1] = ["libtorrent==2.1.1"];
+const DEADLINE: Duration = Duration::from_secs(60);
+
+fn done<T>(pending: Pending<T>) -> Result<T, Error> {
+    pending.wait_timeout(DEADLINE).unwrap_or_else(|_| panic!("nothing within {DEADLINE:?}"))
+}
+
+struct Network {
+    torrents: Python,
+    torrent_ports: Vec<u16>,
+    ours: Vec<DHTService>,
+}
+
+fn port_of(service: &DHTService) -> u16 {
+    socket_addr(&service.listen_addresses()[0]).unwrap().0.port()
+}
+
+impl Network {
+    fn new(of_each: usize) -> Self {
+        let mut torrents = Python::start("torrents.py", &PACKAGES);
+        let mut torrent_ports: Vec<u16> = Vec::new();
+        for n in 0..of_each {
+            torrent_ports.push(torrents.call("start", n, json!({}))["port"].as_u64().unwrap() as u16);
+        }
+        let mut ours: Vec<DHTService> = Vec::new();
+        for n in 0..of_each {
+            let gateway = MainlineGateway::bind("/ip4/127.0.0.1/udp/0".parse().unwrap()).unwrap();
+            let service = DHTService::start(Config::mainline(gateway.handle())).unwrap();
+            service.register_gateway(gateway).unwrap();
+            ours.push(service);
+            // Through theirs, and theirs through ours.
+            done(ours[n].connect(address(torrent_ports[0]))).unwrap();
+            torrents.call("bootstrap", n, json!({ "ports": [port_of(&ours[n]), port_of(&ours[0])] }));
+        }
+        let mut network = Network { torrents, torrent_ports, ours };
+        network.wait_until_all_are_known();
+        network
+    }
+
+    fn wait_until_all_are_known(&mut self) {
+        let until = Instant::now() + DEADLINE;
+        let least = self.ours.len();
+        for n in 0..self.ours.len() {
+            while self.torrents.call("nodes", n, json!({})).as_u64().unwrap() < least as u64 {
+                assert!(Instant::now() < until, "node {n} of libtorrent knows too few");
+                done(self.ours[n].lookup(self.ours[n].key_id([n as u8]))).unwrap();
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_put_on_one_side_is_got_on_the_other() {
+    let mut network = Network::new(10);
+    // Immutable, both ways.
+    for n in 0..4 {
+        let value = format!("immutable of ours {n}");
+        let key = done(network.ours[n].put_immutable(&value)).unwrap().key;
+        let target = hex(&key.as_bytes()[..20]);
+        let got = network.torrents.call("get_immutable", (n + 3) % 10, json!({ "target": target }));
+        assert_eq!(got, json!(hex(value.as_bytes())), "{value}");
+        let value = format!("immutable of libtorrent {n}");
+        let put = network.torrents.call("put_immutable", n, json!({ "value": hex(value.as_bytes()) }));
+        assert!(put["success"].as_u64().unwrap() >= 5, "{put}");
+        let key: Id = put["target"].as_str().unwrap().parse().unwrap();
+        let got = done(network.ours[(n + 5) % 10].get_immutable(key)).unwrap();
+        assert_eq!(got, Some(value.into_bytes()));
+    }
+    // Mutable, with and without salt, by turns.
+    for (n, salt) in [&b""[..], b"a salt"].into_iter().enumerate() {
+        let seed = [n as u8 + 1; 32];
+        let (key, salt) = (SigningKey::from_bytes(&seed), Salt::new(salt.to_vec()).unwrap());
+        let public = hex(&key.public_key().0);
+        let with = |more: Json| {
+            let mut arguments = json!({ "public": public, "salt": hex(salt.as_bytes()) });
+            arguments.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            arguments
+        };
+        done(network.ours[n].put_signed(&key, &salt, "first", None)).unwrap();
+        let got = network.torrents.call("get_mutable", 7, with(json!({})));
+        assert_eq!((&got["item"], &got["seq"]), (&json!(hex(b"first")), &json!(1)), "{got}");
+        let put = with(json!({ "seed": hex(&seed), "value": hex(b"second") }));
+        let put = network.torrents.call("put_mutable", 2, put);
+        assert!(put["success"].as_u64().unwrap() >= 5, "{put}");
+        let found = done(network.ours[8].get_signed(&key.public_key(), &salt)).unwrap().unwrap();
+        assert_eq!((&found.value[..], found.sequence), (&b"second"[..], 2));
+        done(network.ours[3].put_signed(&key, &salt, "third", Some(2))).unwrap();
+        let got = network.torrents.call("get_mutable", 9, with(json!({})));
+        assert_eq!((&got["item"], &got["seq"]), (&json!(hex(b"third")), &json!(3)), "{got}");
+    }
+}
+
+#[test]
+fn peers_announced_on_one_side_are_found_on_the_other() {
+    let mut network = Network::new(10);
+    let info_hash = network.ours[0].key_id("a torrent");
+    let text = hex(&info_hash.as_bytes()[..20]);
+    done(network.ours[4].announce(info_hash, Some(4444))).unwrap();
+    let found = network.torrents.call("get_peers", 6, json!({ "info_hash": text }));
+    assert_eq!(found, json!([["127.0.0.1", 4444]]));
+    network.torrents.call("announce", 5, json!({ "info_hash": text, "port": 5555 }));
+    // It says nothing of when it has done that.
+    let (until, wanted) = (Instant::now() + DEADLINE, SocketAddr::from(([127, 0, 0, 1], 5555)));
+    while !network.ours[2].peers(info_hash).any(|peer| peer == wanted) {
+        assert!(Instant::now() < until, "what libtorrent has announced is not found");
+    }
+    // One of ours that holds some tells of it.
+    let samples: Vec<Json> = (0..10)
+        .map(|n| {
+            let port = port_of(&network.ours[n]);
+            network.torrents.call("sample", 1, json!({ "port": port, "target": text }))
+        })
+        .collect();
+    assert!(samples.iter().any(|sample| sample["samples"].as_array().unwrap().contains(&json!(text))), "{samples:?}");
+}
+
+#[test]
+fn libtorrent_keeps_ours_in_its_table() {
+    let mut network = Network::new(10);
+    let ids: Vec<String> = network.ours.iter().map(|service| hex(&service.id().as_bytes()[..20])).collect();
+    let mut known = std::collections::BTreeSet::new();
+    for n in 0..10 {
+        let id = unhex(&ids[n]);
+        let nodes = network.torrents.call("live_nodes", n, json!({ "id": hex(&id) }));
+        known.extend(nodes.as_array().unwrap().iter().map(|node| node[0].as_str().unwrap().to_owned()));
+    }
+    let _ = &network.torrent_ports;
+    assert!(ids.iter().filter(|id| known.contains(*id)).count() >= 1, "{ids:?} {known:?}");
+}
