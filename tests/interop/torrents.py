@@ -87,10 +87,6 @@ def say(alert):
         return {"kind": kind, "info_hash": str(alert.info_hash), "peers": [list(peer) for peer in alert.peers()]}
     if kind == "dht_sample_infohashes_alert":
         return {"kind": kind, "samples": [str(hash) for hash in alert.samples], "num": alert.num_infohashes}
-    if kind == "dht_live_nodes_alert":
-        return {"kind": kind, "nodes": [[str(node["nid"]), list(node["endpoint"])] for node in alert.nodes]}
-    if kind == "dht_bootstrap_alert":
-        return {"kind": kind}
     return None
 
 
@@ -114,8 +110,10 @@ def bootstrap(node, ports):
         NODES[node].session.add_dht_node(("127.0.0.1", port))
 
 
-def nodes(node):
-    return NODES[node].session.status().dht_nodes
+def table(node):
+    """The ports of all whom the node keeps in its table."""
+    state = lt.bdecode(lt.write_session_params_buf(NODES[node].session.session_state()))
+    return [int.from_bytes(address[-2:], "big") for address in state[b"dht state"].get(b"nodes", [])]
 
 
 def put_immutable(node, value):
@@ -180,20 +178,12 @@ def sample(node, port, target):
     )
 
 
-def live_nodes(node, id):
-    made = NODES[node]
-    return made.wait(
-        lambda alert: alert["kind"] == "dht_live_nodes_alert",
-        lambda: made.session.dht_live_nodes(lt.sha1_hash(bytes.fromhex(id))),
-    )["nodes"]
-
-
 CALLS = {
     call.__name__: call
     for call in (
         start,
         bootstrap,
-        nodes,
+        table,
         put_immutable,
         get_immutable,
         put_mutable,
@@ -201,7 +191,6 @@ CALLS = {
         announce,
         get_peers,
         sample,
-        live_nodes,
     )
 }
 OUTPUT = threading.Lock()
