@@ -4,7 +4,7 @@
 #![cfg(unix)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "it is a test")]
 
-mod mainline;
+mod mainline_dht;
 mod python;
 
 use std::time::Duration;
