@@ -40,7 +40,7 @@ impl Rate {
 }
 
 /// Whoever has one address of IPv6 has the 2^64 of its network.
-fn network(ip: IpAddr) -> IpAddr {
+pub(crate) fn network(ip: IpAddr) -> IpAddr {
     match ip {
         IpAddr::V6(ip) => IpAddr::V6((ip.to_bits() >> 64 << 64).into()),
         ip => ip,

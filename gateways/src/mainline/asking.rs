@@ -113,7 +113,7 @@ impl MainlineWire {
             Expect::Version(version) if mutable.is_some() => i64::try_from(version.0).ok(),
             _ => return Err(UnsentReason::Inexpressible),
         };
-        Ok(Query::Put { token, item: Item { value: record.value.clone(), mutable }, expected })
+        Ok(Query::Put { target: Some(*key), token, item: Item { value: record.value.clone(), mutable }, expected })
     }
 
     /// The open query that an answer is to, if it came from whom it went to.

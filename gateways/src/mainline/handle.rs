@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use crossbeam::channel::{Receiver, Sender, TrySendError, bounded};
 
+use crate::foreign::network;
 use crate::id::Id;
 
 /// The most peers that wait to be taken by who looks for them.
@@ -34,9 +35,48 @@ struct Book {
     watches: BTreeMap<Id, Vec<Watching>>,
     next_watch: u64,
     announced: BTreeMap<Id, Option<u16>>,
-    salts: BTreeMap<Id, Bytes>,
-    /// By who says it.
-    votes: BTreeMap<IpAddr, IpAddr>,
+    salts: Latest<Id, Bytes>,
+    /// By the network of who says it.
+    votes: Latest<IpAddr, IpAddr>,
+}
+
+/// A map of what was put into it last.
+#[derive(Debug)]
+struct Latest<K, V> {
+    values: BTreeMap<K, (u64, V)>,
+    order: BTreeMap<u64, K>,
+    next: u64,
+}
+
+impl<K, V> Default for Latest<K, V> {
+    fn default() -> Self {
+        Latest { values: BTreeMap::new(), order: BTreeMap::new(), next: 0 }
+    }
+}
+
+impl<K: Ord + Copy, V> Latest<K, V> {
+    /// Where there are as many already, what was put in the longest ago goes.
+    fn insert(&mut self, key: K, value: V, most: usize) {
+        let number = self.next;
+        self.next += 1;
+        if let Some((before, _)) = self.values.insert(key, (number, value)) {
+            self.order.remove(&before);
+        }
+        self.order.insert(number, key);
+        if self.order.len() > most
+            && let Some((_, oldest)) = self.order.pop_first()
+        {
+            self.values.remove(&oldest);
+        }
+    }
+
+    fn get(&self, key: &K) -> Option<&V> {
+        self.values.get(key).map(|(_, value)| value)
+    }
+
+    fn values(&self) -> impl Iterator<Item = &V> {
+        self.values.values().map(|(_, value)| value)
+    }
 }
 
 #[derive(Debug)]
@@ -104,11 +144,7 @@ impl MainlineHandle {
     /// Notes the salt that a key is made of, as no answer tells it. The values of a key whose salt is not known cannot be
     /// checked, and so are not found.
     pub fn note_salt(&self, key: Id, salt: Bytes) {
-        let mut book = self.book();
-        if book.salts.len() >= MAX_SALTS && !book.salts.contains_key(&key) {
-            book.salts.pop_first();
-        }
-        book.salts.insert(key, salt);
+        self.book().salts.insert(key, salt, MAX_SALTS);
     }
 
     /// The address at which others see this node, if enough of them agree.
@@ -117,15 +153,11 @@ impl MainlineHandle {
         let mut counts: BTreeMap<IpAddr, usize> = BTreeMap::new();
         book.votes.values().for_each(|ip| *counts.entry(*ip).or_default() += 1);
         let (ip, votes) = counts.into_iter().max_by_key(|(_, votes)| *votes)?;
-        (votes >= LEAST_VOTES && votes * 2 > book.votes.len()).then_some(ip)
+        (votes >= LEAST_VOTES && votes * 2 > book.votes.values().count()).then_some(ip)
     }
 
     pub(super) fn vote(&self, voter: IpAddr, ip: IpAddr) {
-        let mut book = self.book();
-        if book.votes.len() >= MAX_VOTES && !book.votes.contains_key(&voter) {
-            book.votes.pop_first();
-        }
-        book.votes.insert(voter, ip);
+        self.book().votes.insert(network(voter), ip, MAX_VOTES);
     }
 
     /// Whether the key is one of peers.
@@ -197,5 +229,29 @@ mod tests {
         assert_eq!(handle.external_address(), Some(ip(100)));
         (5..9).for_each(|n| handle.vote(ip(n), ip(n)));
         assert_eq!(handle.external_address(), None, "no majority");
+    }
+
+    #[test]
+    fn a_network_of_ipv6_has_one_vote() {
+        let handle = MainlineHandle::default();
+        (1..9_u128)
+            .for_each(|n| handle.vote(IpAddr::from((0x2001_0db8_u128 << 96 | n).to_be_bytes()), [1, 1, 1, 1].into()));
+        assert_eq!(handle.external_address(), None);
+    }
+
+    #[test]
+    fn the_salts_and_votes_that_came_last_are_kept() {
+        let handle = MainlineHandle::default();
+        // Those at first would come first by their order too.
+        let key = |n: usize| Id::from_prefix(&(u32::MAX - n as u32).to_be_bytes());
+        for n in 0..MAX_SALTS {
+            handle.note_salt(key(n), Bytes::from_static(b"salt"));
+        }
+        handle.note_salt(key(0), Bytes::from_static(b"again"));
+        handle.note_salt(key(MAX_SALTS), Bytes::from_static(b"salt"));
+        assert_eq!(handle.salt(&key(0)).as_deref(), Some(&b"again"[..]));
+        assert_eq!((handle.salt(&key(1)), handle.salt(&key(MAX_SALTS)).is_some()), (None, true));
+        let book = handle.book();
+        assert_eq!((book.salts.values.len(), book.salts.order.len()), (MAX_SALTS, MAX_SALTS));
     }
 }

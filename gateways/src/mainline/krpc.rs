@@ -59,6 +59,8 @@ pub(super) enum Query {
         want: Want,
     },
     Put {
+        /// Follows from the item; there are nodes that want it all the same.
+        target: Option<Id>,
         token: Bytes,
         item: Item,
         /// The number that what is there must have.

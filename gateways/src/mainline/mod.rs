@@ -8,6 +8,8 @@
 
 mod asking;
 mod compact;
+#[doc(hidden)] // Public for fuzzing alone.
+pub mod fuzzing;
 mod gateway;
 mod handle;
 mod krpc;
@@ -19,6 +21,8 @@ mod serving;
 mod tests;
 mod tokens;
 mod wire;
+#[cfg(test)]
+mod wire_tests;
 mod write;
 
 pub use gateway::MainlineGateway;

@@ -16,7 +16,7 @@ use crate::id::Id;
 const MAX_TRANSACTION_BYTES: usize = 32;
 
 /// The longest text of a failure that is kept.
-const MAX_FAILURE_BYTES: usize = 200;
+const MAX_FAILURE_CHARS: usize = 200;
 
 type Dictionary = BTreeMap<ByteString, Value>;
 
@@ -112,7 +112,12 @@ fn read_query(all: &Dictionary) -> Result<Body, Unanswerable> {
             Query::AnnouncePeer { info_hash: info_hash()?, port: port.filter(|_| !is_implied), token: token()? }
         }
         b"get" => Query::Get { target: target()?, sequence: number_of(arguments, "seq"), want },
-        b"put" => Query::Put { token: token()?, item: read_item(arguments)?, expected: number_of(arguments, "cas") },
+        b"put" => Query::Put {
+            target: id_of(arguments, "target"),
+            token: token()?,
+            item: read_item(arguments)?,
+            expected: number_of(arguments, "cas"),
+        },
         b"sample_infohashes" => Query::SampleInfohashes { target: target()?, want },
         // A method of later days that is about a place: whoever is near it can go on.
         _ => match target().or_else(|_| info_hash()) {
@@ -184,6 +189,6 @@ fn read_failure(all: &Dictionary) -> Failure {
     let parts = all.get(b"e".as_slice()).and_then(Value::as_list).map(Vec::as_slice).unwrap_or_default();
     let code = parts.iter().find_map(number).unwrap_or(code::GENERIC);
     let text = parts.iter().find_map(Value::as_byte_str).map(|text| text.as_slice()).unwrap_or_default();
-    let text = text.get(..MAX_FAILURE_BYTES).unwrap_or(text);
-    Failure { code, text: String::from_utf8_lossy(text).into_owned() }
+    let text = String::from_utf8_lossy(text).chars().take(MAX_FAILURE_CHARS).collect();
+    Failure { code, text }
 }

@@ -111,7 +111,7 @@ impl MainlineWire {
                 let request = Request::FindValue { key: target, after: None, proof: None };
                 (What::Item { newer_than: sequence, want }, request)
             }
-            Query::Put { token, item, expected } => {
+            Query::Put { token, item, expected, .. } => {
                 self.allow_store(now, from)?;
                 (What::Name, store(&token, item, expected)?)
             }
@@ -172,7 +172,8 @@ impl MainlineWire {
                 response.token = Some(Bytes::copy_from_slice(&found.token.0.to_be_bytes()));
                 let item = found.records.iter().find_map(item_of);
                 response.sequence = item.as_ref().and_then(|item| Some(item.mutable.as_ref()?.sequence));
-                response.item = item.filter(|_| newer_than.is_none() || newer_than < response.sequence);
+                // An immutable one has no number to compare.
+                response.item = item.filter(|_| response.sequence.is_none() || newer_than < response.sequence);
             }
             What::Samples(target, want) => {
                 nodes(want);

@@ -166,11 +166,8 @@ fn any_query() -> impl Strategy<Value = Query> {
             sequence,
             want
         }),
-        (any_bytes(8), any_item(64), any::<Option<i64>>()).prop_map(|(token, item, expected)| Query::Put {
-            token,
-            item,
-            expected
-        }),
+        (prop::option::of(any_id()), any_bytes(8), any_item(64), any::<Option<i64>>())
+            .prop_map(|(target, token, item, expected)| Query::Put { target, token, item, expected }),
         (any_id(), any_want()).prop_map(|(target, want)| Query::SampleInfohashes { target, want }),
     ]
 }

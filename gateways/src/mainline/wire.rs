@@ -152,9 +152,13 @@ impl MainlineWire {
 
     /// A query has come. Unless it asks for little, whoever sent it first shows that it is at its address.
     fn take_query(&mut self, now: Now, from: SocketAddr, bytes: usize, message: Message, out: &mut Effects) {
+        if self.is_client {
+            out.counts.push(Count::Unserved);
+            return;
+        }
         let is_small = matches!(message.body, Body::Query { query: Query::Ping, .. });
         // Who is read-only does not answer.
-        if is_small || message.read_only || self.is_client || self.is_proved(now, &from) {
+        if is_small || message.read_only || self.is_proved(now, &from) {
             return self.serve(now, from, bytes, 0, message, out);
         }
         for (address, (displaced, bytes)) in self.waiting.push(now.instant, from, bytes, (message, bytes)) {

@@ -90,7 +90,10 @@ fn write_query(query: &Query, to: &mut Dictionary) -> Option<&'static str> {
             }
             "get"
         }
-        Query::Put { token, item, expected } => {
+        Query::Put { target, token, item, expected } => {
+            if let Some(target) = target {
+                to.bytes("target", id_bytes(target));
+            }
             write_item(item, to.bytes("token", token))?;
             if let Some(expected) = expected {
                 to.set("cas", *expected);
