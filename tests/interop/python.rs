@@ -5,10 +5,10 @@ use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
-use std::sync::mpsc::{self, Receiver};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
-use std::{fs, thread};
+use std::{fs, iter, thread};
 
 use kademlia_dht::Multiaddr;
 use kademlia_dht::gateway::rpcudp::{Integer, Value};
@@ -121,8 +121,13 @@ impl Python {
 
 impl Drop for Python {
     fn drop(&mut self) {
-        // It ends when nothing more can come.
+        // It ends when nothing more can come, and with it its output.
         self.input = None;
+        let until = Instant::now() + DEADLINE;
+        let next = || self.replies.recv_timeout(until.saturating_duration_since(Instant::now()));
+        if iter::repeat_with(next).find_map(Result::err) == Some(RecvTimeoutError::Timeout) {
+            self.process.kill().ok();
+        }
         self.process.wait().ok();
     }
 }

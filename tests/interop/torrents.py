@@ -6,6 +6,7 @@ Bytes travel as hexadecimal, values as bencoded strings of bytes.
 import hashlib
 import json
 import sys
+import tempfile
 import threading
 
 import libtorrent as lt
@@ -29,7 +30,7 @@ SETTINGS = {
     | lt.alert.category_t.status_notification
     | lt.alert.category_t.stats_notification,
 }
-DEADLINE = 60
+DEADLINE = 30
 
 
 class Node:
@@ -37,19 +38,28 @@ class Node:
 
     def __init__(self):
         self.session = lt.session(SETTINGS)
-        self.waiting = []
         self.changed = threading.Condition()
         self.alerts = []
-        threading.Thread(target=self.read, daemon=True).start()
+        self.is_ending = False
+        self.reader = threading.Thread(target=self.read, daemon=True)
+        self.reader.start()
 
     def read(self):
-        while True:
+        while not self.is_ending:
             self.session.wait_for_alert(1000)
             alerts = self.session.pop_alerts()
             with self.changed:
                 # Alerts are gone with the next pop: what they say is kept.
                 self.alerts.extend(said for said in map(say, alerts) if said)
                 self.changed.notify_all()
+
+    def end(self):
+        self.is_ending = True
+        # Has an alert come, for which the reader waits.
+        self.session.post_dht_stats()
+        self.reader.join(DEADLINE)
+        # Is over when all of its threads are.
+        del self.session
 
     def wait(self, wanted, begin=lambda: None):
         """Begins something, and waits for what is wanted of the alerts that come from then on."""
@@ -98,6 +108,7 @@ def value(item):
 
 
 NODES = {}
+FOLDER = tempfile.TemporaryDirectory()
 
 
 def start(node):
@@ -162,12 +173,24 @@ def announce(node, info_hash, port):
     NODES[node].session.dht_announce(lt.sha1_hash(bytes.fromhex(info_hash)), port, 0)
 
 
-def get_peers(node, info_hash):
+def get_peers(node, info_hash, port):
+    """All whom one answer names, of the first answer that names who is at this port."""
     made = NODES[node]
     return made.wait(
-        lambda alert: alert["kind"] == "dht_get_peers_reply_alert" and alert["info_hash"] == info_hash and alert["peers"],
+        lambda alert: alert["kind"] == "dht_get_peers_reply_alert"
+        and alert["info_hash"] == info_hash
+        and any(peer[1] == port for peer in alert["peers"]),
         lambda: made.session.dht_get_peers(lt.sha1_hash(bytes.fromhex(info_hash))),
     )["peers"]
+
+
+def add_torrent(node, info_hash):
+    """Has the node look for a torrent, and so announce that it does, when it will."""
+    wanted = lt.add_torrent_params()
+    wanted.info_hashes = lt.info_hash_t(lt.sha1_hash(bytes.fromhex(info_hash)))
+    wanted.save_path = FOLDER.name
+    wanted.flags &= ~(lt.torrent_flags.paused | lt.torrent_flags.auto_managed)
+    NODES[node].session.add_torrent(wanted)
 
 
 def sample(node, port, target):
@@ -190,6 +213,7 @@ CALLS = {
         get_mutable,
         announce,
         get_peers,
+        add_torrent,
         sample,
     )
 }
@@ -208,3 +232,6 @@ def answer(request):
 
 for line in sys.stdin:
     threading.Thread(target=answer, args=(json.loads(line),), daemon=True).start()
+# The threads of sessions must be over before the interpreter is.
+for node in NODES.values():
+    node.end()
