@@ -89,10 +89,13 @@ impl Fake {
     }
 }
 
+/// The public key, the salt, the number and the signature.
+type Signed = ([u8; 32], Vec<u8>, i64, [u8; 64]);
+
 #[derive(Clone)]
 struct Put {
     cas: Option<i64>,
-    signed: Option<([u8; 32], Vec<u8>, i64, [u8; 64])>,
+    signed: Option<Signed>,
     token: Vec<u8>,
     value: Vec<u8>,
 }
