@@ -103,7 +103,7 @@ fn peers_are_announced_and_found() {
 #[test]
 fn large_values_are_in_small_chunks() {
     let nodes = network(10);
-    let value: Vec<u8> = (0..50_000_u32).map(|n| (n * n >> 3) as u8).collect();
+    let value: Vec<u8> = (0..50_000_u32).map(|n| ((n * n) >> 3) as u8).collect();
     let mut writer = nodes[1].value_writer(Place::Plain(b"film".to_vec()), StreamOptions::default());
     writer.write_all(&value).unwrap();
     writer.finish().unwrap();
