@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use kademlia_dht::gateway::Expect;
 use kademlia_dht::signing::owned::{Claim, OwnerKey};
@@ -172,6 +172,28 @@ fn what_no_record_can_say_is_told_at_once() {
 }
 
 #[test]
+fn an_owner_keeps_to_the_time_it_has_set_itself() {
+    let network = network("udp=6");
+    let owner = OwnerKey::generate().unwrap();
+    let put = |expiry| done(service(&network, 1).put_owned(&owner, "name", OwnedMode::Secured, "value", expiry));
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    put(Some(now + 2)).unwrap();
+    // Seconds of the clock, not of a wait.
+    let until = Instant::now() + LONG;
+    let refused = loop {
+        assert!(Instant::now() < until, "the time is never over");
+        match put(Some(now + 2)) {
+            Ok(_) => {}
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(refused, Error::Refused(Refusal::Late));
+    assert_eq!(put(None).unwrap_err(), Error::Refused(Refusal::Late));
+    let deleted = done(service(&network, 4).delete_owned(&owner, "name", OwnedMode::Secured));
+    assert_eq!(deleted.unwrap_err(), Error::Refused(Refusal::Late));
+}
+
+#[test]
 fn a_record_that_was_made_elsewhere_is_saved_as_it_is() {
     let network = network("udp=6");
     let owner = SigningKey::generate().unwrap();
@@ -258,7 +280,7 @@ fn the_ledger_tells_what_is_kept_alive_until_it_is_forgotten() {
     let signer = SigningKey::generate().unwrap();
     let key = done(ours.put_signed(&signer, &Salt::default(), "signed", None)).unwrap().key;
     assert!(done(others.keep(key)).unwrap().found.is_some());
-    let start = std::time::Instant::now();
+    let start = Instant::now();
     // It publishes it at once; this looks until that has ended.
     let published = loop {
         let ledger = done(others.ledger()).unwrap();

@@ -145,8 +145,13 @@ fn only_who_has_the_key_reads_an_encrypted_value() {
         root
     };
     // 472 bytes of the value in each leaf.
-    for (name, root) in [("shorter", with_length(472 * 3, 3)), ("nothing", with_length(0, 1))] {
-        others.save(name, &root).wait().unwrap();
+    let forged =
+        [("shorter", with_length(472 * 3, 3)), ("nothing", with_length(0, 1)), ("no root", vec![]), ("plain", vec![7])];
+    for (name, root) in &forged {
+        others.save(name, root).wait().unwrap();
+    }
+    save(others, plain("not encrypted"), &[], &small());
+    for name in forged.iter().map(|(name, _)| *name).chain(["not encrypted"]) {
         let mut reader = open(others, Source::Any(name.as_bytes().to_vec()), &with(&key)).unwrap();
         let error = reader.read_to_end(&mut Vec::new()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::PermissionDenied, "{name}: {error}");
