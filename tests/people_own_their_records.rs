@@ -172,6 +172,29 @@ fn what_no_record_can_say_is_told_at_once() {
 }
 
 #[test]
+fn of_several_who_swap_at_once_the_one_who_is_told_so_has_won() {
+    let network = network("udp=12");
+    let (key, salt) = (SigningKey::generate().unwrap(), Salt::default());
+    let mut sequence = done(service(&network, 0).put_signed(&key, &salt, "start", None)).unwrap().version;
+    for round in 0..20 {
+        let expected = i64::try_from(sequence.0).ok();
+        let value = |node: usize| format!("of node {node} in round {round}").into_bytes();
+        let swaps: Vec<_> =
+            (1..5).map(|node| (node, service(&network, node).put_signed(&key, &salt, value(node), expected))).collect();
+        let ended: Vec<_> = swaps.into_iter().map(|(node, swap)| (node, done(swap))).collect();
+        let won: Vec<_> = ended.iter().filter_map(|(node, result)| Some((*node, result.as_ref().ok()?))).collect();
+        assert!(won.len() <= 1, "{won:?}");
+        for reader in 6..12 {
+            let found = done(service(&network, reader).get_signed(&key.public_key(), &salt)).unwrap().unwrap();
+            if let Some((node, receipt)) = won.first() {
+                assert_eq!((found.value, found.sequence as u64), (value(*node), receipt.version.0), "round {round}");
+            }
+            sequence = sequence.max(Version(found.sequence as u64));
+        }
+    }
+}
+
+#[test]
 fn an_owner_keeps_to_the_time_it_has_set_itself() {
     let network = network("udp=6");
     let owner = OwnerKey::generate().unwrap();
