@@ -1,6 +1,10 @@
 //! Over `rpcudp` our nodes find each other, answer a node that is not ours as its own kind would, and bear whatever
 //! strangers throw at them: it changes nothing, and brings nobody more than three times what they sent.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "it is a test")]
+#![allow(
+    clippy::redundant_closure_for_method_calls,
+    reason = "a method by its name reads answers of one lifetime alone"
+)]
 
 use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;
