@@ -52,3 +52,8 @@ fn records() {
 fn nodes() {
     run_all("node", fuzz::node::run);
 }
+
+#[test]
+fn rpcudp() {
+    run_all("rpcudp", fuzz::rpcudp::run);
+}

@@ -8,4 +8,5 @@ pub mod datagram;
 pub mod node;
 pub mod parts;
 pub mod records;
+pub mod rpcudp;
 pub mod stream;

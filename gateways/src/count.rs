@@ -34,10 +34,16 @@ pub enum Count {
     Stalled,
     /// Errors of the socket itself: a connection that could not be accepted, a receive that failed.
     SocketError,
+    /// Replies to nothing that was asked there.
+    Unasked,
+    /// Requests of a kind, or with a value, that the gateway does not serve.
+    Unserved,
+    /// Requests that were refused as their source asks too much.
+    Limited,
 }
 
 /// How many there are.
-const COUNTS: usize = Count::SocketError as usize + 1;
+const COUNTS: usize = Count::Limited as usize + 1;
 
 impl From<&DecodeError> for Count {
     fn from(error: &DecodeError) -> Self {
@@ -76,6 +82,12 @@ pub struct LinkCounts {
     pub stalled: u64,
     /// See [`Count::SocketError`].
     pub socket_errors: u64,
+    /// See [`Count::Unasked`].
+    pub unasked: u64,
+    /// See [`Count::Unserved`].
+    pub unserved: u64,
+    /// See [`Count::Limited`].
+    pub limited: u64,
     /// Messages that the gateway took and could not send after all.
     pub unsent: UnsentCounts,
 }
@@ -89,7 +101,8 @@ impl LinkCounts {
     /// assert_eq!((counts.unreadable(), counts.dropped(), counts.closed()), (3, 7, 8));
     /// ```
     pub fn dropped(&self) -> u64 {
-        self.unreadable() + self.oversized + self.unfinished + self.queue_full
+        let not_wanted = self.unasked + self.unserved + self.limited;
+        self.unreadable() + self.oversized + self.unfinished + self.queue_full + not_wanted
     }
 
     /// All that came in and could not be read: malformed or of another version.
@@ -118,6 +131,8 @@ pub struct UnsentCounts {
     pub no_network: u64,
     /// The gateway had ended.
     pub closed: u64,
+    /// The protocol of the gateway had no form for the message.
+    pub inexpressible: u64,
 }
 
 impl UnsentCounts {
@@ -130,6 +145,7 @@ impl UnsentCounts {
             UnsentReason::Unreachable => &mut self.unreachable,
             UnsentReason::NoNetwork => &mut self.no_network,
             UnsentReason::Closed => &mut self.closed,
+            UnsentReason::Inexpressible => &mut self.inexpressible,
         } += 1;
     }
 
@@ -143,7 +159,8 @@ impl UnsentCounts {
     /// assert_eq!((counts.queue_full, counts.too_large, counts.total()), (1, 1, 2));
     /// ```
     pub fn total(&self) -> u64 {
-        self.not_dialable + self.queue_full + self.too_large + self.unreachable + self.no_network + self.closed
+        let of_the_way = self.not_dialable + self.unreachable + self.no_network + self.closed;
+        of_the_way + self.queue_full + self.too_large + self.inexpressible
     }
 }
 
@@ -181,6 +198,9 @@ impl Tally {
             greeting_wrong: read(Count::GreetingWrong),
             stalled: read(Count::Stalled),
             socket_errors: read(Count::SocketError),
+            unasked: read(Count::Unasked),
+            unserved: read(Count::Unserved),
+            limited: read(Count::Limited),
             unsent: *self.unsent.lock().unwrap_or_else(PoisonError::into_inner),
         }
     }
@@ -206,6 +226,9 @@ mod tests {
             Count::GreetingWrong,
             Count::Stalled,
             Count::SocketError,
+            Count::Unasked,
+            Count::Unserved,
+            Count::Limited,
         ];
         assert_eq!(all.len(), COUNTS);
         for (amount, what) in (1..).zip(all) {
@@ -218,13 +241,21 @@ mod tests {
             UnsentReason::Unreachable,
             UnsentReason::NoNetwork,
             UnsentReason::Closed,
+            UnsentReason::Inexpressible,
         ];
         for (amount, reason) in (1..).zip(reasons) {
             (0..amount).for_each(|_| tally.add_unsent(reason));
         }
-        let unsent =
-            UnsentCounts { not_dialable: 1, queue_full: 2, too_large: 3, unreachable: 4, no_network: 5, closed: 6 };
-        assert_eq!(unsent.total(), 21);
+        let unsent = UnsentCounts {
+            not_dialable: 1,
+            queue_full: 2,
+            too_large: 3,
+            unreachable: 4,
+            no_network: 5,
+            closed: 6,
+            inexpressible: 7,
+        };
+        assert_eq!(unsent.total(), 28);
         let expected = LinkCounts {
             received: 1,
             malformed: 2,
@@ -238,9 +269,12 @@ mod tests {
             greeting_wrong: 10,
             stalled: 11,
             socket_errors: 12,
+            unasked: 13,
+            unserved: 14,
+            limited: 15,
             unsent,
         };
         assert_eq!(tally.read(), expected);
-        assert_eq!((expected.dropped(), expected.closed()), (2 + 3 + 4 + 5 + 7, 8 + 9 + 10 + 11));
+        assert_eq!((expected.dropped(), expected.closed()), (2 + 3 + 4 + 5 + 7 + 13 + 14 + 15, 8 + 9 + 10 + 11));
     }
 }

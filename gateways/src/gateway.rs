@@ -256,6 +256,10 @@ pub enum UnsentReason {
     /// The gateway has ended.
     #[error("the gateway has ended")]
     Closed,
+    /// The gateway speaks the protocol of another program, which has no form for this message: sent in another form it
+    /// would mean something else.
+    #[error("the protocol of the gateway has no form for this message")]
+    Inexpressible,
 }
 
 impl UnsentReason {

@@ -7,7 +7,8 @@
 //! * The model, without any I/O: [`Id`], [`KeySpace`], [`Contact`], [`Record`], [`Message`].
 //! * The [`Gateway`] trait, its sending half [`Outbox`] (with the ready-made [`Queue`]) and its [`Link`] to the node.
 //! * The built-in gateways, each behind the feature of its name: `UdpGateway`, `TcpGateway`, `UnixGateway` (on Unix
-//!   systems), `MemoryGateway`, and `FaultGateway` around any other one.
+//!   systems), `MemoryGateway`, and `FaultGateway` around any other one. `RpcUdpGateway` speaks the protocol of another
+//!   program: see the module `rpcudp`.
 //! * The native [`codec`], which a gateway may use or replace by one of its own.
 //! * [`mod@frame`]: messages on a stream.
 //! * The module `conformance` (feature `conformance`): checks that every gateway must pass, to run on your own.
@@ -22,11 +23,13 @@ mod contact;
 mod count;
 #[cfg(feature = "fault")]
 mod fault;
+#[cfg(feature = "rpcudp")]
+mod foreign;
 pub mod frame;
 mod gateway;
 mod id;
 mod interned;
-#[cfg(any(feature = "udp", feature = "tcp"))]
+#[cfg(any(feature = "udp", feature = "tcp", feature = "rpcudp"))]
 mod ip;
 mod link;
 #[cfg(feature = "memory")]
@@ -38,6 +41,10 @@ mod message;
 pub mod parts;
 
 mod record;
+#[cfg(feature = "rpcudp")]
+pub mod rpcudp;
+#[cfg(any(feature = "udp", feature = "rpcudp"))]
+mod socket;
 #[cfg(any(feature = "tcp", all(unix, feature = "unix")))]
 mod stream;
 #[cfg(feature = "tcp")]
@@ -61,6 +68,8 @@ pub use memory::MemoryGateway;
 pub use message::{Body, Circuit, Envelope, Expect, Found, Message, NetworkId, Refusal, Reply, Request, Tag, Token};
 pub use multiaddr::Multiaddr;
 pub use record::{Author, Owned, OwnedMode, Record, RecordKind, Ruled, Seal, Signed, Version};
+#[cfg(feature = "rpcudp")]
+pub use rpcudp::RpcUdpGateway;
 #[cfg(any(feature = "tcp", all(unix, feature = "unix")))]
 pub use stream::StreamConfig;
 /// How the stream gateways read: public for fuzzing alone, and no part of what this crate promises.

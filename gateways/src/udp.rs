@@ -1,13 +1,12 @@
 //! [`UdpGateway`]: a message is a datagram, or several if it is large.
 
 use std::hash::{BuildHasher, RandomState};
-use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Weak};
 use std::time::Instant;
 
+use mio::Events;
 use mio::net::UdpSocket;
-use mio::{Events, Interest, Poll, Token, Waker};
 use multiaddr::Multiaddr;
 
 use crate::address::{self, IpTransport};
@@ -18,22 +17,13 @@ use crate::ip;
 use crate::link::Link;
 use crate::message::Envelope;
 use crate::parts::{self, Assembler};
-
-const SOCKET: Token = Token(0);
-const WAKER: Token = Token(1);
-
-/// What the system should keep for the socket each way, in bytes of datagrams and of what it adds to them. What is usual on
-/// Linux, 208 KiB, has room for 92 parts, and two of the largest messages have more.
-const SYSTEM_BUFFER: usize = 1024 * 1024;
+use crate::socket::{self, Bound, Endpoint};
 
 /// How many messages cross to the node at once.
 const BATCH: usize = 64;
 
 /// With so many bytes they cross in any case.
 const BATCH_BYTES: usize = 128 * 1024;
-
-/// After so many errors in a row the socket itself is at fault, not what came by it.
-const MAX_ERRORS: usize = 256;
 
 /// Carries messages over UDP: `/ip4/…/udp/…` or `/ip6/…/udp/…`.
 ///
@@ -51,20 +41,7 @@ const MAX_ERRORS: usize = 256;
 /// assert_eq!(gateway.addresses(), [gateway.address().clone()]);
 /// ```
 #[derive(Debug)]
-pub struct UdpGateway {
-    address: Multiaddr,
-    local: SocketAddr,
-    open: Option<Open>,
-}
-
-/// What there is between `bind` or `reopen` and the end of a run.
-#[derive(Debug)]
-struct Open {
-    poll: Poll,
-    waker: Arc<Waker>,
-    /// Kept alive by the gateway alone, so that the port is free when it ends, whoever still has an outbox.
-    socket: Arc<UdpSocket>,
-}
+pub struct UdpGateway(Endpoint);
 
 impl UdpGateway {
     /// Binds the address; port 0 takes a free one.
@@ -73,36 +50,13 @@ impl UdpGateway {
     ///
     /// [`GatewayError::Address`] if it is not an address of UDP, [`GatewayError::Bind`] with the cause if it cannot
     /// be bound.
-    #[allow(clippy::needless_pass_by_value, reason = "reads as the handing over that it is for every gateway")]
     pub fn bind(address: Multiaddr) -> Result<Self, GatewayError> {
-        let wanted = ip::bindable(&address, IpTransport::Udp)?;
-        let bound = Open::bind(wanted).and_then(|open| Ok((open.socket.local_addr()?, open)));
-        let (local, open) = bound.map_err(|source| GatewayError::Bind { address, source })?;
-        Ok(UdpGateway { address: address::ip_address(local, IpTransport::Udp), local, open: Some(open) })
+        Endpoint::bind("UdpGateway", address).map(UdpGateway)
     }
 
     /// The address that was bound, with its real port.
     pub fn address(&self) -> &Multiaddr {
-        &self.address
-    }
-}
-
-impl Open {
-    fn bind(address: SocketAddr) -> io::Result<Self> {
-        let socket = ip::open(address, IpTransport::Udp)?;
-        // The system gives less if it allows no more.
-        if socket.recv_buffer_size().is_ok_and(|size| size < SYSTEM_BUFFER) {
-            socket.set_recv_buffer_size(SYSTEM_BUFFER).ok();
-        }
-        if socket.send_buffer_size().is_ok_and(|size| size < SYSTEM_BUFFER) {
-            socket.set_send_buffer_size(SYSTEM_BUFFER).ok();
-        }
-        socket.bind(&address.into())?;
-        let mut socket = UdpSocket::from_std(socket.into());
-        let poll = Poll::new()?;
-        poll.registry().register(&mut socket, SOCKET, Interest::READABLE)?;
-        let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
-        Ok(Open { poll, waker, socket: Arc::new(socket) })
+        self.0.address()
     }
 }
 
@@ -112,14 +66,13 @@ impl Gateway for UdpGateway {
     }
 
     fn addresses(&self) -> Vec<Multiaddr> {
-        vec![self.address.clone()]
+        vec![self.address().clone()]
     }
 
     fn outbox(&mut self) -> Result<Box<dyn Outbox>, GatewayError> {
-        let open = self.open.as_ref().ok_or(GatewayError::Ended)?;
         Ok(Box::new(UdpOutbox {
-            socket: Arc::downgrade(&open.socket),
-            own: self.local.ip(),
+            socket: Arc::downgrade(&self.0.open()?.socket),
+            own: self.0.ip(),
             buffer: Vec::new(),
             random: RandomState::new(),
             numbered: 0,
@@ -127,36 +80,21 @@ impl Gateway for UdpGateway {
     }
 
     fn run(&mut self, link: &Link) -> Result<(), GatewayError> {
-        let Open { mut poll, waker, socket } = self.open.take().ok_or(GatewayError::Ended)?;
-        link.on_wake(move || {
-            waker.wake().ok();
-        });
-        let mut receiver = Receiver {
-            socket: &socket,
-            link,
-            buffer: [0; RECEIVE_BYTES],
-            assembler: Assembler::default(),
-            batch: Vec::new(),
-            batch_bytes: 0,
-        };
+        let Bound { mut poll, socket, .. } = self.0.take(link)?;
+        let mut receiver = Receiver { link, assembler: Assembler::default(), batch: Vec::new(), batch_bytes: 0 };
+        let mut buffer = [0; RECEIVE_BYTES];
         let mut events = Events::with_capacity(4);
         while !link.stopping() {
-            match poll.poll(&mut events, None) {
-                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-                result => result?,
-            }
-            if events.iter().any(|event| event.token() == SOCKET) {
-                receiver.receive_all()?;
+            if socket::wait(&mut poll, &mut events, None)? {
+                socket::receive_all(&socket, link, &mut buffer, |datagram, from| receiver.accept(datagram, from))?;
+                receiver.deliver();
             }
         }
         Ok(())
     }
 
     fn reopen(&mut self) -> Result<(), GatewayError> {
-        self.open = None;
-        let bound = Open::bind(self.local);
-        self.open = Some(bound.map_err(|source| GatewayError::Bind { address: self.address.clone(), source })?);
-        Ok(())
+        self.0.reopen()
     }
 
     fn lends_thread(&self) -> bool {
@@ -168,49 +106,24 @@ impl Gateway for UdpGateway {
 const RECEIVE_BYTES: usize = parts::UNSPLIT_BYTES + 1;
 
 struct Receiver<'a> {
-    socket: &'a UdpSocket,
     link: &'a Link,
-    buffer: [u8; RECEIVE_BYTES],
     assembler: Assembler,
     batch: Vec<Inbound>,
     batch_bytes: usize,
 }
 
 impl Receiver<'_> {
-    /// Receives until nothing is left. Only an error that does not go away ends it.
-    fn receive_all(&mut self) -> io::Result<()> {
-        let mut errors = 0;
-        while !self.link.stopping() {
-            match self.socket.recv_from(&mut self.buffer) {
-                Ok((size, from)) => {
-                    errors = 0;
-                    self.accept(size, from);
-                    (0..self.assembler.take_unfinished()).for_each(|_| self.link.count(Count::Unfinished));
-                }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-                // The echo of a datagram that we sent, or a signal: no matter of what comes next.
-                Err(error) if errors < MAX_ERRORS => {
-                    errors += 1;
-                    self.link.count(Count::SocketError);
-                    log::debug!("receiving over UDP: {error}");
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        self.deliver();
-        Ok(())
+    fn accept(&mut self, datagram: &[u8], from: SocketAddr) {
+        self.read(datagram, from);
+        (0..self.assembler.take_unfinished()).for_each(|_| self.link.count(Count::Unfinished));
     }
 
-    fn accept(&mut self, size: usize, from: SocketAddr) {
-        let Some(datagram) = self.buffer.get(..size).filter(|_| size < RECEIVE_BYTES) else {
-            return self.link.count(Count::Oversized);
-        };
+    fn read(&mut self, datagram: &[u8], from: SocketAddr) {
         if !parts::is_part(datagram) {
             if !self.assembler.is_empty() {
                 self.assembler.expire(Instant::now());
             }
-            let read = codec::decode(datagram);
-            return self.take(from, size, read);
+            return self.take(from, datagram.len(), codec::decode(datagram));
         }
         match self.assembler.accept(Instant::now(), from, datagram) {
             Ok(Some(whole)) => self.take(from, whole.bytes, codec::decode(&whole.message)),
@@ -271,15 +184,7 @@ impl UdpOutbox {
         self.buffer.extend([0; parts::HEADER_BYTES]);
         codec::encode_fitting(&mut outbound.envelope, limits, &mut self.buffer)?;
         let number = self.next_number();
-        parts::send(number, &mut self.buffer, |datagram| {
-            loop {
-                match socket.send_to(datagram, to) {
-                    Ok(_) => return Ok(()),
-                    Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                    Err(error) => return Err(UnsentReason::of(&error)),
-                }
-            }
-        })
+        parts::send(number, &mut self.buffer, |datagram| socket::send(&socket, datagram, to))
     }
 }
 
