@@ -189,6 +189,13 @@ fn saving_goes_on_where_it_stopped() {
     drop(first);
     assert!(open(others, Source::Any(b"value".to_vec()), &small()).is_none(), "nothing is there before all is saved");
     let rest = &bytes[checkpoint.offset as usize..];
+    // It comes from a file, say.
+    let file = serde_json::to_string(&checkpoint).unwrap();
+    let mut damaged: serde_json::Value = serde_json::from_str(&file).unwrap();
+    damaged["levels"].as_array_mut().unwrap().clear();
+    let damaged: Checkpoint = serde_json::from_value(damaged).unwrap();
+    assert_eq!(ours.value_writer(plain("value"), small()).resume(damaged).checkpoint().offset, 0);
+    let checkpoint: Checkpoint = serde_json::from_str(&file).unwrap();
     let mut second = ours.value_writer(plain("value"), small()).resume(checkpoint);
     second.write_all(rest).unwrap();
     second.finish().unwrap();
