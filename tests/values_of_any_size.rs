@@ -14,7 +14,7 @@ use kademlia_dht::large::{Checkpoint, Place, Source, StreamError, StreamOptions,
 use kademlia_dht::signing::owned::OwnerKey;
 use kademlia_dht::signing::signed::{Salt, SigningKey};
 use kademlia_dht::testnet::{TestNetwork, Transport};
-use kademlia_dht::{Config, DHTService, Multiaddr, OwnedMode, network_named};
+use kademlia_dht::{Config, DHTService, Limits, Multiaddr, OwnedMode, network_named};
 
 use support::one_datagram::OneDatagram;
 
@@ -283,6 +283,14 @@ fn chunks_are_small_where_a_gateway_carries_no_large_ones() {
     service.register_gateway(OneDatagram::bind()).unwrap();
     assert_eq!(chunks("small"), 4 + 40 + 1);
     service.stop();
+}
+
+#[test]
+fn chunks_are_no_larger_than_the_values_that_a_node_saves() {
+    let limits = Limits { value_bytes: 4096, ..Limits::default() };
+    let service = DHTService::start(Config { limits, ..Config::default() }).unwrap();
+    save(&service, plain("value"), &value(40_000), &StreamOptions::default());
+    assert!(read(&service, "value", &StreamOptions::default()) == value(40_000));
 }
 
 #[test]

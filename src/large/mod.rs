@@ -176,7 +176,8 @@ impl From<StreamError> for io::Error {
 /// How large chunks are, if nobody has said so.
 fn usual_chunk(service: &DHTService) -> usize {
     let carried = service.largest_message().unwrap_or(usize::MAX);
-    if carried < CHUNK_BYTES + AROUND_CHUNK_BYTES { SMALL_CHUNK_BYTES } else { CHUNK_BYTES }
+    let usual = if carried < CHUNK_BYTES + AROUND_CHUNK_BYTES { SMALL_CHUNK_BYTES } else { CHUNK_BYTES };
+    usual.min(service.largest_value()).max(tree::MIN_CHUNK_BYTES)
 }
 
 /// Of values of any size.

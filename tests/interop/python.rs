@@ -6,6 +6,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{self, Receiver};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use std::{fs, thread};
 
@@ -30,6 +31,9 @@ fn run(command: &mut Command) {
 
 /// The Python of a virtual environment with the packages, which is made once and stays in the target folder.
 fn python() -> PathBuf {
+    static MAKING: Mutex<()> = Mutex::new(());
+    // Tests run at the same time, and all of them need it.
+    let _making = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("venv-{}", PACKAGES.join("-")));
     let python = Path::new("bin").join("python3");
     if !folder.exists() {
