@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use kademlia_dht::gateway::Expect;
 use kademlia_dht::signing::owned::{Claim, OwnerKey};
@@ -172,6 +172,51 @@ fn what_no_record_can_say_is_told_at_once() {
 }
 
 #[test]
+fn of_several_who_swap_at_once_the_one_who_is_told_so_has_won() {
+    let network = network("udp=12");
+    let (key, salt) = (SigningKey::generate().unwrap(), Salt::default());
+    let mut sequence = done(service(&network, 0).put_signed(&key, &salt, "start", None)).unwrap().version;
+    for round in 0..20 {
+        let expected = i64::try_from(sequence.0).ok();
+        let value = |node: usize| format!("of node {node} in round {round}").into_bytes();
+        let swaps: Vec<_> =
+            (1..5).map(|node| (node, service(&network, node).put_signed(&key, &salt, value(node), expected))).collect();
+        let ended: Vec<_> = swaps.into_iter().map(|(node, swap)| (node, done(swap))).collect();
+        let won: Vec<_> = ended.iter().filter_map(|(node, result)| Some((*node, result.as_ref().ok()?))).collect();
+        assert!(won.len() <= 1, "{won:?}");
+        for reader in 6..12 {
+            let found = done(service(&network, reader).get_signed(&key.public_key(), &salt)).unwrap().unwrap();
+            if let Some((node, receipt)) = won.first() {
+                assert_eq!((found.value, found.sequence as u64), (value(*node), receipt.version.0), "round {round}");
+            }
+            sequence = sequence.max(Version(found.sequence as u64));
+        }
+    }
+}
+
+#[test]
+fn an_owner_keeps_to_the_time_it_has_set_itself() {
+    let network = network("udp=6");
+    let owner = OwnerKey::generate().unwrap();
+    let put = |expiry| done(service(&network, 1).put_owned(&owner, "name", OwnedMode::Secured, "value", expiry));
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    put(Some(now + 2)).unwrap();
+    // Seconds of the clock, not of a wait.
+    let until = Instant::now() + LONG;
+    let refused = loop {
+        assert!(Instant::now() < until, "the time is never over");
+        match put(Some(now + 2)) {
+            Ok(_) => {}
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(refused, Error::Refused(Refusal::Late));
+    assert_eq!(put(None).unwrap_err(), Error::Refused(Refusal::Late));
+    let deleted = done(service(&network, 4).delete_owned(&owner, "name", OwnedMode::Secured));
+    assert_eq!(deleted.unwrap_err(), Error::Refused(Refusal::Late));
+}
+
+#[test]
 fn a_record_that_was_made_elsewhere_is_saved_as_it_is() {
     let network = network("udp=6");
     let owner = SigningKey::generate().unwrap();
@@ -258,7 +303,7 @@ fn the_ledger_tells_what_is_kept_alive_until_it_is_forgotten() {
     let signer = SigningKey::generate().unwrap();
     let key = done(ours.put_signed(&signer, &Salt::default(), "signed", None)).unwrap().key;
     assert!(done(others.keep(key)).unwrap().found.is_some());
-    let start = std::time::Instant::now();
+    let start = Instant::now();
     // It publishes it at once; this looks until that has ended.
     let published = loop {
         let ledger = done(others.ledger()).unwrap();

@@ -1,6 +1,10 @@
 //! Over `rpcudp` our nodes find each other, answer a node that is not ours as its own kind would, and bear whatever
 //! strangers throw at them: it changes nothing, and brings nobody more than three times what they sent.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "it is a test")]
+#![allow(
+    clippy::redundant_closure_for_method_calls,
+    reason = "a method by its name reads answers of one lifetime alone"
+)]
 
 use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;
@@ -13,9 +17,13 @@ use kademlia_dht::{Config, DHTService, Id, Multiaddr, network_named};
 const DEADLINE: Duration = Duration::from_secs(20);
 
 fn start(config: Config) -> (DHTService, Multiaddr) {
+    start_at("/ip4/127.0.0.1/udp/0", config)
+}
+
+fn start_at(address: &str, config: Config) -> (DHTService, Multiaddr) {
     let network = config.network;
     let service = DHTService::start(config).unwrap();
-    let gateway = RpcUdpGateway::bind("/ip4/127.0.0.1/udp/0".parse().unwrap()).unwrap().with_network(network);
+    let gateway = RpcUdpGateway::bind(address.parse().unwrap()).unwrap().with_network(network);
     let address = gateway.address().clone();
     service.register_gateway(gateway).unwrap();
     (service, address)
@@ -61,10 +69,15 @@ impl Fake {
 
 #[test]
 fn our_nodes_find_each_other() {
+    ["/ip4/127.0.0.1/udp/0", "/ip6/::1/udp/0"].into_iter().for_each(find_each_other);
+}
+
+/// Two nodes and a client, in a network of their own.
+fn find_each_other(at: &str) {
     let network = network_named("rpcudp");
-    let (one, address) = start(Config { network, ..Config::default() });
-    let (two, _) = start(Config { network, ..Config::default() });
-    let (client, _) = start(Config { network, client: true, ..Config::default() });
+    let (one, address) = start_at(at, Config { network, ..Config::default() });
+    let (two, _) = start_at(at, Config { network, ..Config::default() });
+    let (client, _) = start_at(at, Config { network, client: true, ..Config::default() });
     two.connect(address.clone()).wait().unwrap();
     client.connect(address).wait().unwrap();
     for value in [Value::from(5), Value::from("text"), Value::from([1; 8000].as_slice())] {

@@ -14,7 +14,7 @@ use kademlia_dht::large::{Checkpoint, Place, Source, StreamError, StreamOptions,
 use kademlia_dht::signing::owned::OwnerKey;
 use kademlia_dht::signing::signed::{Salt, SigningKey};
 use kademlia_dht::testnet::{TestNetwork, Transport};
-use kademlia_dht::{Config, DHTService, Multiaddr, OwnedMode, network_named};
+use kademlia_dht::{Config, DHTService, Limits, Multiaddr, OwnedMode, network_named};
 
 use support::one_datagram::OneDatagram;
 
@@ -145,8 +145,13 @@ fn only_who_has_the_key_reads_an_encrypted_value() {
         root
     };
     // 472 bytes of the value in each leaf.
-    for (name, root) in [("shorter", with_length(472 * 3, 3)), ("nothing", with_length(0, 1))] {
-        others.save(name, &root).wait().unwrap();
+    let forged =
+        [("shorter", with_length(472 * 3, 3)), ("nothing", with_length(0, 1)), ("no root", vec![]), ("plain", vec![7])];
+    for (name, root) in &forged {
+        others.save(name, root).wait().unwrap();
+    }
+    save(others, plain("not encrypted"), &[], &small());
+    for name in forged.iter().map(|(name, _)| *name).chain(["not encrypted"]) {
         let mut reader = open(others, Source::Any(name.as_bytes().to_vec()), &with(&key)).unwrap();
         let error = reader.read_to_end(&mut Vec::new()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::PermissionDenied, "{name}: {error}");
@@ -184,6 +189,13 @@ fn saving_goes_on_where_it_stopped() {
     drop(first);
     assert!(open(others, Source::Any(b"value".to_vec()), &small()).is_none(), "nothing is there before all is saved");
     let rest = &bytes[checkpoint.offset as usize..];
+    // It comes from a file, say.
+    let file = serde_json::to_string(&checkpoint).unwrap();
+    let mut damaged: serde_json::Value = serde_json::from_str(&file).unwrap();
+    damaged["levels"].as_array_mut().unwrap().clear();
+    let damaged: Checkpoint = serde_json::from_value(damaged).unwrap();
+    assert_eq!(ours.value_writer(plain("value"), small()).resume(damaged).checkpoint().offset, 0);
+    let checkpoint: Checkpoint = serde_json::from_str(&file).unwrap();
     let mut second = ours.value_writer(plain("value"), small()).resume(checkpoint);
     second.write_all(rest).unwrap();
     second.finish().unwrap();
@@ -271,6 +283,14 @@ fn chunks_are_small_where_a_gateway_carries_no_large_ones() {
     service.register_gateway(OneDatagram::bind()).unwrap();
     assert_eq!(chunks("small"), 4 + 40 + 1);
     service.stop();
+}
+
+#[test]
+fn chunks_are_no_larger_than_the_values_that_a_node_saves() {
+    let limits = Limits { value_bytes: 4096, ..Limits::default() };
+    let service = DHTService::start(Config { limits, ..Config::default() }).unwrap();
+    save(&service, plain("value"), &value(40_000), &StreamOptions::default());
+    assert!(read(&service, "value", &StreamOptions::default()) == value(40_000));
 }
 
 #[test]

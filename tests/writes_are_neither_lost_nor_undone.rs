@@ -10,7 +10,7 @@ mod support {
 
 use std::time::Duration;
 
-use kademlia_dht::core::{Command, Content, Event, Input, OperationError, OperationId, Params};
+use kademlia_dht::core::{Command, Content, Event, Input, OperationError, OperationId, Outcome, Params};
 use kademlia_dht::gateway::{Body, Expect, Id, Refusal, Reply, Request, Token, Version};
 use support::script::{Script, found, held, peer, record, with};
 use support::world::{World, delete};
@@ -67,6 +67,35 @@ fn of_swaps_at_once_at_most_one_wins_and_two_of_one_value_are_still_two() {
         winners += won;
     }
     assert!(winners >= 10, "in {winners} of 20 networks somebody won");
+}
+
+#[test]
+fn who_lost_a_swap_is_not_read_in_place_of_who_won() {
+    let (mut won, mut contended) = (0, 0);
+    for seed in 0..40 {
+        let mut world = World::joined(Params { k: 6, ..World::sha1_params() }, 20, seed);
+        let key = world.random_id();
+        let version = world.save(0, key, "start");
+        let value = |node: u32| format!("of node {node}").into_bytes();
+        let swaps: Vec<_> =
+            (1..4).map(|node| (node, world.start(node, swap(key, Expect::Version(version), value(node))))).collect();
+        world.run_for(Duration::from_secs(60));
+        let winner = swaps.iter().find_map(|(node, operation)| match &world.outcomes[operation] {
+            Ok(Outcome::Saved(receipt)) => Some((*node, receipt.version, receipt.accepted.len())),
+            _ => None,
+        });
+        let Some((node, version, accepted)) = winner else { continue };
+        won += 1;
+        contended += usize::from(accepted < 6);
+        for reader in 5..12 {
+            assert_eq!(world.query(reader, key), Some(value(node)), "seed {seed}, at node {reader}");
+        }
+        assert!(world.holders(&key, version) >= 6, "seed {seed}");
+        // It can be gone on from.
+        world.run(15, swap(key, Expect::Version(version), "next")).unwrap();
+        assert_eq!(world.query(16, key), Some(b"next".to_vec()), "seed {seed}");
+    }
+    assert!(won >= 20, "in {won} of 40 networks somebody won, {contended} not at once");
 }
 
 #[test]

@@ -126,7 +126,11 @@ impl FromStr for Id {
 
 impl Serialize for Id {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_bytes(self.trimmed())
+        if serializer.is_human_readable() {
+            serializer.collect_str(self)
+        } else {
+            serializer.serialize_bytes(self.trimmed())
+        }
     }
 }
 
@@ -147,9 +151,17 @@ impl<'de> Deserialize<'de> for Id {
                 }
                 Ok(Id::from_prefix(bytes))
             }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Id, E> {
+                text.parse().map_err(E::custom)
+            }
         }
 
-        deserializer.deserialize_bytes(IdVisitor)
+        if deserializer.is_human_readable() {
+            deserializer.deserialize_str(IdVisitor)
+        } else {
+            deserializer.deserialize_bytes(IdVisitor)
+        }
     }
 }
 

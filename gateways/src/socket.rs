@@ -1,16 +1,17 @@
 //! What all gateways over datagrams share: a bound UDP socket, waiting for it, receiving and sending.
 
 use std::io::{self, ErrorKind};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use mio::net::UdpSocket;
 use mio::{Events, Interest, Poll, Token, Waker};
+use multiaddr::Multiaddr;
 
-use crate::address::IpTransport;
+use crate::address::{self, IpTransport};
 use crate::count::Count;
-use crate::gateway::UnsentReason;
+use crate::gateway::{GatewayError, UnsentReason};
 use crate::ip;
 use crate::link::Link;
 
@@ -23,6 +24,59 @@ const SYSTEM_BUFFER: usize = 1024 * 1024;
 
 /// After so many errors in a row the socket itself is at fault, not what came by it.
 const MAX_ERRORS: usize = 256;
+
+/// A bound address, with its socket while there is one: from the binding, or a reopening, to the end of a run.
+#[derive(Debug)]
+pub(crate) struct Endpoint {
+    address: Multiaddr,
+    local: SocketAddr,
+    open: Option<Bound>,
+}
+
+impl Endpoint {
+    /// Binds an address for `gateway`, which errors name.
+    pub(crate) fn bind(gateway: &'static str, address: Multiaddr) -> Result<Self, GatewayError> {
+        let wanted = ip::bindable(&address, IpTransport::Udp).map_err(|error| match error {
+            GatewayError::Address { address, expected, .. } => GatewayError::Address { gateway, address, expected },
+            error => error,
+        })?;
+        let bound = Bound::new(wanted).and_then(|open| Ok((open.socket.local_addr()?, open)));
+        let (local, open) = bound.map_err(|source| GatewayError::Bind { address, source })?;
+        Ok(Endpoint { address: address::ip_address(local, IpTransport::Udp), local, open: Some(open) })
+    }
+
+    /// The address that was bound, with its real port.
+    pub(crate) fn address(&self) -> &Multiaddr {
+        &self.address
+    }
+
+    /// Its own IP.
+    pub(crate) fn ip(&self) -> IpAddr {
+        self.local.ip()
+    }
+
+    pub(crate) fn open(&self) -> Result<&Bound, GatewayError> {
+        self.open.as_ref().ok_or(GatewayError::Ended)
+    }
+
+    /// What a run needs. The link wakes it from now on.
+    pub(crate) fn take(&mut self, link: &Link) -> Result<Bound, GatewayError> {
+        let open = self.open.take().ok_or(GatewayError::Ended)?;
+        let waker = Arc::clone(&open.waker);
+        link.on_wake(move || {
+            waker.wake().ok();
+        });
+        Ok(open)
+    }
+
+    /// Binds the same address again.
+    pub(crate) fn reopen(&mut self) -> Result<(), GatewayError> {
+        self.open = None;
+        let bound = Bound::new(self.local);
+        self.open = Some(bound.map_err(|source| GatewayError::Bind { address: self.address.clone(), source })?);
+        Ok(())
+    }
+}
 
 /// What there is between the binding of an address and the end of a run.
 #[derive(Debug)]

@@ -17,7 +17,7 @@ use crate::ip;
 use crate::link::Link;
 use crate::message::Envelope;
 use crate::parts::{self, Assembler};
-use crate::socket::{self, Bound};
+use crate::socket::{self, Bound, Endpoint};
 
 /// How many messages cross to the node at once.
 const BATCH: usize = 64;
@@ -41,11 +41,7 @@ const BATCH_BYTES: usize = 128 * 1024;
 /// assert_eq!(gateway.addresses(), [gateway.address().clone()]);
 /// ```
 #[derive(Debug)]
-pub struct UdpGateway {
-    address: Multiaddr,
-    local: SocketAddr,
-    open: Option<Bound>,
-}
+pub struct UdpGateway(Endpoint);
 
 impl UdpGateway {
     /// Binds the address; port 0 takes a free one.
@@ -54,17 +50,13 @@ impl UdpGateway {
     ///
     /// [`GatewayError::Address`] if it is not an address of UDP, [`GatewayError::Bind`] with the cause if it cannot
     /// be bound.
-    #[allow(clippy::needless_pass_by_value, reason = "reads as the handing over that it is for every gateway")]
     pub fn bind(address: Multiaddr) -> Result<Self, GatewayError> {
-        let wanted = ip::bindable(&address, IpTransport::Udp)?;
-        let bound = Bound::new(wanted).and_then(|open| Ok((open.socket.local_addr()?, open)));
-        let (local, open) = bound.map_err(|source| GatewayError::Bind { address, source })?;
-        Ok(UdpGateway { address: address::ip_address(local, IpTransport::Udp), local, open: Some(open) })
+        Endpoint::bind("UdpGateway", address).map(UdpGateway)
     }
 
     /// The address that was bound, with its real port.
     pub fn address(&self) -> &Multiaddr {
-        &self.address
+        self.0.address()
     }
 }
 
@@ -74,14 +66,13 @@ impl Gateway for UdpGateway {
     }
 
     fn addresses(&self) -> Vec<Multiaddr> {
-        vec![self.address.clone()]
+        vec![self.address().clone()]
     }
 
     fn outbox(&mut self) -> Result<Box<dyn Outbox>, GatewayError> {
-        let open = self.open.as_ref().ok_or(GatewayError::Ended)?;
         Ok(Box::new(UdpOutbox {
-            socket: Arc::downgrade(&open.socket),
-            own: self.local.ip(),
+            socket: Arc::downgrade(&self.0.open()?.socket),
+            own: self.0.ip(),
             buffer: Vec::new(),
             random: RandomState::new(),
             numbered: 0,
@@ -89,10 +80,7 @@ impl Gateway for UdpGateway {
     }
 
     fn run(&mut self, link: &Link) -> Result<(), GatewayError> {
-        let Bound { mut poll, waker, socket } = self.open.take().ok_or(GatewayError::Ended)?;
-        link.on_wake(move || {
-            waker.wake().ok();
-        });
+        let Bound { mut poll, socket, .. } = self.0.take(link)?;
         let mut receiver = Receiver { link, assembler: Assembler::default(), batch: Vec::new(), batch_bytes: 0 };
         let mut buffer = [0; RECEIVE_BYTES];
         let mut events = Events::with_capacity(4);
@@ -106,10 +94,7 @@ impl Gateway for UdpGateway {
     }
 
     fn reopen(&mut self) -> Result<(), GatewayError> {
-        self.open = None;
-        let bound = Bound::new(self.local);
-        self.open = Some(bound.map_err(|source| GatewayError::Bind { address: self.address.clone(), source })?);
-        Ok(())
+        self.0.reopen()
     }
 
     fn lends_thread(&self) -> bool {

@@ -23,6 +23,7 @@ mod requests;
 mod respond;
 mod rng;
 mod search;
+mod settle;
 mod store;
 mod table;
 mod task;

@@ -191,7 +191,9 @@ impl<P: Peer> Node<P> {
     /// Starts a lookup.
     pub(super) fn look(&mut self, operation: Option<OperationId>, target: Id, goal: Goal, out: &mut Vec<Output<P>>) {
         self.table.looked_up(self.now, &target);
-        let lookup = Lookup::new(target, self.params.k);
+        // Whoever is one of the closest writes to k others besides: whoever swaps must hear of it.
+        let further = matches!(&goal, Goal::Save(order) if order.expect != Expect::Anything);
+        let lookup = Lookup::new(target, self.params.k + usize::from(further));
         let task = self.insert_task(operation, Work::Looking(lookup, goal));
         self.drive(task, out);
     }

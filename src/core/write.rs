@@ -1,13 +1,16 @@
 //! Writing a record to the nodes closest to its key: saves, republishing, replication.
 
+use std::sync::Arc;
+
 use kademlia_gateways::{Author, Expect, Id, Peer, Record, Refusal, Request, Token, UnsentReason, Version};
 
-use super::io::{Content, Event, OperationError, Outcome, Output, Receipt, Rejection};
+use super::io::{Content, Event, OperationError, Outcome, Output, Receipt, Rejection, Writer};
 use super::lookup::Lookup;
 use super::maintenance::Job;
 use super::node::Node;
 use super::requests::{Open, Purpose};
 use super::search::nobody;
+use super::settle::Swap;
 use super::store::{Slot, owner_of};
 use super::task::{Goal, Task, Wanted, Work};
 use super::time::Time;
@@ -23,19 +26,21 @@ pub(crate) struct SaveOrder {
 /// A record on its way to the nodes closest to its key.
 #[derive(Debug)]
 pub(crate) struct Writing<P: Peer> {
-    key: Id,
-    record: Record,
-    expect: Expect,
+    pub(super) key: Id,
+    pub(super) record: Record,
+    pub(super) expect: Expect,
     /// When the record's lifetime began, as far as this node gives it one.
     since: Time,
     purpose: WritePurpose,
     /// Whether this node is one of the closest itself.
     keep_here: bool,
-    pending: usize,
-    accepted: Vec<P>,
-    refused: Vec<(P, Rejection)>,
+    pub(super) pending: usize,
+    pub(super) accepted: Vec<P>,
+    pub(super) refused: Vec<(P, Rejection)>,
     /// Nodes as close that did not answer the lookup: dead, or not heard.
     silent: Vec<P>,
+    /// If it is one.
+    pub(super) swap: Option<Swap<P>>,
 }
 
 impl<P: Peer> Writing<P> {
@@ -147,7 +152,13 @@ impl<P: Peer> Node<P> {
         });
         let keep = !matches!(order.content, Content::Unkept(_));
         match record {
-            Ok(record) => self.write(id, lookup, record, order.expect, WritePurpose::Save { keep }, out),
+            Ok(record) => {
+                let writer = match &order.content {
+                    Content::Written(writer) => Some(Arc::clone(writer)),
+                    _ => None,
+                };
+                self.write(id, lookup, record, (order.expect, writer), WritePurpose::Save { keep }, out);
+            }
             Err(refusal) => self.end_task(id, Err(OperationError::Refused(refusal)), out),
         }
     }
@@ -173,7 +184,7 @@ impl<P: Peer> Node<P> {
                 self.superseded(&Slot::of(lookup.target(), &record), by, out);
                 self.end_task(id, Err(OperationError::Cancelled), out);
             }
-            None => self.write(id, lookup, record, Expect::Anything, WritePurpose::Republish, out),
+            None => self.write(id, lookup, record, (Expect::Anything, None), WritePurpose::Republish, out),
         }
     }
 
@@ -183,16 +194,16 @@ impl<P: Peer> Node<P> {
             self.push_job(Job::Update(lookup.target()), out);
             return self.end_task(id, Err(OperationError::Cancelled), out);
         }
-        self.write(id, lookup, record, Expect::Anything, WritePurpose::Replicate, out);
+        self.write(id, lookup, record, (Expect::Anything, None), WritePurpose::Replicate, out);
     }
 
-    /// Sends the record to the k closest nodes that answered.
+    /// Sends the record to the k closest nodes that answered. With a condition goes what can write the record anew.
     fn write(
         &mut self,
         id: u64,
         lookup: &Lookup<P>,
         mut record: Record,
-        expect: Expect,
+        (expect, writer): (Expect, Option<Arc<dyn Writer>>),
         purpose: WritePurpose,
         out: &mut Vec<Output<P>>,
     ) {
@@ -200,8 +211,13 @@ impl<P: Peer> Node<P> {
         if purpose == WritePurpose::Replicate {
             self.age(id, &mut record);
         }
-        let keep_here = !self.params.client && lookup.rank(&self.id) < k;
-        let targets: Vec<_> = lookup.answers().take(k).map(|(peer, answer)| (peer.clone(), answer.token)).collect();
+        // All who swap write to the same nodes, themselves among them, so that each hears of the others.
+        let is_swap = expect != Expect::Anything;
+        let reach = k + usize::from(is_swap);
+        let keep_here = !self.params.client && lookup.rank(&self.id) < reach;
+        let others = if is_swap && keep_here { k } else { reach };
+        let targets: Vec<_> =
+            lookup.answers().take(others).map(|(peer, answer)| (peer.clone(), answer.token)).collect();
         let pending = targets.len();
         let writing = Writing {
             key,
@@ -214,6 +230,7 @@ impl<P: Peer> Node<P> {
             accepted: Vec::new(),
             refused: Vec::new(),
             silent: lookup.silent().cloned().collect(),
+            swap: is_swap.then(|| Swap::new(targets.clone(), writer)),
         };
         if let Some(task) = self.tasks.get_mut(&id) {
             task.work = Work::Writing(writing);
@@ -270,16 +287,16 @@ impl<P: Peer> Node<P> {
 
     /// Ends a write whose time is over with what was accepted until then. False if the task is not writing.
     pub(super) fn end_late_write(&mut self, id: u64, out: &mut Vec<Output<P>>) -> bool {
-        let writing = matches!(self.tasks.get(&id), Some(Task { work: Work::Writing(_), .. }));
-        if writing {
-            self.finish_write(id, out);
-        }
-        writing
+        let Some(Task { work: Work::Writing(writing), .. }) = self.tasks.get_mut(&id) else { return false };
+        writing.swap.iter_mut().for_each(Swap::give_up);
+        self.finish_write(id, out);
+        true
     }
 
     fn finish_write(&mut self, id: u64, out: &mut Vec<Output<P>>) {
         let Some(task) = self.tasks.get_mut(&id) else { return };
-        let Work::Writing(mut writing) = std::mem::replace(&mut task.work, Work::Between) else { return };
+        let Work::Writing(writing) = std::mem::replace(&mut task.work, Work::Between) else { return };
+        let Some(mut writing) = self.settle(id, writing, out) else { return };
         match writing.purpose {
             WritePurpose::Save { .. } => {
                 let (key, record, unheard) = (writing.key, self.lived(&writing), writing.take_unheard());

@@ -53,9 +53,9 @@ impl ValueKey {
     ///
     /// When the system gives none.
     pub fn generate() -> Result<Self, getrandom::Error> {
-        let mut bytes = [0; 32];
-        getrandom::fill(&mut bytes)?;
-        Ok(ValueKey::from_bytes(bytes))
+        let mut bytes = Zeroizing::new([0; 32]);
+        getrandom::fill(&mut *bytes)?;
+        Ok(ValueKey::from_bytes(*bytes))
     }
 
     /// The key that follows from a value, so that all who save the same value save the same chunks, once.

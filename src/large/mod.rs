@@ -179,13 +179,9 @@ impl From<StreamError> for io::Error {
 /// How large chunks are, if nobody has said so.
 fn usual_chunk(service: &DHTService) -> usize {
     let carried = service.largest_message().unwrap_or(usize::MAX);
-    if carried >= CHUNK_BYTES + AROUND_CHUNK_BYTES {
-        CHUNK_BYTES
-    } else if service.bencodes() {
-        SMALL_CHUNK_BYTES - BENCODING_BYTES
-    } else {
-        SMALL_CHUNK_BYTES
-    }
+    let usual = if carried < CHUNK_BYTES + AROUND_CHUNK_BYTES { SMALL_CHUNK_BYTES } else { CHUNK_BYTES };
+    let around = if service.bencodes() { BENCODING_BYTES } else { 0 };
+    usual.min(service.largest_value()).saturating_sub(around).max(tree::MIN_CHUNK_BYTES)
 }
 
 /// Of values of any size.

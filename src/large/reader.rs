@@ -84,15 +84,21 @@ impl ValueReader {
         self.position
     }
 
+    /// Whether the value can be read with this key, or without one. Anybody can put something else in its place.
+    fn check_key(&self) -> Result<(), StreamError> {
+        match &self.value {
+            Value::Unknown => Err(StreamError::NoRoot),
+            Value::Tree(root) if root.layout.overhead > 0 && self.options.key.is_none() => Err(StreamError::NoKey),
+            Value::Tree(root) if root.layout.overhead > 0 => Ok(()),
+            Value::Tree(_) | Value::Whole(_) if self.options.key.is_some() => Err(StreamError::WrongKey),
+            Value::Tree(_) | Value::Whole(_) => Ok(()),
+        }
+    }
+
     /// The leaf at the position, and where in it the position is.
     fn at_position(&mut self) -> io::Result<(&[u8], usize)> {
         let Value::Tree(root) = &self.value else { return Ok((&[], 0)) };
         let (leaf_bytes, length) = (root.layout.leaf_bytes() as u64, root.length);
-        match (root.layout.overhead > 0, &self.options.key) {
-            (true, None) => return Err(StreamError::NoKey.into()),
-            (false, Some(_)) => return Err(StreamError::WrongKey.into()),
-            _ => {}
-        }
         let index = self.position / leaf_bytes;
         if self.leaf.as_ref().is_none_or(|(at, _)| *at != index) {
             self.leaf = None;
@@ -231,9 +237,7 @@ impl ValueReader {
 
 impl Read for ValueReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if matches!(self.value, Value::Unknown) {
-            return Err(StreamError::NoRoot.into());
-        }
+        self.check_key()?;
         if buffer.is_empty() {
             return Ok(0);
         }
@@ -247,7 +251,6 @@ impl Read for ValueReader {
         }
         let position = self.position;
         let rest = match &self.value {
-            Value::Whole(_) if self.options.key.is_some() => return Err(StreamError::WrongKey.into()),
             Value::Whole(value) => usize::try_from(position).ok().and_then(|at| value.get(at..)).unwrap_or_default(),
             Value::Tree(_) | Value::Unknown => {
                 let (leaf, within) = self.at_position()?;

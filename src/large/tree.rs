@@ -59,6 +59,14 @@ impl Layout {
         (self.fan() as u64).saturating_pow(level.into())
     }
 
+    /// How many leaves these hashes stand for, by level, that are in no branch yet; `None` if there can be no such.
+    pub(super) fn leaves_in(&self, levels: &[Vec<Id>]) -> Option<u64> {
+        levels.iter().zip(0..).try_fold(0_u64, |all, (ids, level)| {
+            let leaves = self.leaves_below(level).checked_mul(ids.len() as u64).filter(|_| ids.len() < self.fan())?;
+            all.checked_add(leaves)
+        })
+    }
+
     /// The number of leaves of a value of this length. An encrypted one has a leaf though it is empty, so that nobody else can
     /// make it so.
     pub(super) fn leaves(&self, length: u64) -> u64 {

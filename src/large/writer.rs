@@ -4,6 +4,7 @@ use std::io::{self, Write};
 
 use bytes::Bytes;
 use kademlia_gateways::Id;
+use serde::{Deserialize, Serialize};
 
 use super::cipher::{self, ChunkPlace};
 use super::saving::{Saving, patiently};
@@ -11,8 +12,9 @@ use super::tree::{Growing, Layout, Root, SALT_BYTES};
 use super::{Place, StreamError, StreamOptions, ValueKey, usual_chunk};
 use crate::service::{DHTService, Error, Receipt};
 
-/// Where saving a value stopped, and can go on: see [`ValueWriter::resume`].
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+/// Where saving a value stopped, and can go on: see [`ValueWriter::resume`]. With serde it can be kept in a file meanwhile; it
+/// holds no key.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Checkpoint {
     /// How many bytes of the value have been saved. It goes on with the next one.
     pub offset: u64,
@@ -102,14 +104,16 @@ impl ValueWriter {
     /// Goes on where another writer stopped, which had the same options. The next byte to be written is the one at
     /// [`Checkpoint::offset`].
     ///
-    /// If it was begun with chunks of another size, or with another key, it begins anew: the offset to go on from is that of
+    /// If it was begun with chunks of another size, or with another key, or is damaged, it begins anew: the offset to go on from is that of
     /// [`checkpoint`](ValueWriter::checkpoint).
     #[must_use]
     pub fn resume(mut self, checkpoint: Checkpoint) -> Self {
         let leaf_bytes = self.layout.leaf_bytes() as u64;
         let key = |checkpoint: &Checkpoint| checkpoint.cipher.map(|(key, _)| key);
         let is_alike = checkpoint.chunk_bytes == self.layout.chunk_bytes && key(&checkpoint) == key(&self.saved);
-        if is_alike && checkpoint.offset.is_multiple_of(leaf_bytes) {
+        let is_whole = checkpoint.offset.is_multiple_of(leaf_bytes)
+            && self.layout.leaves_in(&checkpoint.levels) == Some(checkpoint.offset / leaf_bytes);
+        if is_alike && is_whole {
             self.salt = checkpoint.cipher.map_or(self.salt, |(_, salt)| Some(salt));
             self.tree = Growing::at(self.layout, checkpoint.levels.clone());
             (self.length, self.leaves) = (checkpoint.offset, checkpoint.offset / leaf_bytes);

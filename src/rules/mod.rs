@@ -291,6 +291,6 @@ fn check_owned(owned: &Owned, record: &Record) -> Result<(), Refusal> {
 }
 
 /// When a version was written, in Unix seconds, by the clock of whoever wrote it.
-fn seconds_of(version: Version) -> u64 {
+pub(crate) fn seconds_of(version: Version) -> u64 {
     (version.0 >> 16) / 1000
 }

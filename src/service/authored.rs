@@ -13,7 +13,7 @@ use super::handle::{DHTService, value_of};
 use super::pending::Pending;
 use super::{Error, QueryReport, Receipt};
 use crate::core::{Command, Content, Effort, Outcome, Writer};
-use crate::rules::{EXPIRIES, MAX_NAME_BYTES, MAX_NAMESPACE_BYTES};
+use crate::rules::{EXPIRIES, MAX_NAME_BYTES, MAX_NAMESPACE_BYTES, seconds_of};
 use crate::signing::owned::{Claim, OwnerId, OwnerKey};
 use crate::signing::signed::{self, PublicKey, Salt, SigningKey};
 
@@ -30,7 +30,8 @@ pub struct SignedValue {
 
 /// Of values that prove who wrote them.
 impl DHTService {
-    /// Saves a record as it is, under any key under which it may be, and keeps it alive as long as this service runs.
+    /// Saves a record as it is, under any key under which it may be, with a whole lifetime, and keeps it alive as long as this
+    /// service runs.
     ///
     /// All other ways to save end here: this one is for records that were made elsewhere.
     pub fn put(&self, key: Id, record: Record, expect: Expect) -> Pending<Receipt> {
@@ -298,6 +299,14 @@ impl Writer for OwnedWriter {
 
     fn write(&self, newest: Option<&Record>, version: Version, lifetime: Duration) -> Result<Record, Refusal> {
         let owner = *self.owner.public_key().as_bytes();
+        // An owner keeps to what it has said itself. Others cannot see whether it wrote later, or dated it back.
+        let is_over = |owned: &Owned| owned.expiry.is_some_and(|expiry| expiry < seconds_of(version));
+        if let Some(RecordKind::Owned(owned)) = newest.map(|record| &record.kind)
+            && owned.owner == owner
+            && is_over(owned)
+        {
+            return Err(Refusal::Late);
+        }
         // What is not sealed can have any version, given to it by anybody.
         let own = newest.and_then(|record| match &record.kind {
             RecordKind::Owned(owned) if owned.owner == owner && owned.mode == self.mode && owned.seal.is_some() => {

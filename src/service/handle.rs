@@ -295,6 +295,11 @@ impl DHTService {
         self.inner.gateways.largest_message()
     }
 
+    /// The bytes of the largest value that a record may have.
+    pub(crate) fn largest_value(&self) -> usize {
+        self.inner.value_bytes
+    }
+
     /// How many bytes of an id count.
     pub(crate) fn key_space(&self) -> KeySpace {
         self.inner.key_space

@@ -20,6 +20,7 @@ use k256::ecdsa;
 use k256::ecdsa::signature::{Signer, Verifier};
 use kademlia_gateways::{OwnedMode, Version};
 use sha1::{Digest, Sha1};
+use zeroize::Zeroizing;
 
 use super::{BadKey, BadSignature};
 
@@ -76,8 +77,8 @@ impl OwnerKey {
     /// When the system gives none.
     pub fn generate() -> Result<Self, getrandom::Error> {
         loop {
-            let mut bytes = [0; 32];
-            getrandom::fill(&mut bytes)?;
+            let mut bytes = Zeroizing::new([0; 32]);
+            getrandom::fill(&mut *bytes)?;
             // All but one of 2^127 are good.
             if let Ok(key) = OwnerKey::from_bytes(&bytes) {
                 return Ok(key);

@@ -15,6 +15,7 @@ use std::fmt;
 
 use bytes::Bytes;
 use ed25519_dalek::Signer;
+use zeroize::Zeroizing;
 
 use super::{BadKey, BadSignature};
 
@@ -66,8 +67,8 @@ impl SigningKey {
     ///
     /// When the system gives none.
     pub fn generate() -> Result<Self, getrandom::Error> {
-        let mut seed = [0; 32];
-        getrandom::fill(&mut seed)?;
+        let mut seed = Zeroizing::new([0; 32]);
+        getrandom::fill(&mut *seed)?;
         Ok(SigningKey::from_bytes(&seed))
     }
 

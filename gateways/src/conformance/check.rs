@@ -59,6 +59,8 @@ macro_rules! checks {
 checks! {
     /// Messages go there and answers come back, unchanged, from an address that reaches the sender, and are counted.
     DeliversBothWays "delivers both ways" exchange::delivers_both_ways, Nothing;
+    /// Every kind of message, with every kind of record, arrives as it was.
+    CarriesAllMessages "carries all messages" exchange::carries_all_messages, Nothing;
     /// A gateway can send to its own address.
     ReachesItself "reaches itself" exchange::reaches_itself, Nothing;
     /// It dials others of its kind, and neither foreign addresses nor circuits, which it hands back as

@@ -1,7 +1,7 @@
 //! [`ForeignUdp`]: the socket and the threads of a gateway whose datagrams another program understands.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -9,13 +9,13 @@ use mio::net::UdpSocket;
 use mio::{Events, Waker};
 use multiaddr::Multiaddr;
 
-use crate::address::{self, IpTransport};
+use crate::address::IpTransport;
 use crate::codec::SizeLimits;
 use crate::count::Count;
 use crate::gateway::{Gateway, GatewayError, Inbound, Outbound, Outbox, Unsent, UnsentReason};
 use crate::ip;
 use crate::link::Link;
-use crate::socket::{self, Bound};
+use crate::socket::{self, Bound, Endpoint};
 
 /// How many messages cross to the node at once.
 const BATCH: usize = 64;
@@ -83,31 +83,26 @@ fn lock<W>(shared: &Common<W>) -> MutexGuard<'_, Shared<W>> {
 
 /// A gateway over UDP. The lock is never held while it sends or delivers.
 pub(crate) struct ForeignUdp<W> {
-    address: Multiaddr,
-    local: SocketAddr,
-    open: Option<Bound>,
+    endpoint: Endpoint,
     shared: Common<W>,
 }
 
 impl<W> fmt::Debug for ForeignUdp<W> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ForeignUdp").field("address", &self.address).field("open", &self.open).finish_non_exhaustive()
+        f.debug_struct("ForeignUdp").field("endpoint", &self.endpoint).finish_non_exhaustive()
     }
 }
 
 impl<W: Wire> ForeignUdp<W> {
-    /// Binds the address; port 0 takes a free one.
-    pub(crate) fn bind(address: Multiaddr, wire: W) -> Result<Self, GatewayError> {
-        let wanted = ip::bindable(&address, IpTransport::Udp)?;
-        let bound = Bound::new(wanted).and_then(|open| Ok((open.socket.local_addr()?, open)));
-        let (local, open) = bound.map_err(|source| GatewayError::Bind { address, source })?;
+    /// Binds the address for `gateway`, which errors name; port 0 takes a free one.
+    pub(crate) fn bind(gateway: &'static str, address: Multiaddr, wire: W) -> Result<Self, GatewayError> {
         let shared = Arc::new(Mutex::new(Shared { wire, left: Effects::default() }));
-        Ok(ForeignUdp { address: address::ip_address(local, IpTransport::Udp), local, open: Some(open), shared })
+        Endpoint::bind(gateway, address).map(|endpoint| ForeignUdp { endpoint, shared })
     }
 
     /// The address that was bound, with its real port.
     pub(crate) fn address(&self) -> &Multiaddr {
-        &self.address
+        self.endpoint.address()
     }
 
     /// Changes the wire before it is used.
@@ -122,25 +117,22 @@ impl<W: Wire> Gateway for ForeignUdp<W> {
     }
 
     fn addresses(&self) -> Vec<Multiaddr> {
-        vec![self.address.clone()]
+        vec![self.address().clone()]
     }
 
     fn outbox(&mut self) -> Result<Box<dyn Outbox>, GatewayError> {
-        let open = self.open.as_ref().ok_or(GatewayError::Ended)?;
+        let open = self.endpoint.open()?;
         Ok(Box::new(ForeignOutbox {
             socket: Arc::downgrade(&open.socket),
             waker: Arc::downgrade(&open.waker),
-            own: self.local,
+            own: self.endpoint.ip(),
             shared: Arc::clone(&self.shared),
         }))
     }
 
     fn run(&mut self, link: &Link) -> Result<(), GatewayError> {
-        let Bound { mut poll, waker, socket } = self.open.take().ok_or(GatewayError::Ended)?;
-        let to_wake = Arc::clone(&waker);
-        link.on_wake(move || {
-            to_wake.wake().ok();
-        });
+        // Its waker lives as long as the run: the outbox wakes by it, too.
+        let Bound { mut poll, waker: _waker, socket } = self.endpoint.take(link)?;
         let mut receiver = Receiver { link, socket: &socket, shared: &self.shared, out: Effects::default() };
         let mut buffer = vec![0; W::RECEIVE_BYTES];
         let mut events = Events::with_capacity(4);
@@ -156,10 +148,7 @@ impl<W: Wire> Gateway for ForeignUdp<W> {
     }
 
     fn reopen(&mut self) -> Result<(), GatewayError> {
-        self.open = None;
-        let bound = Bound::new(self.local);
-        self.open = Some(bound.map_err(|source| GatewayError::Bind { address: self.address.clone(), source })?);
-        Ok(())
+        self.endpoint.reopen()
     }
 
     fn lends_thread(&self) -> bool {
@@ -216,13 +205,13 @@ impl<W: Wire> Receiver<'_, W> {
 struct ForeignOutbox<W> {
     socket: Weak<UdpSocket>,
     waker: Weak<Waker>,
-    own: SocketAddr,
+    own: IpAddr,
     shared: Common<W>,
 }
 
 impl<W: Wire> ForeignOutbox<W> {
     fn try_send(&mut self, outbound: &Outbound) -> Result<(), UnsentReason> {
-        let to = ip::dialled(self.own.ip(), IpTransport::Udp, &outbound.to).ok_or(UnsentReason::NotDialable)?;
+        let to = ip::dialled(self.own, IpTransport::Udp, &outbound.to).ok_or(UnsentReason::NotDialable)?;
         let socket = self.socket.upgrade().ok_or(UnsentReason::Closed)?;
         let (datagrams, wake) = {
             let mut shared = lock(&self.shared);
@@ -247,7 +236,7 @@ impl<W: Wire> ForeignOutbox<W> {
 
 impl<W: Wire> Outbox for ForeignOutbox<W> {
     fn dials(&self, address: &Multiaddr) -> bool {
-        ip::dialled(self.own.ip(), IpTransport::Udp, address).is_some()
+        ip::dialled(self.own, IpTransport::Udp, address).is_some()
     }
 
     fn limits(&self) -> SizeLimits {

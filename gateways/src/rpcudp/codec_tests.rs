@@ -220,7 +220,10 @@ proptest! {
                         prop_assert_eq!(decode(&written).unwrap().body, Body::Request(call));
                     }
                     Body::Reply(answer) => {
-                        (answer.pong().ok(), answer.stored().ok(), answer.contacts().ok(), answer.found().ok());
+                        // No reply is both a list and something else.
+                        let kinds = [answer.pong().is_ok(), answer.stored().is_ok(), answer.found().is_ok()];
+                        prop_assert!(kinds.iter().filter(|is_it| **is_it).count() <= 1);
+                        prop_assert!(answer.found().is_ok() || answer.contacts().is_err());
                     }
                 }
             }

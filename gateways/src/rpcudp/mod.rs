@@ -65,13 +65,7 @@ impl RpcUdpGateway {
     /// [`GatewayError::Address`] if it is not an address of UDP, [`GatewayError::Bind`] with the cause if it cannot
     /// be bound.
     pub fn bind(address: Multiaddr) -> Result<Self, GatewayError> {
-        let bound = ForeignUdp::bind(address, wire::RpcUdp::new());
-        bound.map(RpcUdpGateway).map_err(|error| match error {
-            GatewayError::Address { address, expected, .. } => {
-                GatewayError::Address { gateway: "RpcUdpGateway", address, expected }
-            }
-            error => error,
-        })
+        ForeignUdp::bind("RpcUdpGateway", address, wire::RpcUdp::new()).map(RpcUdpGateway)
     }
 
     /// For a service of this network, where it is not the default one. The wire does not know of networks, and the service

@@ -46,6 +46,7 @@ use streams::{StreamFlaw, streams};
 
 broken! {
     a_gateway_that_swallows_messages: reliable(Flaw::Swallows) => DeliversBothWays;
+    a_gateway_that_swallows_signed_records: reliable(Flaw::SwallowsSignatures) => CarriesAllMessages;
     a_gateway_that_names_another_sender: reliable(Flaw::NamesAnotherSender) => DeliversBothWays;
     a_gateway_that_delivers_twice: reliable(Flaw::DeliversTwice) => DeliversBothWays;
     a_gateway_that_does_not_reach_itself: reliable(Flaw::MissesItself) => ReachesItself;

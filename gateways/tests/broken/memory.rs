@@ -13,6 +13,7 @@ use kademlia_gateways::*;
 pub(crate) enum Flaw {
     None,
     Swallows,
+    SwallowsSignatures,
     NamesAnotherSender,
     DeliversTwice,
     MissesItself,
@@ -47,6 +48,11 @@ pub(crate) enum Flaw {
     WaitsForItsReader,
     WaitsForItsOutbox,
     LooksForWork(Duration),
+}
+
+fn is_signed(envelope: &Envelope) -> bool {
+    let Body::Request(Request::Store { record, .. }) = &envelope.message().body else { return false };
+    matches!(record.kind, RecordKind::Signed(_))
 }
 
 /// What hangs ends some time after the check has.
@@ -267,6 +273,7 @@ impl Outbox for BrokenOutbox {
         let tag = outbound.envelope.message().tag;
         match self.flaw {
             Flaw::Swallows if self.sent.is_multiple_of(3) => return Ok(()),
+            Flaw::SwallowsSignatures if is_signed(&outbound.envelope) => return Ok(()),
             Flaw::MissesItself if outbound.to == self.own => {
                 return Err(Unsent::new(outbound, UnsentReason::Unreachable));
             }

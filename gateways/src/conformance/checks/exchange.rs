@@ -7,7 +7,7 @@ use multiaddr::{Multiaddr, Protocol};
 
 use super::{Checked, ensure, ensure_eq, ensure_next, sent, start_two, tag};
 use crate::address::through;
-use crate::conformance::messages::{contacts, found, outbound, reply, request, store};
+use crate::conformance::messages::{contacts, found, outbound, replies, reply, request, requests, store};
 use crate::conformance::running::{Running, join};
 use crate::conformance::{Failure, Transport};
 use crate::count::LinkCounts;
@@ -46,6 +46,22 @@ pub(crate) fn delivers_both_ways(transport: &Transport) -> Checked {
     ensure_eq("the counts of who received 20 messages", &one.host.counts(), &expected)?;
     one.ensure_quiet()?;
     two.ensure_quiet()?;
+    one.stop()?;
+    two.stop().map(drop)
+}
+
+pub(crate) fn carries_all_messages(transport: &Transport) -> Checked {
+    let (mut one, mut two) = start_two(transport)?;
+    for asking in requests() {
+        sent(one.send(&two.address(), asking.clone()))?;
+        ensure_next(&mut two, &asking)?;
+    }
+    for answer in replies() {
+        sent(one.send(&two.address(), request(tag(&answer))))?;
+        let asked = ensure_next(&mut two, &request(tag(&answer)))?;
+        sent(two.answer(&asked, answer.clone()))?;
+        ensure_next(&mut one, &answer)?;
+    }
     one.stop()?;
     two.stop().map(drop)
 }

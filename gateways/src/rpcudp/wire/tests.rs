@@ -5,8 +5,11 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use proptest::prelude::*;
 
+use super::super::codec::{Call, Found, Reply};
 use super::*;
-use crate::message::{Body as MessageBody, Reply as NodeReply};
+use crate::gateway::{Inbound, ReplyPath};
+use crate::message::{Body as MessageBody, Expect, Reply as NodeReply};
+use crate::record::Author;
 
 const NODE: WireId = [9; 20];
 const OTHER: WireId = [3; 20];
