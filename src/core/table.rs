@@ -91,22 +91,28 @@ impl<P: Peer> Table<P> {
     /// `peer` answered a request that went to its address.
     pub(crate) fn answered(&mut self, now: Time, peer: P) -> Change<P> {
         let id = peer.id();
-        let index = self.own.common_prefix_len(&id);
         if id == self.own {
             return Change::Nothing;
         }
-        if let Some(more) = (index + 1).checked_sub(self.buckets.len()) {
-            self.buckets.reserve_exact(more);
-            self.buckets.resize_with(index + 1, || Bucket::new(now));
-        }
         self.trust(peer.address());
         self.relayed = self.relayed || P::relays(peer.address()) > 0;
-        let Some(bucket) = self.buckets.get_mut(index) else { return Change::Nothing };
-        let change = bucket.answered(now, &id, peer, self.k);
+        let k = self.k;
+        let Some(bucket) = self.bucket_of(now, &id) else { return Change::Nothing };
+        let change = bucket.answered(now, &id, peer, k);
         if change == Change::Added {
             self.len += 1;
         }
         change
+    }
+
+    /// The bucket in which `id` has its place.
+    fn bucket_of(&mut self, now: Time, id: &Id) -> Option<&mut Bucket<P>> {
+        let index = self.own.common_prefix_len(id);
+        if let Some(more) = (index + 1).checked_sub(self.buckets.len()) {
+            self.buckets.reserve_exact(more);
+            self.buckets.resize_with(index + 1, || Bucket::new(now));
+        }
+        self.buckets.get_mut(index)
     }
 
     /// The contact `id` did not answer at `address`.
@@ -121,6 +127,27 @@ impl<P: Peer> Table<P> {
             }
         }
         change
+    }
+
+    /// The own id is another one from now on: each contact gets the place that it has as seen from there, or waits for one.
+    /// Gives those that have no place any more.
+    pub(crate) fn move_to(&mut self, now: Time, own: Id) -> Vec<P> {
+        self.own = own;
+        self.len = 0;
+        let (k, mut displaced) = (self.k, Vec::new());
+        for bucket in std::mem::take(&mut self.buckets) {
+            for entry in bucket.entries {
+                let id = entry.peer.id();
+                if id == own {
+                    displaced.push(entry.peer);
+                } else if let Some(bucket) = self.bucket_of(now, &id) {
+                    let without = bucket.adopt(entry, &id, k);
+                    self.len += usize::from(without.is_none());
+                    displaced.extend(without);
+                }
+            }
+        }
+        displaced
     }
 
     /// The contact `id` is being asked whether it is there.

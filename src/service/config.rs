@@ -178,15 +178,7 @@ impl Config {
         within("relay.burst", &self.relay.burst, 1..=1_000_000)?;
         within("events_capacity", &self.events_capacity, 1..=1 << 20)?;
         self.check_limits()?;
-        let space = self.hasher.key_space();
-        match self.id {
-            Some(id) if !space.contains(&id) => Err(ConfigError {
-                field: "id",
-                bounds: format!("zero beyond the {} bytes of the hasher's key space", space.bytes()),
-                value: id.to_string(),
-            }),
-            _ => Ok(()),
-        }
+        self.id.map_or(Ok(()), |id| check_id(&id, self.hasher.key_space()))
     }
 
     fn check_limits(&self) -> Result<(), ConfigError> {
@@ -231,6 +223,15 @@ impl Config {
             ..defaults
         }
     }
+}
+
+/// Whether a node can have this id.
+pub(super) fn check_id(id: &Id, space: KeySpace) -> Result<(), ConfigError> {
+    if space.contains(id) {
+        return Ok(());
+    }
+    let bounds = format!("zero beyond the {} bytes of the hasher's key space", space.bytes());
+    Err(ConfigError { field: "id", bounds, value: id.to_string() })
 }
 
 fn within<T: PartialOrd + fmt::Debug>(

@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use kademlia_gateways::{Contact, Expect, Gateway, Id, KeySpace, Multiaddr, Record, RecordKind, Version};
 
-use super::config::Config;
+use super::config::{Config, ConfigError};
 use super::events::Events;
 use super::host::{GatewayId, RegisterError, RemoveError};
 use super::inner::{Inner, StartError};
@@ -70,12 +70,30 @@ impl DHTService {
     /// When a setting is out of its bounds, or the system gives no random numbers or no thread.
     #[allow(clippy::needless_pass_by_value, reason = "reads as the handing over that it is")]
     pub fn start(config: Config) -> Result<Self, StartError> {
-        Ok(DHTService { inner: Arc::new(Inner::start(&config)?) })
+        let inner = Arc::new(Inner::start(&config)?);
+        #[cfg(feature = "mainline")]
+        if let Some(handle) = &inner.mainline {
+            super::mainline::follow_address(handle, &inner);
+        }
+        Ok(DHTService { inner })
     }
 
     /// The node's id.
     pub fn id(&self) -> Id {
-        self.inner.id
+        self.inner.id()
+    }
+
+    /// Gives the node another id: its contacts stay, at the places that they have as seen from there, and it looks for its new
+    /// neighbours. What it holds goes to those that are near it now as records are replicated.
+    ///
+    /// For networks in which ids follow from addresses, which a node learns from others. Where there is no need, an id is
+    /// best kept.
+    ///
+    /// # Errors
+    ///
+    /// If the id is not in the hasher's key space.
+    pub fn change_id(&self, id: Id) -> Result<(), ConfigError> {
+        self.inner.change_id(id)
     }
 
     /// The id of a key in this network.

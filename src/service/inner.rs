@@ -12,7 +12,7 @@ use kademlia_gateways::{Contact, ID_BYTES, Id, KeySpace, Version};
 
 use super::Error;
 use super::bell::{Bell, Post};
-use super::config::{Config, ConfigError};
+use super::config::{Config, ConfigError, check_id};
 use super::events::Publisher;
 use super::host::Gateways;
 use super::manager::{Control, Inputs, Manager, Place, Start};
@@ -41,7 +41,7 @@ pub enum StartError {
 
 /// What all handles of one service share.
 pub(super) struct Inner {
-    pub(super) id: Id,
+    id: Mutex<Id>,
     pub(super) rules: Arc<Rules>,
     pub(super) key_space: KeySpace,
     pub(super) record_lifetime: Duration,
@@ -99,7 +99,7 @@ impl Inner {
         let gateways = Gateways::new(crew, control.clone(), to_manager, turns, Arc::clone(&publisher));
         let manager = Mutex::new(Some(thread));
         Ok(Inner {
-            id,
+            id: Mutex::new(id),
             rules,
             key_space,
             record_lifetime: config.record_lifetime,
@@ -129,6 +129,20 @@ impl Inner {
         next(last.unwrap_or_default())
     }
 
+    pub(super) fn id(&self) -> Id {
+        *lock(&self.id)
+    }
+
+    /// Gives the node another id.
+    pub(super) fn change_id(&self, id: Id) -> Result<(), ConfigError> {
+        check_id(&id, self.key_space)?;
+        let mut own = lock(&self.id);
+        *own = id;
+        // Within the lock, so that of two the manager is told last of the one that stays. It has gone already if this fails.
+        self.control.send(Control::ChangeId(id)).ok();
+        Ok(())
+    }
+
     /// Hands a command to the manager.
     pub(super) fn begin<T: Send + 'static>(
         &self,
@@ -151,7 +165,7 @@ impl Inner {
         let snapshot = self.snapshot();
         let stopped = self.stopped.load(Ordering::Acquire) || snapshot.failure.is_some();
         Status {
-            id: self.id,
+            id: self.id(),
             stopped,
             failure: snapshot.failure,
             uptime: self.start.elapsed(),
@@ -208,7 +222,7 @@ impl Drop for Inner {
 
 impl fmt::Debug for Inner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Inner").field("id", &self.id).field("stopped", &self.stopped).finish_non_exhaustive()
+        f.debug_struct("Inner").field("id", &self.id()).field("stopped", &self.stopped).finish_non_exhaustive()
     }
 }
 

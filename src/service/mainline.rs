@@ -1,14 +1,16 @@
 //! What a node of BitTorrent's DHT can do besides.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam::channel::{Receiver, bounded, select};
-use kademlia_gateways::mainline::{MainlineHandle, Watch};
+use kademlia_gateways::mainline::{MainlineGateway, MainlineHandle, Watch};
 use kademlia_gateways::{Expect, Id, UnsentReason};
 
 use super::config::Config;
 use super::handle::DHTService;
+use super::inner::Inner;
 use super::pending::Pending;
 use super::{Error, QueryReport, Receipt};
 use crate::core::{Command, Content, Limits, Outcome};
@@ -140,6 +142,28 @@ impl DHTService {
         };
         self.put_signed(&key_pair_of(key), &Salt::default(), value, expected)
     }
+}
+
+/// Has the node's id follow from the address at which others see it, as BEP 42 wants.
+pub(super) fn follow_address(handle: &MainlineHandle, inner: &Arc<Inner>) {
+    // The gateway that has the handle is not to keep the service alive.
+    let inner = Arc::downgrade(inner);
+    handle.on_external_address(move |ip| {
+        let Some(inner) = inner.upgrade() else { return };
+        if MainlineGateway::may_have(ip, &inner.id()) {
+            return;
+        }
+        let mut random = [0; 20];
+        if let Err(error) = getrandom::fill(&mut random) {
+            log::warn!("others see this node at {ip}, but it keeps its id: there are no random numbers: {error}");
+            return;
+        }
+        let id = MainlineGateway::id_for(ip, random);
+        log::info!("others see this node at {ip}: its id is {id} from now on");
+        if let Err(error) = inner.change_id(id) {
+            log::warn!("others see this node at {ip}, but it keeps its id: {error}");
+        }
+    });
 }
 
 /// The key pair that stands for a key that anybody may write: whoever knows the key has it.

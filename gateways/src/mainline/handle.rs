@@ -1,13 +1,15 @@
 //! [`MainlineHandle`]: what BitTorrent's DHT has and the messages of this library have not.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use crossbeam::channel::{Receiver, Sender, TrySendError, bounded};
 
-use crate::foreign::network;
+use super::security::is_local;
+use crate::address::host;
 use crate::id::Id;
 
 /// The most peers that wait to be taken by who looks for them.
@@ -38,6 +40,28 @@ struct Book {
     salts: Latest<Id, Bytes>,
     /// By the network of who says it.
     votes: Latest<IpAddr, IpAddr>,
+    external: Option<IpAddr>,
+    told: Option<Told>,
+}
+
+/// Whom to tell where others see this node.
+#[derive(Clone)]
+struct Told(Arc<dyn Fn(IpAddr) + Send + Sync>);
+
+impl fmt::Debug for Told {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Told")
+    }
+}
+
+impl Book {
+    /// The address at which most see this node.
+    fn elected(&self) -> Option<IpAddr> {
+        let mut counts: BTreeMap<IpAddr, usize> = BTreeMap::new();
+        self.votes.values().for_each(|ip| *counts.entry(*ip).or_default() += 1);
+        let (ip, votes) = counts.into_iter().max_by_key(|(_, votes)| *votes)?;
+        (votes >= LEAST_VOTES && votes * 2 > self.votes.values().count()).then_some(ip)
+    }
 }
 
 /// A map of what was put into it last.
@@ -147,17 +171,42 @@ impl MainlineHandle {
         self.book().salts.insert(key, salt, MAX_SALTS);
     }
 
-    /// The address at which others see this node, if enough of them agree.
+    /// The address at which others see this node, if enough of them agree; else the one on which they agreed before.
     pub fn external_address(&self) -> Option<IpAddr> {
-        let book = self.book();
-        let mut counts: BTreeMap<IpAddr, usize> = BTreeMap::new();
-        book.votes.values().for_each(|ip| *counts.entry(*ip).or_default() += 1);
-        let (ip, votes) = counts.into_iter().max_by_key(|(_, votes)| *votes)?;
-        (votes >= LEAST_VOTES && votes * 2 > book.votes.values().count()).then_some(ip)
+        self.book().external
     }
 
+    /// From now on this is called with the address at which others see this node, whenever they agree on another one; and at
+    /// once, if they have agreed on one. It runs on the gateway's thread and must not wait for anything.
+    pub fn on_external_address(&self, tell: impl Fn(IpAddr) + Send + Sync + 'static) {
+        let told = Told(Arc::new(tell));
+        let mut book = self.book();
+        book.told = Some(told.clone());
+        let known = book.external;
+        drop(book);
+        if let Some(ip) = known {
+            (told.0)(ip);
+        }
+    }
+
+    /// `voter` sees this node at `ip`. Addresses that mean another host in each network say nothing.
     pub(super) fn vote(&self, voter: IpAddr, ip: IpAddr) {
-        self.book().votes.insert(network(voter), ip, MAX_VOTES);
+        if is_local(ip) {
+            return;
+        }
+        let mut book = self.book();
+        book.votes.insert(host(voter), ip, MAX_VOTES);
+        let elected = book.elected();
+        if elected.is_none() || elected == book.external {
+            return;
+        }
+        book.external = elected;
+        let told = book.told.clone();
+        // Whoever is told may use this handle.
+        drop(book);
+        if let (Some(told), Some(ip)) = (told, elected) {
+            (told.0)(ip);
+        }
     }
 
     /// Whether the key is one of peers.
@@ -228,7 +277,19 @@ mod tests {
         (0..9).for_each(|_| handle.vote(ip(4), ip(101)));
         assert_eq!(handle.external_address(), Some(ip(100)));
         (5..9).for_each(|n| handle.vote(ip(n), ip(n)));
-        assert_eq!(handle.external_address(), None, "no majority");
+        assert_eq!(handle.external_address(), Some(ip(100)), "no other majority");
+    }
+
+    #[test]
+    fn who_wants_to_know_is_told_of_each_new_address_once() {
+        let (handle, told) = (MainlineHandle::default(), Arc::new(Mutex::new(Vec::new())));
+        let ip = |n: u8| IpAddr::from([1, 1, 1, n]);
+        (1..6).for_each(|n| handle.vote(ip(n), ip(100)));
+        let (list, same) = (Arc::clone(&told), handle.clone());
+        handle.on_external_address(move |ip| list.lock().unwrap().push((ip, same.external_address())));
+        (1..6).for_each(|n| handle.vote(ip(n), ip(101)));
+        (1..6).for_each(|n| handle.vote(ip(n), [192, 168, 0, 1].into()));
+        assert_eq!(*told.lock().unwrap(), [(ip(100), Some(ip(100))), (ip(101), Some(ip(101)))]);
     }
 
     #[test]
