@@ -40,9 +40,23 @@ struct Fake {
 
 impl Fake {
     fn new(to: &Multiaddr) -> Self {
-        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        Fake::at("127.0.0.1", to)
+    }
+
+    fn at(ip: &str, to: &Multiaddr) -> Self {
+        let socket = UdpSocket::bind((ip, 0)).unwrap();
         socket.set_read_timeout(Some(DEADLINE)).unwrap();
         Fake { socket, to: address::socket_addr(to).unwrap().0, asked: 0 }
+    }
+
+    /// Answers one ping, and says at which address it sees who asks.
+    fn say_where(&self, seen: [u8; 4]) {
+        let mut buffer = [0; 4096];
+        let (size, from) = self.socket.recv_from(&mut buffer).expect("a ping in time");
+        let asked = &after(&buffer[..size], b"1:t4:").unwrap()[..4];
+        let pong =
+            [b"d2:ip6:", &seen[..], b"\x1a\xe11:rd2:id20:abcdefghij0123456789e1:t4:", asked, b"1:y1:re"].concat();
+        self.socket.send_to(&pong, from).unwrap();
     }
 
     /// Asks, and gives the answer. Answers pings meanwhile, as any node does.
@@ -98,6 +112,32 @@ struct Put {
     signed: Option<Signed>,
     token: Vec<u8>,
     value: Vec<u8>,
+}
+
+#[test]
+fn the_id_follows_from_where_others_see_the_node() {
+    let (service, to) = start();
+    let random = service.id();
+    let see = |voter: &str, seen: [u8; 4]| {
+        let fake = Fake::at(voter, &to);
+        let address = address::ip_address(fake.socket.local_addr().unwrap(), address::IpTransport::Udp);
+        let pong = service.ping(address);
+        fake.say_where(seen);
+        pong.wait_timeout(DEADLINE).unwrap_or_else(|_| panic!("no pong")).unwrap();
+    };
+    for (voter, seen) in [("127.0.0.2", [8, 8, 8, 8]), ("127.0.0.3", [8, 8, 8, 8]), ("127.0.0.2", [8, 8, 8, 8])] {
+        see(voter, seen);
+        assert_eq!(service.id(), random, "two do not suffice");
+    }
+    see("127.0.0.4", [8, 8, 8, 8]);
+    let id = service.id();
+    assert!(id != random && MainlineGateway::may_have([8, 8, 8, 8].into(), &id));
+    see("127.0.0.5", [8, 8, 8, 8]);
+    see("127.0.0.6", [9, 9, 9, 9]);
+    assert_eq!((service.id(), service.status().id), (id, id), "it is sound there, and stays");
+    let mut fake = Fake::new(&to);
+    let answer = fake.ask("ping", b"", b"", true);
+    assert_eq!(&after(&answer, b"2:id20:").unwrap()[..20], &id.as_bytes()[..20]);
 }
 
 #[test]

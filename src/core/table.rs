@@ -269,6 +269,31 @@ mod tests {
         }
 
         #[test]
+        fn with_another_id_each_contact_stands_where_it_is_seen_from_there(
+            own: [u8; 32], ids in prop::collection::btree_set(any::<[u8; 2]>(), 0..120), k in 1usize..30, contact: bool,
+        ) {
+            let mut table = table(k);
+            for (second, bytes) in ids.iter().enumerate() {
+                table.answered(at(second as u64), Handle { id: Id::from_prefix(bytes), address: second as u32 });
+            }
+            let had: BTreeSet<Id> = table.entries().map(|entry| entry.peer.id).collect();
+            let own = had.iter().next().copied().filter(|_| contact).unwrap_or(Id::new(own));
+            let displaced: BTreeSet<Id> = table.move_to(at(500), own).into_iter().map(|peer| peer.id).collect();
+            let has: BTreeSet<Id> = table.entries().map(|entry| entry.peer.id).collect();
+            prop_assert_eq!((table.own, table.len(), has.contains(&own)), (own, has.len(), false));
+            prop_assert!(has.is_disjoint(&displaced));
+            prop_assert_eq!(has.union(&displaced).copied().collect::<BTreeSet<Id>>(), had);
+            for (index, bucket) in table.buckets() {
+                prop_assert!(bucket.entries.len() <= k && bucket.waiting().count() <= k);
+                prop_assert!(bucket.entries.is_sorted_by_key(Entry::last_seen));
+                prop_assert!(bucket.waiting().count() == 0 || bucket.entries.len() == k, "one waits for a free place");
+                let stands_here = |entry: &Entry<Handle>| own.common_prefix_len(&entry.peer.id) == index;
+                prop_assert!(bucket.entries.iter().all(stands_here));
+            }
+            prop_assert!(table.buckets().last().is_none_or(|(_, bucket)| !bucket.entries.is_empty()));
+        }
+
+        #[test]
         fn buckets_keep_their_bounds(steps in prop::collection::vec((any::<[u8; 2]>(), 0u32..3, any::<bool>()), 0..500)) {
             let k = 4;
             let mut table = table(k);

@@ -78,8 +78,8 @@ impl DHTService {
     /// Saves a value that only the holder of `key` can write, in the form of
     /// [BEP 44](https://www.bittorrent.org/beps/bep_0044.html): at most about 995 bytes.
     ///
-    /// With a salt one key can have many values. An empty value is one that was deleted. With `expected` it is saved only if the newest value has that sequence
-    /// number; otherwise it fails with [`Error::Conflict`](crate::core::OperationError::Conflict).
+    /// With a salt one key can have many values. An empty value is one that was deleted. With `expected` it is saved only if
+    /// the newest value has that sequence number; otherwise it fails with [`Error::Conflict`](crate::core::OperationError::Conflict).
     pub fn put_signed(
         &self,
         key: &SigningKey,
@@ -145,7 +145,8 @@ impl DHTService {
         expiry: Option<u64>,
     ) -> Pending<Receipt> {
         let name = key.as_ref();
-        let checked = check_name(name).and_then(|()| check_expiry(expiry)).and_then(|()| self.checked(value.as_ref()));
+        let checked = check_length(name, MAX_NAME_BYTES).and_then(|()| check_expiry(expiry));
+        let checked = checked.and_then(|()| self.checked(value.as_ref()));
         let value = match checked {
             Ok(value) => value,
             Err(error) => return Pending::failed(error),
@@ -192,10 +193,8 @@ impl DHTService {
             Ok(value) => value,
             Err(error) => return Pending::failed(error),
         };
-        if namespace.len() > MAX_NAMESPACE_BYTES {
-            return Pending::failed(Error::NameTooLong { size: namespace.len(), limit: MAX_NAMESPACE_BYTES });
-        }
-        if let Err(error) = check_name(name) {
+        let checked = check_length(namespace.as_bytes(), MAX_NAMESPACE_BYTES);
+        if let Err(error) = checked.and_then(|()| check_length(name, MAX_NAME_BYTES)) {
             return Pending::failed(error);
         }
         let ruled = Ruled { namespace: namespace.to_owned(), name: Bytes::copy_from_slice(name) };
@@ -229,8 +228,8 @@ impl DHTService {
     }
 }
 
-fn check_name(name: &[u8]) -> Result<(), Error> {
-    let (size, limit) = (name.len(), MAX_NAME_BYTES);
+fn check_length(name: &[u8], limit: usize) -> Result<(), Error> {
+    let size = name.len();
     if size > limit { Err(Error::NameTooLong { size, limit }) } else { Ok(()) }
 }
 

@@ -11,8 +11,6 @@ mod udp;
 mod waiting;
 
 pub(crate) use rate::Rate;
-#[cfg(feature = "mainline")]
-pub(crate) use rate::network;
 pub(crate) use recent::Recent;
 pub(crate) use udp::{Effects, ForeignUdp, Now, Wire};
 pub(crate) use waiting::Waiting;

@@ -46,12 +46,13 @@ impl MainlineGateway {
         let is_v4 = !matches!(address::ip(&address), Some(IpAddr::V6(_)));
         let wire = MainlineWire::new(is_v4);
         let handle = wire.handle.clone();
-        Ok(MainlineGateway { udp: ForeignUdp::bind(address, wire)?, handle })
+        Ok(MainlineGateway { udp: ForeignUdp::bind("MainlineGateway", address, wire)?, handle })
     }
 
-    /// The network that its service is told to be in; without this, the default.
+    /// For a service of this network, where it is not the default one. The wire does not know of networks, and the service
+    /// drops what belongs to another.
     #[must_use]
-    pub fn network(mut self, network: NetworkId) -> Self {
+    pub fn with_network(mut self, network: NetworkId) -> Self {
         self.udp.configure(|wire| wire.network = network);
         self
     }
@@ -59,7 +60,7 @@ impl MainlineGateway {
     /// Whether to leave out of the routing table whoever has an id that does not follow from its address (BEP 42). They do,
     /// unless told otherwise. Addresses of local networks have any id.
     #[must_use]
-    pub fn checks_ids(mut self, checks: bool) -> Self {
+    pub fn with_id_checks(mut self, checks: bool) -> Self {
         self.udp.configure(|wire| wire.checks_ids = checks);
         self
     }
