@@ -184,13 +184,35 @@ fn what_the_crate_puts_ours_get_and_the_other_way_round() {
 
 #[test]
 fn all_three_are_one_network() {
-    let mut network = Network::new(6, 6, 6);
+    let mut network = Network::new(10, 10, 10);
     let key = done(network.ours[0].put_immutable("of ours")).unwrap().key;
     network.get_by_libtorrent(5, &key, "of ours");
     network.get_by_crate(5, &key, "of ours");
     let key = our_id(network.crates[0].put_immutable(b"of the crate").unwrap());
     network.get_by_libtorrent(4, &key, "of the crate");
     network.get_by_ours(4, key, "of the crate");
+    let put = network.torrents.call("put_immutable", 3, json!({ "value": hex(b"of libtorrent") }));
+    let key = put["target"].as_str().unwrap().parse().unwrap();
+    network.get_by_ours(8, key, "of libtorrent");
+    network.get_by_crate(8, &key, "of libtorrent");
+
+    // Each writes what is signed, and each reads what the one before wrote.
+    let (owner, salt) = (SigningKey::from_bytes(&[3; 32]), Salt::new("of all").unwrap());
+    let public = owner.public_key().0;
+    done(network.ours[7].put_signed(&owner, &salt, "first", None)).unwrap();
+    let got = network.crates[7].get_mutable_most_recent(&public, Some(salt.as_bytes())).unwrap();
+    assert_eq!((got.value(), got.seq()), (&b"first"[..], 1));
+    let signature = sign(&owner, &salt, 2, b"6:second").0;
+    let item = MutableItem::new_signed_unchecked(public, signature, b"second", 2, Some(salt.as_bytes()));
+    network.crates[6].put_mutable(item, Some(1)).unwrap();
+    let named = json!({ "public": hex(&public), "salt": hex(salt.as_bytes()) });
+    let got = network.torrents.call("get_mutable", 6, named);
+    assert_eq!((&got["item"], &got["seq"]), (&json!(hex(b"second")), &json!(2)), "{got}");
+    let seed =
+        json!({ "public": hex(&public), "salt": hex(salt.as_bytes()), "seed": hex(&[3; 32]), "value": hex(b"third") });
+    network.torrents.call("put_mutable", 7, seed);
+    let found = done(network.ours[9].get_signed(&owner.public_key(), &salt)).unwrap().unwrap();
+    assert_eq!((&found.value[..], found.sequence), (&b"third"[..], 3));
 
     let info_hash = network.ours[0].key_id("a torrent");
     let text = hex(&info_hash.as_bytes()[..20]);
@@ -201,6 +223,10 @@ fn all_three_are_one_network() {
     network.crates[2].announce_peer(their_id(&info_hash), Some(6666)).unwrap();
     network.torrents.call("get_peers", 1, json!({ "info_hash": text, "port": 6666 }));
     network.find_peer(5, info_hash, 6666);
+    network.torrents.call("announce", 2, json!({ "info_hash": text, "port": 5555 }));
+    network.find_peer(6, info_hash, 5555);
+    let of_crate: Vec<SocketAddrV4> = network.crates[4].get_peers(their_id(&info_hash)).flatten().collect();
+    assert!(of_crate.contains(&SocketAddrV4::new(Ipv4Addr::LOCALHOST, 5555)), "{of_crate:?}");
 }
 
 #[test]
