@@ -48,6 +48,9 @@ pub use crate::service::{
     SignedValue, StartError, Status, ValueReply, network_named,
 };
 
+#[cfg(feature = "mainline")]
+pub use crate::service::Peers;
+
 /// The programs in the README are compiled, and run where they can be.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

@@ -134,6 +134,7 @@ enum Step {
     Wait {
         milliseconds: u64,
     },
+    ChangeId(Id),
     Backwards,
 }
 
@@ -174,6 +175,7 @@ fn steps() -> impl Strategy<Value = Step> {
         3 => commands().prop_map(Step::Start),
         1 => any::<u64>().prop_map(|which| Step::Cancel { which }),
         2 => prop_oneof![9 => 0u64..400, 1 => 0u64..10_000_000].prop_map(|milliseconds| Step::Wait { milliseconds }),
+        1 => ids().prop_map(Step::ChangeId),
         1 => Just(Step::Backwards),
     ]
 }
@@ -281,6 +283,9 @@ impl Bench {
                 self.input(Input::Cancel { operation: OperationId(which % (self.next + 1)) });
             }
             Step::Wait { milliseconds } => self.wait(Duration::from_millis(milliseconds)),
+            Step::ChangeId(id) => {
+                self.input(Input::ChangeId { id });
+            }
             Step::Backwards => {
                 self.node.handle(Time::ZERO, Input::Tick, &mut Vec::new());
             }
@@ -336,7 +341,9 @@ impl Bench {
         assert!(self.node.tasks() <= limits.operations + limits.background);
         assert!(self.node.requests_in_flight() <= 4096);
         assert!(self.node.contact_count() <= 16 * self.node.params().k);
-        assert!(self.node.contacts().all(|peer| peer.id != OWN && self.node.params().key_space.contains(&peer.id)));
+        let (own, space) = (self.node.id(), self.node.params().key_space);
+        assert!(space.contains(&own));
+        assert!(self.node.contacts().all(|peer| peer.id != own && space.contains(&peer.id)));
     }
 
     /// Everything that was started ends by itself.

@@ -273,7 +273,7 @@ mod tests {
         let listen = parse("/ip4/0.0.0.0/tcp/4001");
         assert!(is_unspecified(&listen));
         assert_eq!(with_ip(&listen, [1, 2, 3, 4].into()), Some(parse("/ip4/1.2.3.4/tcp/4001")));
-        assert_eq!(with_ip(&listen, std::net::Ipv6Addr::LOCALHOST.into()), None);
+        assert_eq!(with_ip(&listen, Ipv6Addr::LOCALHOST.into()), None);
     }
 
     #[test]

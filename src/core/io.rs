@@ -54,6 +54,12 @@ pub enum Input<P: Peer> {
         /// The record, with the lifetime that remains.
         record: Record,
     },
+    /// The node has another id from now on, which is in its key space: in some networks ids follow from addresses, and nobody
+    /// knows theirs before others have told it.
+    ChangeId {
+        /// The new one.
+        id: Id,
+    },
     /// The time that [`Node::next_wake`](super::Node::next_wake) named has come.
     Tick,
 }

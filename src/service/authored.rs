@@ -50,7 +50,7 @@ impl DHTService {
             Ok(value) => value,
             Err(error) => return Pending::failed(error),
         };
-        let key = self.key_id(&value);
+        let key = self.content_key(&value);
         self.save_content(key, Content::Record(self.immutable(value)), Expect::Anything)
     }
 
@@ -64,8 +64,13 @@ impl DHTService {
         key: &Id,
         take: impl FnOnce(Option<Vec<u8>>) -> T + Send + 'static,
     ) -> Pending<T> {
-        self.begin(Command::QueryImmutable { key: self.fit(key) }, |outcome| match outcome {
-            Outcome::Queried(report) => Some(take(report.immutable.map(|found| found.record.value.into()))),
+        let bencodes = self.bencodes();
+        let value = move |record: Record| match signed::string_in(&record.value) {
+            Some(string) if bencodes => string.to_vec(),
+            _ => record.value.into(),
+        };
+        self.begin(Command::QueryImmutable { key: self.fit(key) }, move |outcome| match outcome {
+            Outcome::Queried(report) => Some(take(report.immutable.map(|found| value(found.record)))),
             _ => None,
         })
     }
@@ -87,7 +92,7 @@ impl DHTService {
         if size > limit {
             return Pending::failed(Error::TooLarge { size, limit });
         }
-        let id = self.key_id(key.public_key().key(salt));
+        let id = self.signed_key(&key.public_key(), salt);
         // No value has a negative number.
         let expect = match expected.map(u64::try_from) {
             None => Expect::Anything,
@@ -105,13 +110,23 @@ impl DHTService {
 
     /// Finds the newest value that the holder of a key has signed; `None` if there is none, or it was deleted.
     pub fn get_signed(&self, key: &PublicKey, salt: &Salt) -> Pending<Option<SignedValue>> {
-        self.find(self.key_id(key.key(salt)), |report| {
+        self.find(self.signed_key(key, salt), |report| {
             let effort = report.effort;
             Some(report.found.filter(|found| matches!(found.record.kind, RecordKind::Signed(_))).map(|found| {
                 let sequence = i64::try_from(found.record.version.0).unwrap_or(i64::MAX);
                 SignedValue { value: value_of(found.record), sequence, effort }
             }))
         })
+    }
+
+    /// Where the values of a public key with this salt are.
+    pub(crate) fn signed_key(&self, key: &PublicKey, salt: &Salt) -> Id {
+        let id = self.key_id(key.key(salt));
+        #[cfg(feature = "mainline")]
+        if let Some(handle) = self.mainline() {
+            handle.note_salt(id, Bytes::copy_from_slice(salt.as_bytes()));
+        }
+        id
     }
 
     /// Saves a value under a key of your choice, as its owner.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use std::vec;
 
 use crossbeam::channel::{Receiver, Sender};
-use kademlia_gateways::{Contact, Delivery, FromGateway, Inbound, Outbox};
+use kademlia_gateways::{Contact, Delivery, FromGateway, Id, Inbound, Outbox};
 
 use super::events::{Event, Publisher};
 use super::host::{Facts, GatewayId};
@@ -55,6 +55,8 @@ pub(super) enum Control {
     Show { done: Sender<()> },
     /// Nobody waits for the operation any more.
     Cancel(OperationId),
+    /// The node has another id from now on.
+    ChangeId(Id),
     /// Answer every open operation, and return.
     Stop,
 }
@@ -241,6 +243,7 @@ impl Manager {
                     self.feed(Input::Cancel { operation });
                 }
             }
+            Control::ChangeId(id) => self.feed(Input::ChangeId { id }),
             Control::Stop => return false,
         }
         true

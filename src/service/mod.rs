@@ -10,6 +10,8 @@ mod events;
 mod handle;
 mod host;
 mod inner;
+#[cfg(feature = "mainline")]
+mod mainline;
 mod manager;
 mod pending;
 mod router;
@@ -27,6 +29,8 @@ pub(crate) use handle::value_of;
 pub use handle::{DHTService, Found};
 pub use host::{GatewayId, RegisterCause, RegisterError, RemoveError};
 pub use inner::StartError;
+#[cfg(feature = "mainline")]
+pub use mainline::Peers;
 pub use pending::Pending;
 pub use status::{GatewayState, GatewayStatus, Status};
 
