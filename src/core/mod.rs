@@ -31,6 +31,7 @@ mod task;
 mod testing;
 mod time;
 mod token;
+mod view;
 mod write;
 
 pub use io::{
@@ -41,3 +42,4 @@ pub use node::{Node, Queue};
 pub use params::{Limits, Params};
 pub use time::Time;
 pub(crate) use token::Tokens;
+pub use view::{BucketView, Dump, Neighbour, OperationView, RecordView, RequestView};

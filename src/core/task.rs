@@ -105,10 +105,13 @@ impl Goal {
 /// Start and end.
 impl<P: Peer> Node<P> {
     pub(super) fn handle_command(&mut self, operation: OperationId, command: Command<P>, out: &mut Vec<Output<P>>) {
-        if self.operations.len() >= self.params.limits.operations || self.operations.contains_key(&operation) {
+        // To see what it is busy with takes nothing that it is short of.
+        let is_full = self.operations.len() >= self.params.limits.operations && !command.is_look();
+        if is_full || self.operations.contains_key(&operation) {
             return out.push(Output::Done { operation, result: Err(OperationError::Busy) });
         }
         let operation = Some(operation);
+        let query = |of| Goal::Query { of, keep: false };
         match command.within(self.params.key_space) {
             Command::Join { address } => self.ask(operation, address, None, Request::Ping, Question::Join, out),
             Command::Ping { address } => self.ask(operation, address, None, Request::Ping, Question::Ping, out),
@@ -130,18 +133,19 @@ impl<P: Peer> Node<P> {
                 self.ask(operation, address, None, Request::FindNode { target: key }, question, out);
             }
             Command::Lookup { target } => self.look(operation, target, Goal::Lookup, out),
-            Command::Query { key } => self.look(operation, key, Goal::Query { of: Wanted::All, keep: false }, out),
-            Command::QueryImmutable { key } => {
-                self.look(operation, key, Goal::Query { of: Wanted::Immutable, keep: false }, out);
-            }
+            Command::Query { key } => self.look(operation, key, query(Wanted::All), out),
+            Command::QueryImmutable { key } => self.look(operation, key, query(Wanted::Immutable), out),
             Command::Keep { key } => self.look(operation, key, Goal::Query { of: Wanted::All, keep: true }, out),
             Command::Forget { key } => {
                 let forgotten = self.forget(&key);
                 self.answer_operation(operation, Ok(Outcome::Forgotten(forgotten)), out);
             }
-            Command::Ledger => self.answer_operation(operation, Ok(Outcome::Ledger(self.ledger())), out),
+            Command::Ledger => self.answer_operation(operation, Ok(self.ledger()), out),
+            Command::Neighbours => self.answer_operation(operation, Ok(self.neighbours()), out),
+            Command::Closest { target } => self.answer_operation(operation, Ok(self.closest_known(&target)), out),
+            Command::Dump => self.answer_operation(operation, Ok(self.dump()), out),
             Command::QueryOf { key, owner } => {
-                self.look(operation, key, Goal::Query { of: Wanted::Owner(Box::new(owner)), keep: false }, out);
+                self.look(operation, key, query(Wanted::Owner(Box::new(owner))), out);
             }
             Command::Save { key, content, expect, unix_milliseconds } => {
                 let order = SaveOrder { content, expect, unix_milliseconds };
