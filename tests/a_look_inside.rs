@@ -1,4 +1,4 @@
-//! What a look inside a node tells is what is there; and to look changes nothing.
+//! What a look inside a node tells is what is there and what was done; and to look changes nothing.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
@@ -11,12 +11,12 @@ mod support {
 use std::net::UdpSocket;
 use std::time::Duration;
 
-use kademlia_dht::core::{Command, Input, OperationId, Outcome};
+use kademlia_dht::core::{Command, Input, OperationError, OperationId, Outcome, Params};
 use kademlia_dht::gateway::{Id, Multiaddr, Reply, UdpGateway};
-use kademlia_dht::{Config, DHTService, Error, Limits, Pending};
-use support::look::check_dump;
-use support::script::{Script, peer, record};
-use support::world::{World, save};
+use kademlia_dht::{Config, DHTService, Error, Limits, Pending, Rejection, TracedAnswer, Version};
+use support::look::{check_dump, check_trace};
+use support::script::{Script, found, held, peer, record, with};
+use support::world::{Handle, World, save};
 
 const LONG: Duration = Duration::from_secs(30);
 
@@ -45,6 +45,48 @@ fn silence() -> (UdpSocket, Multiaddr) {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     let address = format!("/ip4/127.0.0.1/udp/{}", socket.local_addr().unwrap().port());
     (socket, address.parse().unwrap())
+}
+
+#[test]
+fn a_trace_shows_the_way_to_a_value_over_real_sockets() {
+    let nodes = network(&Config { k: 6, alpha: 2, ..Config::default() }, 40);
+    let receipt = done(nodes[7].save("key", "value")).unwrap();
+    let (key, mut farthest) = (nodes[7].key_id("key"), 0);
+    let holds = |node: &&DHTService| receipt.accepted.iter().any(|holder| holder.id() == node.id());
+    for reader in nodes[8..].iter().filter(|node| !holds(node)).take(10) {
+        let known = done(reader.closest(key)).unwrap();
+        assert!(known.is_sorted_by_key(|neighbour| neighbour.distance) && known.len() <= 6);
+        let trace = done(reader.trace_id(key)).unwrap();
+        check_trace(&trace);
+        assert_eq!(trace.target, key);
+        // It begins with the nearest of the own contacts, and goes on to nearer ones.
+        assert_eq!((trace.requests[0].peer.id(), trace.requests[0].hop), (known[0].contact.id(), 1));
+        assert_eq!(trace.result.unwrap().found.unwrap().record.value, "value");
+        let values = trace.requests.iter().filter(|request| {
+            matches!(request.answer, TracedAnswer::Value { version, records: 1, .. } if version == receipt.version)
+        });
+        farthest = values.map(|request| request.hop).max().unwrap().max(farthest);
+    }
+    assert!(farthest > 1, "tables of buckets of six do not hold forty nodes");
+}
+
+#[test]
+fn a_trace_names_those_who_did_not_answer_though_the_query_fails() {
+    let config =
+        Config { request_timeout: Duration::from_secs(1), lookup_timeout: Duration::from_secs(3), ..Config::default() };
+    let nodes = network(&config, 3);
+    let asker = &nodes[2];
+    nodes[..2].iter().for_each(DHTService::stop);
+    let trace = done(asker.trace("key")).unwrap();
+    check_trace(&trace);
+    assert!(!trace.requests.is_empty() && trace.effort.answered == 0);
+    assert!(matches!(trace.result, Err(Error::NobodyAnswered { .. })), "{:?}", trace.result);
+    let failed =
+        |answer: &TracedAnswer| matches!(answer, TracedAnswer::Failed(Rejection::Silent | Rejection::Unsent(_)));
+    assert!(trace.requests.iter().all(|request| failed(&request.answer) && request.round_trip.is_none()));
+    let mut asked = trace.requests.iter().map(|request| request.peer.id());
+    assert!(asked.clone().all(|id| id == nodes[0].id() || id == nodes[1].id()));
+    assert!(asked.any(|id| id == nodes[0].id()), "by which it joined");
 }
 
 #[test]
@@ -94,11 +136,98 @@ fn a_node_that_is_busy_can_still_be_looked_at() {
     let (_socket, silent) = silence();
     let _busy = node.ping(silent);
     assert!(matches!(done(node.query("key")), Err(Error::Busy)));
+    assert!(matches!(done(node.trace("key")), Err(Error::Busy)), "a trace is a query");
     let dump = done(node.dump()).unwrap();
     assert_eq!((dump.requests.len(), dump.operations.len()), (1, 1));
     assert!(done(node.neighbours()).unwrap().is_empty() && done(node.closest(node.id())).unwrap().is_empty());
     node.stop();
     assert!(matches!(done(node.dump()), Err(Error::Stopped)));
+    assert!(matches!(done(node.trace("key")), Err(Error::Stopped)));
+}
+
+#[test]
+fn a_traced_query_sends_what_any_other_sends_and_finds_the_same() {
+    for loss in [0, 100] {
+        let outcomes = [true, false].map(|is_traced| {
+            let mut world = World::joined(Params { k: 4, ..World::sha1_params() }, 60, 11);
+            let keys: Vec<Id> = (0..20).map(|_| world.random_id()).collect();
+            for key in keys.iter().step_by(2) {
+                world.save(3, *key, "value");
+            }
+            world.loss = loss;
+            let ends: Vec<_> = keys
+                .into_iter()
+                .map(|key| {
+                    let end = if is_traced {
+                        match world.run(17, Command::Trace { key }) {
+                            Ok(Outcome::Traced(trace)) => {
+                                check_trace(&trace);
+                                trace.result
+                            }
+                            other => panic!("{other:?}"),
+                        }
+                    } else {
+                        world.run(17, Command::Query { key }).map(|outcome| match outcome {
+                            Outcome::Queried(report) => report,
+                            other => panic!("{other:?}"),
+                        })
+                    };
+                    if is_traced {
+                        let contacts: Vec<Handle> = world.nodes[&17].contacts().copied().collect();
+                        match world.run(17, Command::Dump) {
+                            Ok(Outcome::Dumped(dump)) => check_dump(&dump, contacts.iter()),
+                            other => panic!("{other:?}"),
+                        }
+                    }
+                    end
+                })
+                .collect();
+            (ends, world.sent, world.now)
+        });
+        assert!(outcomes[0] == outcomes[1], "with {loss} in a thousand lost");
+    }
+}
+
+#[test]
+fn a_trace_tells_message_by_message_who_said_what() {
+    let mut script = Script::new(3, 2);
+    script.meet(peer(8));
+    script.meet(peer(9));
+    let key = Id::ZERO;
+    script.start(1, Command::Trace { key });
+    assert_eq!(script.asked(), [8, 9]);
+    script.now = script.now + Duration::from_millis(30);
+    script.answer(peer(8), found(vec![peer(1), peer(2)]));
+    assert_eq!(script.asked(), [9, 1]);
+    script.now = script.now + Duration::from_millis(20);
+    script.answer(peer(1), with(record(7, "value", 1000)));
+    assert_eq!(script.asked(), [9, 2]);
+    script.wait(Duration::from_secs(4));
+    let Ok(Outcome::Traced(trace)) = &script.done[&OperationId(1)] else { panic!("{:?}", script.done) };
+    check_trace(trace);
+    let milliseconds = |duration: Duration| duration.as_millis();
+    let told: Vec<_> = trace
+        .requests
+        .iter()
+        .take(3)
+        .map(|request| {
+            let times = (milliseconds(request.started), request.round_trip.map(milliseconds));
+            (request.peer.address, request.hop, request.told_by, times, request.answer.clone())
+        })
+        .collect();
+    let silent = TracedAnswer::Failed(Rejection::Silent);
+    let value = TracedAnswer::Value { version: Version(7), records: 1, contacts: 0 };
+    let expected = [
+        (8, 1, None, (0, Some(30)), TracedAnswer::Contacts { count: 2 }),
+        (9, 1, None, (0, None), silent),
+        (1, 2, Some(peer(8).id), (30, Some(20)), value),
+    ];
+    assert_eq!(told, expected);
+    assert_eq!(trace.result.as_ref().unwrap().found.as_ref().unwrap().holders, [peer(1)]);
+    // A trace that is given up is no trace.
+    script.start(2, Command::Trace { key });
+    script.input(Input::Cancel { operation: OperationId(2) });
+    assert_eq!(script.done[&OperationId(2)], Err(OperationError::Cancelled));
 }
 
 #[test]
@@ -123,6 +252,24 @@ fn contacts_tell_how_old_they_are_and_how_long_they_took() {
     script.start(2, Command::Closest { target: peer(9).id });
     let Ok(Outcome::Neighbours(closest)) = &script.done[&OperationId(2)] else { panic!() };
     assert_eq!((closest[0].contact, closest[0].distance), (peer(8), peer(8).id.distance(&peer(9).id)));
+}
+
+#[test]
+fn who_is_asked_for_what_its_answer_had_no_room_for_is_asked_once() {
+    let mut script = Script::new(3, 2);
+    script.meet(peer(1));
+    script.start(1, Command::Trace { key: Id::ZERO });
+    script.now = script.now + Duration::from_millis(30);
+    // Before this node has shown that it is where it seems to be, only the version comes.
+    script.answer(peer(1), held(7));
+    script.now = script.now + Duration::from_millis(20);
+    script.answer(peer(1), with(record(7, "value", 1000)));
+    let Ok(Outcome::Traced(trace)) = &script.done[&OperationId(1)] else { panic!("{:?}", script.done) };
+    check_trace(trace);
+    let times = |milliseconds: u64| Duration::from_millis(milliseconds);
+    let [request] = &trace.requests[..] else { panic!("{:?}", trace.requests) };
+    assert_eq!((request.started, request.ended, request.round_trip), (times(0), times(50), Some(times(20))));
+    assert!(matches!(request.answer, TracedAnswer::Value { records: 1, .. }));
 }
 
 #[test]

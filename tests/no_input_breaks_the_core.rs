@@ -19,7 +19,7 @@ use kademlia_dht::gateway::{
     Token, UnsentReason, Version,
 };
 use proptest::prelude::*;
-use support::look::check_dump;
+use support::look::{check_dump, check_trace};
 use support::world::Handle;
 
 /// Ids of a small set, so that they meet; some lie outside the key space of two bytes.
@@ -155,7 +155,11 @@ fn commands() -> impl Strategy<Value = Command<Handle>> {
             record,
             expect
         }),
-        ids().prop_map(|key| Command::Query { key }),
+        (ids(), any::<bool>()).prop_map(|(key, traced)| if traced {
+            Command::Trace { key }
+        } else {
+            Command::Query { key }
+        }),
         ids().prop_map(|target| Command::Lookup { target }),
         (ids(), values, expectations(), any::<u64>()).prop_map(|(key, value, expect, unix_milliseconds)| {
             Command::Save { key, content: value.into(), expect, unix_milliseconds }
@@ -340,6 +344,7 @@ impl Bench {
 
     fn check_result(&self, result: &Result<Outcome<Handle>, OperationError<Handle>>) {
         match result {
+            Ok(Outcome::Traced(trace)) => check_trace(trace),
             Ok(Outcome::Dumped(dump)) => {
                 check_dump(dump, self.node.contacts());
                 assert!(dump.records.len() == self.node.record_count() && dump.records_left_out == 0);

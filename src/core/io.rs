@@ -10,6 +10,7 @@ use kademlia_gateways::{
     Author, Expect, Id, KeySpace, Message, Peer, Record, Refusal, ReplyPath, Tag, UnsentReason, Version,
 };
 
+use super::trace::Trace;
 use super::view::{Dump, Neighbour};
 
 /// Names an operation from its [`Input::Start`] to its [`Output::Done`]. The driver chooses it, each once.
@@ -117,6 +118,11 @@ pub enum Command<P: Peer> {
     },
     /// Tell all that this node knows and does.
     Dump,
+    /// As [`Command::Query`], and tell of each request that it takes.
+    Trace {
+        /// The key.
+        key: Id,
+    },
     /// Find the k nodes closest to `target`.
     Lookup {
         /// What is looked for.
@@ -231,6 +237,7 @@ impl<P: Peer> Command<P> {
             | Command::Forget { key }
             | Command::FindValue { key, .. }
             | Command::Store { key, .. }
+            | Command::Trace { key }
             | Command::Closest { target: key }
             | Command::Lookup { target: key }
             | Command::FindNode { target: key, .. } => *key = space.fit(key),
@@ -286,6 +293,8 @@ pub enum Outcome<P: Peer> {
     Neighbours(Vec<Neighbour<P>>),
     /// Of [`Command::Dump`].
     Dumped(Box<Dump<P>>),
+    /// Of [`Command::Trace`].
+    Traced(Box<Trace<P>>),
     /// Of [`Command::Lookup`].
     LookedUp(LookupReport<P>),
     /// Of [`Command::Ping`].
@@ -374,7 +383,7 @@ pub struct Receipt<P: Peer> {
     pub effort: Effort,
 }
 
-/// Why a node did not take a record.
+/// Why a node did not do what it was asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Rejection {
     /// It said no.

@@ -288,7 +288,7 @@ impl<P: Peer> Node<P> {
         let Some(open) = open else { return };
         self.request_ended(open.tag, &open.purpose);
         match open.purpose {
-            Purpose::Lookup { task, .. } => self.lookup_answered(task, &open, &peer, reply, out),
+            Purpose::Lookup { task, .. } => self.lookup_answered(task, &open, &peer, (reply, round_trip), out),
             Purpose::Write(task) => {
                 let outcome = match reply {
                     Reply::Refused(refusal) => Err(Rejection::Refused(refusal)),
@@ -367,7 +367,7 @@ impl<P: Peer> Node<P> {
     /// A request has no answer and will have none.
     fn request_failed(&mut self, open: Box<Open<P>>, reason: Rejection, out: &mut Vec<Output<P>>) {
         match open.purpose {
-            Purpose::Lookup { task, .. } => self.lookup_missed(task, &open, out),
+            Purpose::Lookup { task, .. } => self.lookup_missed(task, &open, reason, out),
             Purpose::Write(task) => {
                 if let Some(id) = open.expect {
                     self.write_ended(task, P::new(id, open.to, Vec::new()), Err(reason), out);

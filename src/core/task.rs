@@ -9,6 +9,7 @@ use super::lookup::Lookup;
 use super::node::{BATCH, Node};
 use super::requests::Purpose;
 use super::time::Time;
+use super::trace::Recorder;
 use super::write::{SaveOrder, Writing};
 
 /// Something under way that takes more than one message.
@@ -22,6 +23,8 @@ pub(crate) struct Task<P: Peer> {
     /// Its requests in flight, those of a write left out: these go on when the task has ended.
     pub(super) open: Vec<Tag>,
     pub(super) work: Work<P>,
+    /// What it asks whom, if somebody wants to know.
+    pub(super) trace: Option<Box<Recorder<P>>>,
 }
 
 /// What a task is doing now.
@@ -134,6 +137,10 @@ impl<P: Peer> Node<P> {
             }
             Command::Lookup { target } => self.look(operation, target, Goal::Lookup, out),
             Command::Query { key } => self.look(operation, key, query(Wanted::All), out),
+            Command::Trace { key } => {
+                let trace = Some(Box::new(Recorder::new(self.now, key)));
+                self.look_and_tell(operation, key, query(Wanted::All), trace, out);
+            }
             Command::QueryImmutable { key } => self.look(operation, key, query(Wanted::Immutable), out),
             Command::Keep { key } => self.look(operation, key, Goal::Query { of: Wanted::All, keep: true }, out),
             Command::Forget { key } => {
@@ -163,7 +170,7 @@ impl<P: Peer> Node<P> {
         }
     }
 
-    fn insert_task(&mut self, operation: Option<OperationId>, work: Work<P>) -> u64 {
+    fn insert_task(&mut self, operation: Option<OperationId>, work: Work<P>, trace: Option<Box<Recorder<P>>>) -> u64 {
         let id = self.next_task;
         self.next_task += 1;
         let deadline = self.now + self.params.lookup_timeout;
@@ -172,7 +179,7 @@ impl<P: Peer> Node<P> {
             self.operations.insert(operation, id);
         }
         let (started, effort) = (self.now, Effort::default());
-        self.tasks.insert(id, Task { operation, started, deadline, effort, open: Vec::new(), work });
+        self.tasks.insert(id, Task { operation, started, deadline, effort, open: Vec::new(), work, trace });
         id
     }
 
@@ -186,7 +193,7 @@ impl<P: Peer> Node<P> {
         question: Question,
         out: &mut Vec<Output<P>>,
     ) {
-        let task = self.insert_task(operation, Work::Asking(question));
+        let task = self.insert_task(operation, Work::Asking(question), None);
         if !self.request(address, expect, request, Purpose::Single(task), out) {
             self.end_task(task, Err(OperationError::Busy), out);
         }
@@ -194,11 +201,23 @@ impl<P: Peer> Node<P> {
 
     /// Starts a lookup.
     pub(super) fn look(&mut self, operation: Option<OperationId>, target: Id, goal: Goal, out: &mut Vec<Output<P>>) {
+        self.look_and_tell(operation, target, goal, None, out);
+    }
+
+    /// Starts a lookup, of which the recorder is to tell.
+    fn look_and_tell(
+        &mut self,
+        operation: Option<OperationId>,
+        target: Id,
+        goal: Goal,
+        trace: Option<Box<Recorder<P>>>,
+        out: &mut Vec<Output<P>>,
+    ) {
         self.table.looked_up(self.now, &target);
         // Whoever is one of the closest writes to k others besides: whoever swaps must hear of it.
         let further = matches!(&goal, Goal::Save(order) if order.expect != Expect::Anything);
         let lookup = Lookup::new(target, self.params.k + usize::from(further));
-        let task = self.insert_task(operation, Work::Looking(lookup, goal));
+        let task = self.insert_task(operation, Work::Looking(lookup, goal), trace);
         self.drive(task, out);
     }
 
@@ -218,6 +237,10 @@ impl<P: Peer> Node<P> {
             self.task_deadlines = BTreeSet::new();
         }
         task.open.iter().for_each(|tag| self.requests.orphan(*tag));
+        let result = match task.trace {
+            Some(trace) => trace.finish(self.now, task.effort, result),
+            None => result,
+        };
         self.answer_operation(task.operation, result, out);
         if task.operation.is_none() {
             self.start_jobs(out);

@@ -209,7 +209,7 @@ impl<P: Peer> Node<P> {
     fn operation_view(&self, task: &Task<P>) -> OperationView {
         let (name, target) = match &task.work {
             Work::Asking(question) => question_view(question),
-            Work::Looking(lookup, goal) => (goal_name(goal), Some(lookup.target())),
+            Work::Looking(lookup, goal) => (goal_name(goal, task.trace.is_some()), Some(lookup.target())),
             Work::Writing(writing) => (writing.name(), Some(writing.key)),
             Work::Between => ("between two steps", None),
         };
@@ -230,11 +230,12 @@ fn question_view(question: &Question) -> (&'static str, Option<Id>) {
     }
 }
 
-fn goal_name(goal: &Goal) -> &'static str {
+fn goal_name(goal: &Goal, is_traced: bool) -> &'static str {
     match goal {
         Goal::Join { .. } => "join",
         Goal::Refresh => "refresh",
         Goal::Lookup => "lookup",
+        Goal::Query { .. } if is_traced => "trace",
         Goal::Query { keep: true, .. } => "keep",
         Goal::Query { .. } => "query",
         Goal::Save(_) => "save",

@@ -30,7 +30,7 @@ pub use host::{GatewayId, RegisterCause, RegisterError, RemoveError};
 pub use inner::StartError;
 pub use pending::Pending;
 pub use status::{GatewayState, GatewayStatus, Status};
-pub use view::{Dump, Neighbour};
+pub use view::{Dump, Neighbour, Trace, TracedRequest};
 
 /// How an operation failed.
 pub type Error = crate::core::OperationError<Contact>;
