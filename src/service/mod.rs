@@ -19,6 +19,7 @@ mod runner;
 mod status;
 mod threads;
 mod turns;
+mod view;
 
 use kademlia_gateways::Contact;
 
@@ -33,6 +34,7 @@ pub use inner::StartError;
 pub use mainline::Peers;
 pub use pending::Pending;
 pub use status::{GatewayState, GatewayStatus, Status};
+pub use view::{Dump, Neighbour, Trace, TracedRequest};
 
 /// How an operation failed.
 pub type Error = crate::core::OperationError<Contact>;
