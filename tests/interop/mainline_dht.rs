@@ -16,9 +16,8 @@ use kademlia_dht::{Config, Contact, DHTService, Error, Id, Pending};
 use mainline::{Dht, MutableItem};
 use serde_json::{Value as Json, json};
 
-use super::python::{Python, address, hex};
+use super::python::{LIBTORRENT, Python, address, hex};
 
-const PACKAGES: [&str; 1] = ["libtorrent==2.1.1"];
 const DEADLINE: Duration = Duration::from_secs(60);
 
 fn done<T>(pending: Pending<T>) -> Result<T, Error> {
@@ -48,7 +47,7 @@ fn port_of(service: &DHTService) -> u16 {
 impl Network {
     /// So many of ours, of libtorrent and of the crate.
     fn new(ours: usize, of_libtorrent: usize, of_crate: usize) -> Self {
-        let mut torrents = Python::start("torrents.py", &PACKAGES);
+        let mut torrents = Python::start("torrents.py", &[LIBTORRENT]);
         let start = |n| torrents.call("start", n, json!({}))["port"].as_u64().unwrap().try_into().unwrap();
         let torrent_ports: Vec<u16> = (0..of_libtorrent).map(start).collect();
         let ours: Vec<DHTService> = (0..ours)

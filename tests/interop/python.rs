@@ -14,6 +14,9 @@ use kademlia_dht::Multiaddr;
 use kademlia_dht::gateway::rpcudp::{Integer, Value};
 use serde_json::{Value as Json, json};
 
+/// The package that `torrents.py` drives.
+pub(crate) const LIBTORRENT: &str = "libtorrent==2.1.1";
+
 /// The longest that any call takes: the package waits five seconds for each node that is dead.
 const DEADLINE: Duration = Duration::from_secs(90);
 

@@ -5,13 +5,15 @@ Bytes travel as hexadecimal, values as bencoded strings of bytes.
 
 import hashlib
 import json
+import os
 import sys
 import tempfile
 import threading
 
 import libtorrent as lt
 
-# All nodes are on one host, where libtorrent by itself takes them for one node that would be many.
+# All nodes are on one host, where libtorrent by itself takes them for one node that would be many. The limits of how many
+# queries it takes from one address, and of how many bytes a second it answers with, are out of reach: it drops what is above.
 SETTINGS = {
     "listen_interfaces": "127.0.0.1:0",
     "enable_dht": True,
@@ -23,7 +25,7 @@ SETTINGS = {
     "dht_restrict_search_ips": False,
     "dht_ignore_dark_internet": False,
     "dht_block_ratelimit": 1000000,
-    "dht_upload_rate_limit": 10000000,
+    "dht_upload_rate_limit": 500000000,
     "dht_sample_infohashes_interval": 0,
     "alert_mask": lt.alert.category_t.dht_notification
     | lt.alert.category_t.dht_operation_notification
@@ -121,6 +123,16 @@ def bootstrap(node, ports):
         NODES[node].session.add_dht_node(("127.0.0.1", port))
 
 
+def meet(node, addresses):
+    """Has the node ask each of them something: who answers enters its table."""
+    for host, port in addresses:
+        NODES[node].session.add_dht_node((host, port))
+
+
+def process(node):
+    return os.getpid()
+
+
 def table(node):
     """The ports of all whom the node keeps in its table."""
     state = lt.bdecode(lt.write_session_params_buf(NODES[node].session.session_state()))
@@ -206,6 +218,8 @@ CALLS = {
     for call in (
         start,
         bootstrap,
+        meet,
+        process,
         table,
         put_immutable,
         get_immutable,
