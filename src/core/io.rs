@@ -10,6 +10,7 @@ use kademlia_gateways::{
     Author, Expect, Id, KeySpace, Message, Peer, Record, Refusal, ReplyPath, Tag, UnsentReason, Version,
 };
 
+use super::journal::{HeldRecord, KnownPeer};
 use super::trace::Trace;
 use super::view::{Dump, Neighbour};
 
@@ -63,6 +64,12 @@ pub enum Input<P: Peer> {
         /// The new one.
         id: Id,
     },
+    /// The same, with all that a restart must not change: what [`Node::take_changes`](super::Node::take_changes) gave.
+    ResumeRecord(HeldRecord),
+    /// A record that the node kept alive before it was restarted.
+    ResumePublished(Published),
+    /// Somebody who was known before a restart. They are asked whether they are there when it is their turn.
+    ResumeContact(KnownPeer<P>),
     /// The time that [`Node::next_wake`](super::Node::next_wake) named has come.
     Tick,
 }
@@ -124,6 +131,13 @@ pub enum Command<P: Peer> {
     },
     /// Tell all that this node knows and does.
     Dump,
+    /// Tell whom this node knows.
+    Contacts,
+    /// Ask at these addresses, one after the other, whether anyone is there.
+    Introduce {
+        /// Where.
+        addresses: Vec<P::Addr>,
+    },
     /// As [`Command::Query`], and tell of each request that it takes.
     Trace {
         /// The key.
@@ -233,8 +247,8 @@ impl<P: Peer> Command<P> {
     /// The same, with ids of this key space: what goes beyond it is ignored, as in hashed keys.
     pub(crate) fn within(mut self, space: KeySpace) -> Self {
         match &mut self {
-            Command::Join { .. } | Command::Ping { .. } => {}
-            Command::Ledger | Command::Neighbours | Command::Dump => {}
+            Command::Join { .. } | Command::Ping { .. } | Command::Introduce { .. } => {}
+            Command::Ledger | Command::Neighbours | Command::Dump | Command::Contacts => {}
             Command::Save { key, .. }
             | Command::Query { key }
             | Command::QueryOf { key, .. }
@@ -301,6 +315,10 @@ pub enum Outcome<P: Peer> {
     Dumped(Box<Dump<P>>),
     /// Of [`Command::Trace`].
     Traced(Box<Trace<P>>),
+    /// Of [`Command::Contacts`]: those first who are surest to be there.
+    Contacts(Vec<KnownPeer<P>>),
+    /// Of [`Command::Introduce`]: how many are going to be asked.
+    Introduced(usize),
     /// Of [`Command::Lookup`].
     LookedUp(LookupReport<P>),
     /// Of [`Command::Ping`].

@@ -10,12 +10,15 @@ mod events;
 mod handle;
 mod host;
 mod inner;
+mod keeper;
 #[cfg(feature = "mainline")]
 mod mainline;
 mod manager;
 mod pending;
+mod restore;
 mod router;
 mod runner;
+mod saver;
 mod status;
 mod threads;
 mod turns;
@@ -33,7 +36,7 @@ pub use inner::StartError;
 #[cfg(feature = "mainline")]
 pub use mainline::Peers;
 pub use pending::Pending;
-pub use status::{GatewayState, GatewayStatus, Status};
+pub use status::{GatewayState, GatewayStatus, PersistenceStatus, Status};
 pub use view::{Dump, Neighbour, Trace, TracedRequest};
 
 /// How an operation failed.
