@@ -45,7 +45,7 @@ pub use crate::rules::{MAX_NAME_BYTES, MAX_NAMESPACE_BYTES, Rules, Validator, Ve
 pub use crate::service::{
     Config, ConfigError, DHTService, Error, Event, Events, EventsError, Found, GatewayId, GatewayState, GatewayStatus,
     LookupReport, Pending, QueryReport, Receipt, RegisterCause, RegisterError, RelayMode, RelayPolicy, RemoveError,
-    SignedValue, StartError, Status, ValueReply, network_named,
+    SignedValue, StartError, Status, ValueReply, network_named, value_of,
 };
 
 /// The programs in the README are compiled, and run where they can be.
