@@ -35,17 +35,20 @@ pub mod testnet;
 
 pub use kademlia_gateways as gateway;
 pub use kademlia_gateways::{
-    Author, Contact, Id, KeySpace, Multiaddr, NetworkId, Owned, OwnedMode, Record, RecordKind, Refusal, Ruled, Seal,
-    Signed, UnsentReason, Version,
+    Author, Contact, Distance, Id, KeySpace, Multiaddr, NetworkId, Owned, OwnedMode, Record, RecordKind, Refusal,
+    Ruled, Seal, Signed, UnsentReason, Version,
 };
 
-pub use crate::core::{Effort, FoundRecord, Joined, Limits, OperationError, Pong, Published, Publishing, Rejection};
+pub use crate::core::{
+    Effort, FoundRecord, Joined, Limits, OperationError, Pong, Published, Publishing, Rejection, TracedAnswer,
+};
 pub use crate::hasher::{KeyHasher, Sha1Hasher, Sha256Hasher};
 pub use crate::rules::{MAX_NAME_BYTES, MAX_NAMESPACE_BYTES, Rules, Validator, Verdict};
 pub use crate::service::{
-    Config, ConfigError, DHTService, Error, Event, Events, EventsError, Found, GatewayId, GatewayState, GatewayStatus,
-    LookupReport, Pending, QueryReport, Receipt, RegisterCause, RegisterError, RelayMode, RelayPolicy, RemoveError,
-    SignedValue, StartError, Status, ValueReply, network_named, value_of,
+    Config, ConfigError, DHTService, Dump, Error, Event, Events, EventsError, Found, GatewayId, GatewayState,
+    GatewayStatus, LookupReport, Neighbour, Pending, QueryReport, Receipt, RegisterCause, RegisterError, RelayMode,
+    RelayPolicy, RemoveError, SignedValue, StartError, Status, Trace, TracedRequest, ValueReply, network_named,
+    value_of,
 };
 
 /// The programs in the README are compiled, and run where they can be.

@@ -4,18 +4,22 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
 mod support {
+    pub(crate) mod look;
     pub(crate) mod world;
 }
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use kademlia_dht::core::{Command, Content, Input, Limits, Node, OperationId, Output, Params, Time};
+use kademlia_dht::core::{
+    Command, Content, Input, Limits, Node, OperationError, OperationId, Outcome, Output, Params, Time,
+};
 use kademlia_dht::gateway::{
     Body, Expect, Found, Id, KeySpace, Message, NetworkId, Record, RecordKind, Refusal, Reply, ReplyPath, Request, Tag,
     Token, UnsentReason, Version,
 };
 use proptest::prelude::*;
+use support::look::{check_dump, check_trace};
 use support::world::Handle;
 
 /// Ids of a small set, so that they meet; some lie outside the key space of two bytes.
@@ -151,12 +155,21 @@ fn commands() -> impl Strategy<Value = Command<Handle>> {
             record,
             expect
         }),
-        ids().prop_map(|key| Command::Query { key }),
+        (ids(), any::<bool>()).prop_map(|(key, traced)| if traced {
+            Command::Trace { key }
+        } else {
+            Command::Query { key }
+        }),
         ids().prop_map(|target| Command::Lookup { target }),
         (ids(), values, expectations(), any::<u64>()).prop_map(|(key, value, expect, unix_milliseconds)| {
             Command::Save { key, content: value.into(), expect, unix_milliseconds }
         }),
     ]
+}
+
+fn looks() -> impl Strategy<Value = Command<Handle>> {
+    let closest = ids().prop_map(|target| Command::Closest { target });
+    prop_oneof![2 => Just(Command::Dump), 1 => Just(Command::Neighbours), 1 => closest]
 }
 
 fn steps() -> impl Strategy<Value = Step> {
@@ -166,12 +179,13 @@ fn steps() -> impl Strategy<Value = Step> {
             .prop_map(|(from, network, tag, sender, body)| Step::Wild { from, network, tag, sender, body }),
         3 => (any::<usize>(), prop::option::of(ids()), replies())
             .prop_map(|(which, sender, reply)| Step::Answer { which, sender, reply }),
-        12 => (any::<usize>(), prop::collection::vec(handles(), 0..30), prop::option::of(records()))
+        13 => (any::<usize>(), prop::collection::vec(handles(), 0..30), prop::option::of(records()))
             .prop_map(|(which, contacts, record)| Step::Fitting { which, contacts, record }),
         2 => (ids(), records(), expectations())
             .prop_map(|(key, record, expect)| Step::TokenStore { key, record, expect }),
         1 => any::<usize>().prop_map(|which| Step::Unsent { which }),
         3 => commands().prop_map(Step::Start),
+        1 => looks().prop_map(Step::Start),
         1 => any::<u64>().prop_map(|which| Step::Cancel { which }),
         2 => prop_oneof![9 => 0u64..400, 1 => 0u64..10_000_000].prop_map(|milliseconds| Step::Wait { milliseconds }),
         1 => Just(Step::Backwards),
@@ -315,7 +329,8 @@ impl Bench {
                     }
                     Body::Reply(_) => {}
                 },
-                Output::Done { operation, .. } => {
+                Output::Done { operation, result } => {
+                    self.check_result(&result);
                     let ended = self.started.get_mut(&operation).expect("an operation that was started");
                     assert!(!std::mem::replace(ended, true), "{operation:?} ended twice");
                 }
@@ -325,6 +340,23 @@ impl Bench {
         let surplus = self.open.len().saturating_sub(2000);
         self.open.drain(..surplus);
         token
+    }
+
+    fn check_result(&self, result: &Result<Outcome<Handle>, OperationError<Handle>>) {
+        match result {
+            Ok(Outcome::Traced(trace)) => check_trace(trace),
+            Ok(Outcome::Dumped(dump)) => {
+                check_dump(dump, self.node.contacts());
+                assert!(dump.records.len() == self.node.record_count() && dump.records_left_out == 0);
+                assert_eq!(dump.requests.len(), self.node.requests_in_flight());
+                assert_eq!(dump.operations.len(), self.node.tasks());
+            }
+            Ok(Outcome::Neighbours(neighbours)) => {
+                assert!(neighbours.is_sorted_by_key(|neighbour| neighbour.distance));
+                assert!(neighbours.len() <= self.node.contact_count());
+            }
+            _ => {}
+        }
     }
 
     fn check(&mut self) {

@@ -180,6 +180,14 @@ impl Distance {
         zeros as usize
     }
 
+    /// Big-endian: the XOR of the bytes of the two ids.
+    pub fn to_bytes(&self) -> [u8; ID_BYTES] {
+        let mut bytes = [0; ID_BYTES];
+        let halves = self.high.to_be_bytes().into_iter().chain(self.low.to_be_bytes());
+        bytes.iter_mut().zip(halves).for_each(|(to, byte)| *to = byte);
+        bytes
+    }
+
     /// The most significant 64 bits: enough to order nearly all distances by.
     #[inline]
     pub const fn prefix(&self) -> u64 {
@@ -256,6 +264,7 @@ mod tests {
         fn distance_is_a_metric(a: [u8; 32], b: [u8; 32], c: [u8; 32]) {
             let (a, b, c) = (Id::new(a), Id::new(b), Id::new(c));
             prop_assert_eq!(a.distance(&b), b.distance(&a));
+            prop_assert_eq!(a.distance(&b).to_bytes(), std::array::from_fn(|n| a.as_bytes()[n] ^ b.as_bytes()[n]));
             prop_assert_eq!(a.distance(&b) == Id::ZERO.distance(&Id::ZERO), a == b);
             let prefix = a.common_prefix_len(&c);
             prop_assert!(prefix >= a.common_prefix_len(&b).min(b.common_prefix_len(&c)));

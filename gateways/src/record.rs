@@ -217,6 +217,18 @@ impl Record {
 }
 
 impl RecordKind {
+    /// The kind's name, in one word.
+    pub fn name(&self) -> &'static str {
+        match self {
+            RecordKind::Plain => "plain",
+            RecordKind::Tombstone => "tombstone",
+            RecordKind::Immutable => "immutable",
+            RecordKind::Signed(_) => "signed",
+            RecordKind::Owned(_) => "owned",
+            RecordKind::Ruled(_) => "ruled",
+        }
+    }
+
     /// Whether nobody but who may write it can have written it.
     pub fn is_authentic(&self) -> bool {
         !matches!(self, RecordKind::Plain | RecordKind::Tombstone)

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use kademlia_gateways::{Id, Peer};
 
-use super::time::{Coarse, Time};
+use super::time::{Coarse, Lapse, Time};
 
 /// A contact that answered within this time is not asked again for the sake of a newcomer: each answer of a newcomer
 /// would otherwise cost a ping, which is itself a request that makes its receiver ask who sent it.
@@ -18,14 +18,19 @@ pub(crate) struct Entry<P> {
     last_seen: Coarse,
     /// Rounded up: rather left alone too long than asked again too soon.
     last_asked: Coarse,
-    fingerprint: u16,
+    /// When it came into the table.
+    since: Coarse,
+    /// Of its last answer.
+    round_trip: Lapse,
+    fingerprint: u8,
     /// Requests in a row that it did not answer.
     pub(crate) missed: u8,
 }
 
 impl<P: Peer> Entry<P> {
-    fn new(last_seen: Coarse, fingerprint: u16, peer: P) -> Self {
-        Entry { peer, last_seen, last_asked: Coarse::ZERO, fingerprint, missed: 0 }
+    fn new(since: Coarse, answered: Waiting<P>) -> Self {
+        let Waiting { peer, last_seen, round_trip, fingerprint } = answered;
+        Entry { peer, last_seen, last_asked: Coarse::ZERO, since, round_trip, fingerprint, missed: 0 }
     }
 
     /// When it last answered.
@@ -38,29 +43,40 @@ impl<P: Peer> Entry<P> {
         self.last_asked.time()
     }
 
+    /// When it came into the table.
+    pub(crate) fn since(&self) -> Time {
+        self.since.time()
+    }
+
+    /// How long it took to answer last.
+    pub(crate) fn round_trip(&self) -> Duration {
+        self.round_trip.duration()
+    }
+
     pub(crate) fn asked(&mut self, now: Time) {
         self.last_asked = Coarse::not_before(now);
     }
 
-    fn is(&self, id: &Id, fingerprint: u16) -> bool {
+    fn is(&self, id: &Id, fingerprint: u8) -> bool {
         self.fingerprint == fingerprint && self.peer.id() == *id
     }
 }
 
-/// A contact that waits for a place.
+/// A contact that has answered, and waits for a place.
 #[derive(Debug, Clone)]
 struct Waiting<P> {
     peer: P,
     last_seen: Coarse,
-    fingerprint: u16,
+    round_trip: Lapse,
+    fingerprint: u8,
 }
 
 /// A few bits of an id, by which a bucket is searched: a peer may have to compute its id each time.
-fn fingerprint(id: &Id) -> u16 {
+fn fingerprint(id: &Id) -> u8 {
     let (words, _) = id.as_bytes().as_chunks();
     let sum = words.iter().fold(0_u64, |sum, word| sum.rotate_left(21) ^ u64::from_le_bytes(*word));
     // The golden ratio mixes all bits into the upper ones.
-    (sum.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 48) as u16
+    (sum.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 56) as u8
 }
 
 /// Places that a list grows by. Doubling would leave a third of all places of a full table empty.
@@ -114,24 +130,25 @@ impl<P: Peer> Bucket<P> {
     }
 
     /// `peer`, which has this id, answered a request that went to its address.
-    pub(crate) fn answered(&mut self, now: Time, id: &Id, peer: P, k: usize) -> Change<P> {
-        let fingerprint = fingerprint(id);
+    pub(crate) fn answered(&mut self, now: Time, id: &Id, peer: P, round_trip: Lapse, k: usize) -> Change<P> {
+        let (fingerprint, last_seen) = (fingerprint(id), Coarse::not_after(now));
+        let answered = Waiting { peer, last_seen, round_trip, fingerprint };
         if let Some(place) = self.entries.iter().position(|entry| entry.is(id, fingerprint)) {
-            return self.seen_again(now, place, id, peer, k);
+            return self.seen_again(place, id, answered, k);
         }
         if self.entries.len() < k {
             self.wait_no_longer(id, fingerprint);
-            push(&mut self.entries, Entry::new(Coarse::not_after(now), fingerprint, peer), k);
+            push(&mut self.entries, Entry::new(last_seen, answered), k);
             return Change::Added;
         }
         if let Some(stale) = self.entries.iter().position(|entry| entry.missed > 0) {
-            let replacement = peer.clone();
+            let replacement = answered.peer.clone();
             let dropped = self.entries.remove(stale).peer;
             self.wait_no_longer(id, fingerprint);
-            self.entries.push(Entry::new(Coarse::not_after(now), fingerprint, peer));
+            self.entries.push(Entry::new(last_seen, answered));
             return Change::Dropped { dropped, replacement: Some(replacement) };
         }
-        self.wait(Waiting { peer, last_seen: Coarse::not_after(now), fingerprint }, id, k);
+        self.wait(answered, id, k);
         match self.entries.first() {
             Some(oldest) if oldest.last_seen() + CHECK_GAP <= now => Change::Check(oldest.peer.clone()),
             _ => Change::Nothing,
@@ -139,17 +156,17 @@ impl<P: Peer> Bucket<P> {
     }
 
     /// A contact of the table answered, perhaps at another address.
-    fn seen_again(&mut self, now: Time, place: usize, id: &Id, peer: P, k: usize) -> Change<P> {
+    fn seen_again(&mut self, place: usize, id: &Id, answered: Waiting<P>, k: usize) -> Change<P> {
         let Some(from_place) = self.entries.get_mut(place..) else { return Change::Nothing };
         let Some(entry) = from_place.first_mut() else { return Change::Nothing };
-        let fingerprint = entry.fingerprint;
+        let (fingerprint, peer) = (answered.fingerprint, &answered.peer);
         let same = entry.peer.address() == peer.address();
         // A shorter way to it, and it is itself that said so: anyone can claim an id.
         let nearer = || {
             P::relays(peer.address()) < P::relays(entry.peer.address()) && entry.peer.others().contains(peer.address())
         };
         if same || entry.missed > 0 || nearer() {
-            *entry = Entry::new(Coarse::not_after(now), fingerprint, peer);
+            *entry = Entry::new(entry.since, answered);
             from_place.rotate_left(1);
             self.wait_no_longer(id, fingerprint);
             return if same { Change::Nothing } else { Change::Moved };
@@ -159,15 +176,15 @@ impl<P: Peer> Bucket<P> {
             return Change::Nothing;
         }
         let old = entry.peer.clone();
-        self.wait(Waiting { peer, last_seen: Coarse::not_after(now), fingerprint }, id, k);
+        self.wait(answered, id, k);
         Change::Check(old)
     }
 
-    fn waiting_place(&self, id: &Id, fingerprint: u16) -> Option<usize> {
+    fn waiting_place(&self, id: &Id, fingerprint: u8) -> Option<usize> {
         self.replacements.iter().position(|waiting| waiting.fingerprint == fingerprint && waiting.peer.id() == *id)
     }
 
-    fn wait_no_longer(&mut self, id: &Id, fingerprint: u16) {
+    fn wait_no_longer(&mut self, id: &Id, fingerprint: u8) {
         if let Some(place) = self.waiting_place(id, fingerprint) {
             self.replacements.remove(place);
         }
@@ -203,9 +220,9 @@ impl<P: Peer> Bucket<P> {
             same_id.or_else(|| self.replacements.len().checked_sub(1)).map(|index| self.replacements.remove(index));
         let dropped = self.entries.remove(place).peer;
         let replacement = waiting.as_ref().map(|waiting| waiting.peer.clone());
-        if let Some(Waiting { peer, last_seen, fingerprint }) = waiting {
-            let place = self.entries.partition_point(|other| other.last_seen <= last_seen);
-            self.entries.insert(place, Entry::new(last_seen, fingerprint, peer));
+        if let Some(waiting) = waiting {
+            let place = self.entries.partition_point(|other| other.last_seen <= waiting.last_seen);
+            self.entries.insert(place, Entry::new(Coarse::not_after(now), waiting));
         }
         Change::Dropped { dropped, replacement }
     }
@@ -228,7 +245,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_contact_of_a_simulation_takes_16_bytes_and_one_that_waits_12() {
-        assert_eq!((size_of::<Entry<u32>>(), size_of::<Waiting<u32>>()), (16, 12));
+    fn a_contact_of_a_simulation_takes_20_bytes_and_one_that_waits_12() {
+        assert_eq!((size_of::<Entry<u32>>(), size_of::<Waiting<u32>>()), (20, 12));
     }
 }

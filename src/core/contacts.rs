@@ -1,6 +1,7 @@
 //! Asking other nodes, and what their answers and their silence do to the routing table.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use kademlia_gateways::{Body, Id, Message, Peer, Request, Tag};
 
@@ -9,6 +10,7 @@ use super::count::Dropped;
 use super::io::{Event, Output};
 use super::node::Node;
 use super::requests::{Open, Purpose};
+use super::time::Lapse;
 
 /// The most contacts that are being asked at once whether they are there, because they asked us something.
 const MAX_PROBES: usize = 64;
@@ -85,11 +87,11 @@ impl<P: Peer> Node<P> {
         }
     }
 
-    pub(super) fn contact_answered(&mut self, peer: P, out: &mut Vec<Output<P>>) {
+    pub(super) fn contact_answered(&mut self, peer: P, round_trip: Duration, out: &mut Vec<Output<P>>) {
         self.probe_ended(peer.address());
         self.lost.forget(&peer.id());
         self.maintain_by(self.now + self.params.peer_timeout);
-        let change = self.table.answered(self.now, peer.clone());
+        let change = self.table.answered(self.now, peer.clone(), Lapse::of(round_trip));
         if matches!(change, Change::Added | Change::Moved) && P::relays(peer.address()) > 0 {
             // It may have an address of its own that a gateway of ours dials.
             peer.others().iter().for_each(|other| self.probe(Some(peer.id()), other, out));

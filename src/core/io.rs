@@ -10,6 +10,9 @@ use kademlia_gateways::{
     Author, Expect, Id, KeySpace, Message, Peer, Record, Refusal, ReplyPath, Tag, UnsentReason, Version,
 };
 
+use super::trace::Trace;
+use super::view::{Dump, Neighbour};
+
 /// Names an operation from its [`Input::Start`] to its [`Output::Done`]. The driver chooses it, each once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct OperationId(pub u64);
@@ -106,6 +109,20 @@ pub enum Command<P: Peer> {
     },
     /// Tell what this node keeps alive.
     Ledger,
+    /// Tell of all contacts in the routing table. Like the other looks at what is there, it is never refused as busy.
+    Neighbours,
+    /// Tell of the k contacts in the routing table that are nearest to `target`, without asking anybody.
+    Closest {
+        /// What they are near to.
+        target: Id,
+    },
+    /// Tell all that this node knows and does.
+    Dump,
+    /// As [`Command::Query`], and tell of each request that it takes.
+    Trace {
+        /// The key.
+        key: Id,
+    },
     /// Find the k nodes closest to `target`.
     Lookup {
         /// What is looked for.
@@ -210,7 +227,8 @@ impl<P: Peer> Command<P> {
     /// The same, with ids of this key space: what goes beyond it is ignored, as in hashed keys.
     pub(crate) fn within(mut self, space: KeySpace) -> Self {
         match &mut self {
-            Command::Join { .. } | Command::Ping { .. } | Command::Ledger => {}
+            Command::Join { .. } | Command::Ping { .. } => {}
+            Command::Ledger | Command::Neighbours | Command::Dump => {}
             Command::Save { key, .. }
             | Command::Query { key }
             | Command::QueryOf { key, .. }
@@ -219,10 +237,17 @@ impl<P: Peer> Command<P> {
             | Command::Forget { key }
             | Command::FindValue { key, .. }
             | Command::Store { key, .. }
+            | Command::Trace { key }
+            | Command::Closest { target: key }
             | Command::Lookup { target: key }
             | Command::FindNode { target: key, .. } => *key = space.fit(key),
         }
         self
+    }
+
+    /// Whether it is answered at once with what is there.
+    pub(crate) fn is_look(&self) -> bool {
+        matches!(self, Command::Ledger | Command::Neighbours | Command::Closest { .. } | Command::Dump)
     }
 }
 
@@ -264,6 +289,12 @@ pub enum Outcome<P: Peer> {
     Forgotten(usize),
     /// Of [`Command::Ledger`], in the order of the keys.
     Ledger(Vec<Published>),
+    /// Of [`Command::Neighbours`] and [`Command::Closest`], nearest first.
+    Neighbours(Vec<Neighbour<P>>),
+    /// Of [`Command::Dump`].
+    Dumped(Box<Dump<P>>),
+    /// Of [`Command::Trace`].
+    Traced(Box<Trace<P>>),
     /// Of [`Command::Lookup`].
     LookedUp(LookupReport<P>),
     /// Of [`Command::Ping`].
@@ -352,7 +383,7 @@ pub struct Receipt<P: Peer> {
     pub effort: Effort,
 }
 
-/// Why a node did not take a record.
+/// Why a node did not do what it was asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Rejection {
     /// It said no.

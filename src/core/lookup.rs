@@ -199,6 +199,16 @@ impl<P: Peer> Lookup<P> {
         }
     }
 
+    /// The steps to `id`; `None` if it is not in the shortlist.
+    pub(crate) fn steps_to(&self, id: &Id) -> Option<u16> {
+        Some(self.entries.get(self.place(id)?)?.hops)
+    }
+
+    /// What `id` has answered.
+    pub(crate) fn answer_of(&self, id: &Id) -> Option<&Answer> {
+        self.entries.get(self.place(id)?)?.details.as_ref()?.answer.as_ref()
+    }
+
     /// Requests that are within the usual time of an answer.
     pub(crate) fn in_flight(&self) -> usize {
         self.entries.iter().filter(|entry| entry.state == State::Asked).count()
@@ -278,9 +288,13 @@ impl<P: Peer> Lookup<P> {
     }
 
     fn entry(&mut self, id: &Id) -> Option<&mut Entry<P>> {
-        let distance = id.distance(&self.target);
-        let place = self.entries.binary_search_by_key(&distance, |entry| entry.distance).ok()?;
+        let place = self.place(id)?;
         self.entries.get_mut(place)
+    }
+
+    fn place(&self, id: &Id) -> Option<usize> {
+        let distance = id.distance(&self.target);
+        self.entries.binary_search_by_key(&distance, |entry| entry.distance).ok()
     }
 
     /// Those who answered, nearest first.

@@ -279,9 +279,9 @@ impl<P: Peer> Node<P> {
     }
 
     /// What is kept alive.
-    pub(super) fn ledger(&self) -> Vec<Published> {
+    pub(super) fn published(&self) -> impl Iterator<Item = Published> {
         let lifetime = self.params.record_lifetime;
-        let entry = |(slot, publication): (&Slot, &Publication)| {
+        let entry = move |(slot, publication): (&Slot, &Publication)| {
             let Publication { record, due, last } = publication;
             let ago = last.map(|(time, ..)| self.now.since(time));
             let last =
@@ -289,7 +289,7 @@ impl<P: Peer> Node<P> {
             let ends = ago.map_or(Duration::ZERO, |ago| lifetime.saturating_sub(ago));
             Published { key: slot.key, record: record.clone(), due: due.since(self.now), ends, last }
         };
-        self.published.iter().map(entry).collect()
+        self.published.iter().map(entry)
     }
 
     /// A record came in: if it is newer than what we publish under its key, ours is not published any more.

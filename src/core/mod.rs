@@ -31,6 +31,8 @@ mod task;
 mod testing;
 mod time;
 mod token;
+mod trace;
+mod view;
 mod write;
 
 pub use io::{
@@ -41,3 +43,5 @@ pub use node::{Node, Queue};
 pub use params::{Limits, Params};
 pub use time::Time;
 pub(crate) use token::Tokens;
+pub use trace::{Trace, TracedAnswer, TracedRequest};
+pub use view::{BucketView, Dump, Neighbour, OperationView, RecordView, RequestView};

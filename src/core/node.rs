@@ -11,7 +11,7 @@ use super::io::{Counters, Input, OperationError, OperationId, Output, Rejection}
 use super::lost::Lost;
 use super::maintenance::{Job, MAX_JOBS, MAX_NEWCOMERS, MAX_UNHEARD, Publication};
 use super::params::Params;
-use super::requests::{Open, Overdue, Purpose, Requests};
+use super::requests::{Answered, Open, Overdue, Purpose, Requests};
 use super::respond::Way;
 use super::rng::Rng;
 use super::store::{Slot, Store};
@@ -278,17 +278,17 @@ impl<P: Peer> Node<P> {
         out: &mut Vec<Output<P>>,
     ) {
         let fits = |request: &Request| reply_fits(request, &reply);
-        let open = match self.requests.answered(self.now, tag, &from, &sender, fits) {
-            Ok(open) => open,
+        let Answered { open, round_trip } = match self.requests.answered(self.now, tag, &from, &sender, fits) {
+            Ok(answered) => answered,
             Err(cause) => return self.drop_message(cause),
         };
         self.counts.replies += 1;
         let peer = P::new(sender, from, also);
-        self.contact_answered(peer.clone(), out);
+        self.contact_answered(peer.clone(), round_trip, out);
         let Some(open) = open else { return };
         self.request_ended(open.tag, &open.purpose);
         match open.purpose {
-            Purpose::Lookup { task, .. } => self.lookup_answered(task, &open, &peer, reply, out),
+            Purpose::Lookup { task, .. } => self.lookup_answered(task, &open, &peer, (reply, round_trip), out),
             Purpose::Write(task) => {
                 let outcome = match reply {
                     Reply::Refused(refusal) => Err(Rejection::Refused(refusal)),
@@ -367,7 +367,7 @@ impl<P: Peer> Node<P> {
     /// A request has no answer and will have none.
     fn request_failed(&mut self, open: Box<Open<P>>, reason: Rejection, out: &mut Vec<Output<P>>) {
         match open.purpose {
-            Purpose::Lookup { task, .. } => self.lookup_missed(task, &open, out),
+            Purpose::Lookup { task, .. } => self.lookup_missed(task, &open, reason, out),
             Purpose::Write(task) => {
                 if let Some(id) = open.expect {
                     self.write_ended(task, P::new(id, open.to, Vec::new()), Err(reason), out);

@@ -87,6 +87,27 @@ pub(crate) struct Open<P: Peer> {
     deadline: Time,
 }
 
+impl<P: Peer> Open<P> {
+    /// How often it was sent.
+    pub(crate) fn tries(&self) -> u8 {
+        self.tries
+    }
+
+    /// Whether it counts as unanswered already.
+    pub(crate) fn is_late(&self) -> bool {
+        self.late
+    }
+}
+
+/// What an answer answers.
+#[derive(Debug)]
+pub(crate) struct Answered<P: Peer> {
+    /// `None` for a late answer, which counts for nothing but the contact's life.
+    pub(crate) open: Option<Box<Open<P>>>,
+    /// From the sending that it answers.
+    pub(crate) round_trip: Duration,
+}
+
 /// What a deadline brought.
 #[derive(Debug)]
 pub(crate) enum Overdue<P: Peer> {
@@ -124,6 +145,11 @@ impl<P: Peer> Requests<P> {
         self.open.len()
     }
 
+    /// All of them, in no order that means anything.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Open<P>> {
+        self.open.values().map(Box::as_ref)
+    }
+
     /// How long an answer usually takes, at most.
     pub(crate) fn usual(&self) -> Duration {
         self.round_trip.usual().unwrap_or(self.longest / 4).clamp(self.floor, self.longest)
@@ -146,9 +172,7 @@ impl<P: Peer> Requests<P> {
         self.open.insert(tag, Box::new(open));
     }
 
-    /// The request that an answer with this tag, from this address and sender, belongs to. It counts once.
-    ///
-    /// `Ok(None)` is a late answer, which counts for nothing but the contact's life.
+    /// What an answer with this tag, from this address and sender, answers. It counts once.
     pub(crate) fn answered(
         &mut self,
         now: Time,
@@ -156,7 +180,7 @@ impl<P: Peer> Requests<P> {
         from: &P::Addr,
         sender: &Id,
         fits: impl Fn(&Request) -> bool,
-    ) -> Result<Option<Box<Open<P>>>, Dropped> {
+    ) -> Result<Answered<P>, Dropped> {
         let again = self.again.get(&tag).copied();
         let tag = again.map_or(tag, |(first, _)| first);
         let open = self.open.get_mut(&tag).ok_or(Dropped::NoRequest)?;
@@ -172,9 +196,10 @@ impl<P: Peer> Requests<P> {
         }
         let Some(open) = self.remove(tag) else { return Err(Dropped::NoRequest) };
         let sent = again.map_or(open.sent, |(_, sent)| sent);
+        let round_trip = now.since(sent);
         // One that was far slower than all others says little of them.
-        self.round_trip.sample(now.since(sent).min(self.usual() * 2));
-        Ok((!open.late).then_some(open))
+        self.round_trip.sample(round_trip.min(self.usual() * 2));
+        Ok(Answered { open: (!open.late).then_some(open), round_trip })
     }
 
     /// The request was certainly not sent.
@@ -316,7 +341,7 @@ mod tests {
     fn a_reply_must_match_in_everything_and_counts_once() {
         let mut requests = requests();
         let answered = |requests: &mut Requests<Handle>, tag, from, sender, fits| {
-            requests.answered(at(1), tag, &from, &sender, |_| fits).map(|open| open.is_some())
+            requests.answered(at(1), tag, &from, &sender, |_| fits).map(|answered| answered.open.is_some())
         };
         let other = Id::from_prefix(&[1]);
         assert!(answered(&mut requests, Tag(2), 7, PEER, true).is_err());
@@ -344,7 +369,7 @@ mod tests {
         assert!(matches!(requests_at(3500), Some(Overdue::Repeat(..))));
         assert!(matches!(requests_at(3900), Some(Overdue::Unanswered(..))));
         let late = requests.answered(at(4300), TAG, &7, &PEER, |_| true);
-        assert!(matches!(late, Ok(None)));
+        assert!(matches!(late, Ok(Answered { open: None, .. })));
         assert!(requests.usual() > Duration::from_millis(200));
     }
 
@@ -355,9 +380,9 @@ mod tests {
             let mut requests = requests();
             assert!(matches!(requests.pop_overdue(at(500)), Some(Overdue::Repeat(_))));
             requests.sent_again(at(500), TAG, again);
-            let open = requests.answered(at(580), answered, &7, &PEER, |_| true).unwrap().unwrap();
-            assert_eq!(open.tag, TAG);
-            assert_eq!(requests.round_trip.estimate.unwrap().0, expected * 1000);
+            let Answered { open, round_trip } = requests.answered(at(580), answered, &7, &PEER, |_| true).unwrap();
+            assert_eq!((open.unwrap().tag, round_trip), (TAG, Duration::from_millis(expected)));
+            assert_eq!(requests.round_trip.estimate.unwrap().0, expected as u32 * 1000);
             assert!(requests.open.is_empty() && requests.again.is_empty() && requests.deadlines.is_empty());
         }
     }

@@ -1,9 +1,11 @@
 //! Lookups under way: whom they ask next, what answers and silence do to them, and what follows at their end.
 
+use std::time::Duration;
+
 use kademlia_gateways::{Author, Expect, Found, Id, Peer, Record, Reply, Request};
 
 use super::count::Dropped;
-use super::io::{Content, Joined, LookupReport, OperationError, Outcome, Output};
+use super::io::{Content, Joined, LookupReport, OperationError, Outcome, Output, Rejection};
 use super::lookup::{Answer, Lookup};
 use super::node::Node;
 use super::requests::{Open, Purpose, Tries};
@@ -35,7 +37,7 @@ impl<P: Peer> Node<P> {
                 }
             }
             let enough = matches!(goal, Goal::Query { .. }) && self.query_is_settled(id);
-            let Some(Task { work: Work::Looking(lookup, goal), .. }) = self.tasks.get_mut(&id) else { return };
+            let Some(Task { work: Work::Looking(lookup, goal), trace, .. }) = self.tasks.get_mut(&id) else { return };
             if enough || lookup.is_done() {
                 return self.finish_lookup(id, out);
             }
@@ -48,6 +50,9 @@ impl<P: Peer> Node<P> {
             }
             let Some(peer) = lookup.next() else { return };
             let target = lookup.target();
+            if let Some(trace) = trace {
+                trace.asked(self.now, &peer, lookup.steps_to(&peer.id()));
+            }
             let request = match goal {
                 // Whether a value is absent or deleted is not to be seen from its version.
                 Goal::Query { .. }
@@ -60,7 +65,11 @@ impl<P: Peer> Node<P> {
             let tries = if matches!(goal, Goal::Lookup) { Tries::Three } else { Tries::Two };
             let purpose = Purpose::Lookup { task: id, tries };
             if !self.request(peer.address().clone(), Some(peer.id()), request, purpose, out) {
-                self.with_lookup(id, |lookup| lookup.missed(&peer.id(), peer.address()));
+                let Some(Task { work: Work::Looking(lookup, _), trace, .. }) = self.tasks.get_mut(&id) else { return };
+                lookup.missed(&peer.id(), peer.address());
+                if let Some(trace) = trace {
+                    trace.not_asked(&peer.id());
+                }
             }
         }
     }
@@ -77,9 +86,14 @@ impl<P: Peer> Node<P> {
         self.drive(id, out);
     }
 
-    pub(super) fn lookup_missed(&mut self, id: u64, open: &Open<P>, out: &mut Vec<Output<P>>) {
-        if let Some(peer) = &open.expect {
-            self.with_lookup(id, |lookup| lookup.missed(peer, &open.to));
+    pub(super) fn lookup_missed(&mut self, id: u64, open: &Open<P>, reason: Rejection, out: &mut Vec<Output<P>>) {
+        if let (Some(peer), Some(task)) = (&open.expect, self.tasks.get_mut(&id))
+            && let Work::Looking(lookup, _) = &mut task.work
+        {
+            lookup.missed(peer, &open.to);
+            if let Some(trace) = &mut task.trace {
+                trace.failed(self.now, peer, reason);
+            }
         }
         self.drive(id, out);
     }
@@ -89,14 +103,16 @@ impl<P: Peer> Node<P> {
         id: u64,
         open: &Open<P>,
         peer: &P,
-        reply: Reply<P>,
+        (reply, round_trip): (Reply<P>, Duration),
         out: &mut Vec<Output<P>>,
     ) {
         if self.ask_with_proof(open, &reply, out) {
             return;
         }
-        let Reply::Found(mut found) = reply else {
-            return self.lookup_missed(id, open, out);
+        let mut found = match reply {
+            Reply::Found(found) => found,
+            Reply::Refused(refusal) => return self.lookup_missed(id, open, Rejection::Refused(refusal), out),
+            Reply::Pong | Reply::Stored => return self.lookup_missed(id, open, Rejection::Silent, out),
         };
         // What is not looked for, or not sound, counts as well for where the answer goes on.
         let (last, count) = (found.records.last().map(Record::author), found.records.len());
@@ -109,7 +125,11 @@ impl<P: Peer> Node<P> {
         task.effort.count_answer();
         let Work::Looking(lookup, _) = &mut task.work else { return };
         let answer = Answer { token: found.token, held: found.held, records: found.records };
-        let Some(hops) = lookup.answered(&peer.id(), answer) else { return };
+        let hops = lookup.answered(&peer.id(), answer);
+        if let Some(trace) = &mut task.trace {
+            trace.answered(self.now, &peer.id(), round_trip, lookup.answer_of(&peer.id()), &contacts);
+        }
+        let Some(hops) = hops else { return };
         let further = hops.saturating_add(1);
         for contact in contacts {
             // An address that answers us comes before one that we were told, and that before one that was silent.

@@ -9,6 +9,7 @@ use kademlia_gateways::{Author, Expect, Id, OwnedMode, Record, RecordKind, Refus
 
 use super::params::Params;
 use super::time::Time;
+use super::view::RecordView;
 use crate::rules::Meeting;
 
 /// The place of one record: a key, and whose record it is.
@@ -149,6 +150,21 @@ impl Store {
     /// All records, in the order of their keys.
     pub(crate) fn all(&self, now: Time) -> impl Iterator<Item = (Id, Record)> {
         self.records.iter().filter_map(move |(slot, held)| Some((slot.key, lived(now, held)?)))
+    }
+
+    /// What can be seen of the records, in the order of their keys.
+    pub(crate) fn views(&self, now: Time) -> impl Iterator<Item = RecordView> {
+        let view = move |(slot, held): (&Slot, &Held)| RecordView {
+            key: slot.key,
+            author: slot.author,
+            kind: held.record.kind.name(),
+            version: held.record.version,
+            bytes: held.record.value.len(),
+            remaining: held.expires.since(now),
+            replicated_in: held.replicate.since(now),
+            is_own: held.source.is_none(),
+        };
+        self.records.iter().map(view)
     }
 
     /// The version of the record that [`common`](Store::common) gives.

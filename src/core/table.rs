@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use kademlia_gateways::{Id, Peer};
 
 use super::bucket::{Bucket, Change, Entry};
-use super::time::Time;
+use super::time::{Lapse, Time};
 
 /// The most relays that are in doubt at once.
 const MAX_SUSPECTS: usize = 64;
@@ -89,7 +89,7 @@ impl<P: Peer> Table<P> {
     }
 
     /// `peer` answered a request that went to its address.
-    pub(crate) fn answered(&mut self, now: Time, peer: P) -> Change<P> {
+    pub(crate) fn answered(&mut self, now: Time, peer: P, round_trip: Lapse) -> Change<P> {
         let id = peer.id();
         let index = self.own.common_prefix_len(&id);
         if id == self.own {
@@ -102,7 +102,7 @@ impl<P: Peer> Table<P> {
         self.trust(peer.address());
         self.relayed = self.relayed || P::relays(peer.address()) > 0;
         let Some(bucket) = self.buckets.get_mut(index) else { return Change::Nothing };
-        let change = bucket.answered(now, &id, peer, self.k);
+        let change = bucket.answered(now, &id, peer, round_trip, self.k);
         if change == Change::Added {
             self.len += 1;
         }
@@ -199,6 +199,8 @@ impl<P: Peer> Table<P> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::core::testing::Handle;
     use proptest::prelude::*;
@@ -206,6 +208,10 @@ mod tests {
 
     fn table(k: usize) -> Table<Handle> {
         Table::new(OWN, k, 5)
+    }
+
+    fn trip() -> Lapse {
+        Lapse::of(Duration::from_millis(20))
     }
 
     fn at(seconds: u64) -> Time {
@@ -232,7 +238,7 @@ mod tests {
                 bytes
             });
             for (address, bytes) in ids.into_iter().chain(near).enumerate() {
-                table.answered(Time::ZERO, Handle { id: Id::new(bytes), address: address as u32 });
+                table.answered(Time::ZERO, Handle { id: Id::new(bytes), address: address as u32 }, trip());
             }
             let mut all: Vec<&Handle> = table.entries().map(|entry| &entry.peer).collect();
             prop_assert_eq!(all.len(), table.len());
@@ -248,7 +254,7 @@ mod tests {
             for (second, (id, address, answers)) in steps.into_iter().enumerate() {
                 let peer = Handle { id: Id::from_prefix(&id), address };
                 if answers {
-                    table.answered(at(second as u64), peer);
+                    table.answered(at(second as u64), peer, trip());
                 } else {
                     table.missed(at(0), &peer.id, &address);
                 }
@@ -270,14 +276,14 @@ mod tests {
     #[test]
     fn a_full_bucket_asks_for_its_oldest_and_keeps_it_while_it_answers() {
         let mut table = table(2);
-        assert_eq!(table.answered(at(1), far(1)), Change::Added);
-        assert_eq!(table.answered(at(2), far(2)), Change::Added);
-        assert_eq!(table.answered(at(3), far(3)), Change::Nothing, "the oldest was heard of just now");
+        assert_eq!(table.answered(at(1), far(1), trip()), Change::Added);
+        assert_eq!(table.answered(at(2), far(2), trip()), Change::Added);
+        assert_eq!(table.answered(at(3), far(3), trip()), Change::Nothing, "the oldest was heard of just now");
         assert!(!table.wants(&far(3).id, &3), "it waits already");
-        assert_eq!(table.answered(at(70), far(3)), Change::Check(far(1)));
-        assert_eq!(table.answered(at(71), far(1)), Change::Nothing);
+        assert_eq!(table.answered(at(70), far(3), trip()), Change::Check(far(1)));
+        assert_eq!(table.answered(at(71), far(1), trip()), Change::Nothing);
         assert!(table.get(&far(1).id).is_some() && table.get(&far(3).id).is_none());
-        assert_eq!(table.answered(at(72), far(3)), Change::Check(far(2)), "the oldest is another one now");
+        assert_eq!(table.answered(at(72), far(3), trip()), Change::Check(far(2)), "the oldest is another one now");
         let dropped = Change::Dropped { dropped: far(2), replacement: Some(far(3)) };
         assert_eq!(table.missed(at(0), &far(2).id, &2), dropped);
         assert!(table.get(&far(3).id).is_some());
@@ -286,11 +292,11 @@ mod tests {
     #[test]
     fn without_a_replacement_a_contact_is_dropped_after_five_misses_in_a_row() {
         let mut table = table(2);
-        table.answered(at(1), far(1));
+        table.answered(at(1), far(1), trip());
         for _ in 0..4 {
             assert_eq!(table.missed(at(0), &far(1).id, &1), Change::Nothing);
         }
-        table.answered(at(2), far(1));
+        table.answered(at(2), far(1), trip());
         for _ in 0..4 {
             assert_eq!(table.missed(at(0), &far(1).id, &1), Change::Nothing);
         }
@@ -301,9 +307,9 @@ mod tests {
     #[test]
     fn an_address_changes_only_when_the_old_one_is_silent() {
         let mut table = table(2);
-        table.answered(at(1), far(1));
+        table.answered(at(1), far(1), trip());
         let thief = Handle { id: far(1).id, address: 99 };
-        assert_eq!(table.answered(at(2), thief), Change::Check(far(1)));
+        assert_eq!(table.answered(at(2), thief, trip()), Change::Check(far(1)));
         assert_eq!(table.get(&far(1).id).unwrap().peer.address, 1);
         let moved = Change::Dropped { dropped: far(1), replacement: Some(thief) };
         assert_eq!(table.missed(at(0), &far(1).id, &1), moved);
@@ -313,7 +319,7 @@ mod tests {
     #[test]
     fn a_miss_at_another_address_is_no_miss() {
         let mut table = table(2);
-        table.answered(at(1), far(1));
+        table.answered(at(1), far(1), trip());
         for _ in 0..10 {
             table.missed(at(0), &far(1).id, &77);
         }
@@ -323,7 +329,7 @@ mod tests {
     #[test]
     fn the_own_id_never_enters() {
         let mut table = table(2);
-        assert_eq!(table.answered(at(1), Handle { id: OWN, address: 1 }), Change::Nothing);
+        assert_eq!(table.answered(at(1), Handle { id: OWN, address: 1 }, trip()), Change::Nothing);
         assert_eq!(table.len(), 0);
         assert!(!table.wants(&OWN, &1));
     }

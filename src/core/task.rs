@@ -9,6 +9,7 @@ use super::lookup::Lookup;
 use super::node::{BATCH, Node};
 use super::requests::Purpose;
 use super::time::Time;
+use super::trace::Recorder;
 use super::write::{SaveOrder, Writing};
 
 /// Something under way that takes more than one message.
@@ -22,6 +23,8 @@ pub(crate) struct Task<P: Peer> {
     /// Its requests in flight, those of a write left out: these go on when the task has ended.
     pub(super) open: Vec<Tag>,
     pub(super) work: Work<P>,
+    /// What it asks whom, if somebody wants to know.
+    pub(super) trace: Option<Box<Recorder<P>>>,
 }
 
 /// What a task is doing now.
@@ -105,10 +108,13 @@ impl Goal {
 /// Start and end.
 impl<P: Peer> Node<P> {
     pub(super) fn handle_command(&mut self, operation: OperationId, command: Command<P>, out: &mut Vec<Output<P>>) {
-        if self.operations.len() >= self.params.limits.operations || self.operations.contains_key(&operation) {
+        // To see what it is busy with takes nothing that it is short of.
+        let is_full = self.operations.len() >= self.params.limits.operations && !command.is_look();
+        if is_full || self.operations.contains_key(&operation) {
             return out.push(Output::Done { operation, result: Err(OperationError::Busy) });
         }
         let operation = Some(operation);
+        let query = |of| Goal::Query { of, keep: false };
         match command.within(self.params.key_space) {
             Command::Join { address } => self.ask(operation, address, None, Request::Ping, Question::Join, out),
             Command::Ping { address } => self.ask(operation, address, None, Request::Ping, Question::Ping, out),
@@ -130,18 +136,23 @@ impl<P: Peer> Node<P> {
                 self.ask(operation, address, None, Request::FindNode { target: key }, question, out);
             }
             Command::Lookup { target } => self.look(operation, target, Goal::Lookup, out),
-            Command::Query { key } => self.look(operation, key, Goal::Query { of: Wanted::All, keep: false }, out),
-            Command::QueryImmutable { key } => {
-                self.look(operation, key, Goal::Query { of: Wanted::Immutable, keep: false }, out);
+            Command::Query { key } => self.look(operation, key, query(Wanted::All), out),
+            Command::Trace { key } => {
+                let trace = Some(Box::new(Recorder::new(self.now, key)));
+                self.look_and_tell(operation, key, query(Wanted::All), trace, out);
             }
+            Command::QueryImmutable { key } => self.look(operation, key, query(Wanted::Immutable), out),
             Command::Keep { key } => self.look(operation, key, Goal::Query { of: Wanted::All, keep: true }, out),
             Command::Forget { key } => {
                 let forgotten = self.forget(&key);
                 self.answer_operation(operation, Ok(Outcome::Forgotten(forgotten)), out);
             }
-            Command::Ledger => self.answer_operation(operation, Ok(Outcome::Ledger(self.ledger())), out),
+            Command::Ledger => self.answer_operation(operation, Ok(self.ledger()), out),
+            Command::Neighbours => self.answer_operation(operation, Ok(self.neighbours()), out),
+            Command::Closest { target } => self.answer_operation(operation, Ok(self.closest_known(&target)), out),
+            Command::Dump => self.answer_operation(operation, Ok(self.dump()), out),
             Command::QueryOf { key, owner } => {
-                self.look(operation, key, Goal::Query { of: Wanted::Owner(Box::new(owner)), keep: false }, out);
+                self.look(operation, key, query(Wanted::Owner(Box::new(owner))), out);
             }
             Command::Save { key, content, expect, unix_milliseconds } => {
                 let order = SaveOrder { content, expect, unix_milliseconds };
@@ -159,7 +170,7 @@ impl<P: Peer> Node<P> {
         }
     }
 
-    fn insert_task(&mut self, operation: Option<OperationId>, work: Work<P>) -> u64 {
+    fn insert_task(&mut self, operation: Option<OperationId>, work: Work<P>, trace: Option<Box<Recorder<P>>>) -> u64 {
         let id = self.next_task;
         self.next_task += 1;
         let deadline = self.now + self.params.lookup_timeout;
@@ -168,7 +179,7 @@ impl<P: Peer> Node<P> {
             self.operations.insert(operation, id);
         }
         let (started, effort) = (self.now, Effort::default());
-        self.tasks.insert(id, Task { operation, started, deadline, effort, open: Vec::new(), work });
+        self.tasks.insert(id, Task { operation, started, deadline, effort, open: Vec::new(), work, trace });
         id
     }
 
@@ -182,7 +193,7 @@ impl<P: Peer> Node<P> {
         question: Question,
         out: &mut Vec<Output<P>>,
     ) {
-        let task = self.insert_task(operation, Work::Asking(question));
+        let task = self.insert_task(operation, Work::Asking(question), None);
         if !self.request(address, expect, request, Purpose::Single(task), out) {
             self.end_task(task, Err(OperationError::Busy), out);
         }
@@ -190,11 +201,23 @@ impl<P: Peer> Node<P> {
 
     /// Starts a lookup.
     pub(super) fn look(&mut self, operation: Option<OperationId>, target: Id, goal: Goal, out: &mut Vec<Output<P>>) {
+        self.look_and_tell(operation, target, goal, None, out);
+    }
+
+    /// Starts a lookup, of which the recorder is to tell.
+    fn look_and_tell(
+        &mut self,
+        operation: Option<OperationId>,
+        target: Id,
+        goal: Goal,
+        trace: Option<Box<Recorder<P>>>,
+        out: &mut Vec<Output<P>>,
+    ) {
         self.table.looked_up(self.now, &target);
         // Whoever is one of the closest writes to k others besides: whoever swaps must hear of it.
         let further = matches!(&goal, Goal::Save(order) if order.expect != Expect::Anything);
         let lookup = Lookup::new(target, self.params.k + usize::from(further));
-        let task = self.insert_task(operation, Work::Looking(lookup, goal));
+        let task = self.insert_task(operation, Work::Looking(lookup, goal), trace);
         self.drive(task, out);
     }
 
@@ -214,6 +237,10 @@ impl<P: Peer> Node<P> {
             self.task_deadlines = BTreeSet::new();
         }
         task.open.iter().for_each(|tag| self.requests.orphan(*tag));
+        let result = match task.trace {
+            Some(trace) => trace.finish(self.now, task.effort, result),
+            None => result,
+        };
         self.answer_operation(task.operation, result, out);
         if task.operation.is_none() {
             self.start_jobs(out);

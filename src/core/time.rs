@@ -1,6 +1,7 @@
 //! The core's own notion of time.
 
 use std::fmt;
+use std::num::NonZeroU16;
 use std::ops::Add;
 use std::time::Duration;
 
@@ -60,6 +61,30 @@ impl Coarse {
     }
 }
 
+/// How long something took, in two bytes: exact up to four milliseconds, to within a two-thousandth above. More than two
+/// minutes count as that, and less than a microsecond as one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Lapse(NonZeroU16);
+
+impl Lapse {
+    /// Of a number of microseconds, the bits that are kept. The others of a lapse say how many bits were left out.
+    const BITS: u32 = 12;
+
+    const MOST: u64 = 0xfff << 0xf;
+
+    pub(crate) fn of(duration: Duration) -> Self {
+        let microseconds = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX).clamp(1, Self::MOST);
+        let left_out = (u64::BITS - microseconds.leading_zeros()).saturating_sub(Self::BITS);
+        let bits = (microseconds >> left_out) | u64::from(left_out) << Self::BITS;
+        Lapse(u16::try_from(bits).ok().and_then(NonZeroU16::new).unwrap_or(NonZeroU16::MAX))
+    }
+
+    pub(crate) fn duration(self) -> Duration {
+        let bits = u64::from(self.0.get());
+        Duration::from_micros((bits & ((1 << Self::BITS) - 1)) << (bits >> Self::BITS))
+    }
+}
+
 impl Add<Duration> for Time {
     type Output = Time;
 
@@ -88,5 +113,16 @@ mod tests {
             assert_eq!(Coarse::not_before(time).time(), Time::from_micros(up));
         }
         assert_eq!(Coarse::not_before(Time::NEVER), Coarse::not_after(Time::NEVER));
+    }
+
+    #[test]
+    fn a_lapse_is_near_what_it_is_of() {
+        let kept = |microseconds| Lapse::of(Duration::from_micros(microseconds)).duration().as_micros() as u64;
+        assert!((1..4096).all(|exact| kept(exact) == exact));
+        for microseconds in (0..27).flat_map(|bit| [1 << bit, (1 << bit) + (1 << bit) / 3, (2 << bit) - 1]) {
+            let lost = microseconds - kept(microseconds);
+            assert!(lost <= microseconds / 2048, "{microseconds} became {}", kept(microseconds));
+        }
+        assert_eq!((kept(0), kept(4095 << 15), kept(u64::MAX)), (1, 4095 << 15, 4095 << 15));
     }
 }

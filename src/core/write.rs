@@ -53,6 +53,17 @@ impl<P: Peer> Writing<P> {
     }
 }
 
+impl<P: Peer> Writing<P> {
+    /// What is done, for who looks.
+    pub(super) fn name(&self) -> &'static str {
+        match self.purpose {
+            WritePurpose::Save { .. } => "save",
+            WritePurpose::Republish => "republish",
+            WritePurpose::Replicate => "replicate",
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum WritePurpose {
     /// And whether this node keeps the record alive from then on.

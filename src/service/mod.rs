@@ -17,6 +17,7 @@ mod runner;
 mod status;
 mod threads;
 mod turns;
+mod view;
 
 use kademlia_gateways::Contact;
 
@@ -28,6 +29,7 @@ pub use host::{GatewayId, RegisterCause, RegisterError, RemoveError};
 pub use inner::StartError;
 pub use pending::Pending;
 pub use status::{GatewayState, GatewayStatus, Status};
+pub use view::{Dump, Neighbour, Trace, TracedRequest};
 
 /// How an operation failed.
 pub type Error = crate::core::OperationError<Contact>;

@@ -167,7 +167,8 @@ pub(super) fn command(input: &mut Input<'_>) -> Result<Command<Contact>> {
             expect: expect(input)?,
         },
         5 => Command::Lookup { target: any_id(input)? },
-        6 | 7 => Command::Query { key: any_id(input)? },
+        6 => Command::Query { key: any_id(input)? },
+        7 => Command::Trace { key: any_id(input)? },
         _ => Command::Save {
             key: any_id(input)?,
             content: if input.ratio(3, 4)? { Content::Value(record(input)?.value) } else { Content::Delete },
