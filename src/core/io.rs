@@ -10,6 +10,8 @@ use kademlia_gateways::{
     Author, Expect, Id, KeySpace, Message, Peer, Record, Refusal, ReplyPath, Tag, UnsentReason, Version,
 };
 
+use super::journal::{HeldRecord, KnownPeer};
+
 /// Names an operation from its [`Input::Start`] to its [`Output::Done`]. The driver chooses it, each once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct OperationId(pub u64);
@@ -54,6 +56,12 @@ pub enum Input<P: Peer> {
         /// The record, with the lifetime that remains.
         record: Record,
     },
+    /// The same, with all that a restart must not change: what [`Node::take_changes`](super::Node::take_changes) gave.
+    ResumeRecord(HeldRecord),
+    /// A record that the node kept alive before it was restarted.
+    ResumePublished(Published),
+    /// Somebody who was known before a restart. They are asked whether they are there when it is their turn.
+    ResumeContact(KnownPeer<P>),
     /// The time that [`Node::next_wake`](super::Node::next_wake) named has come.
     Tick,
 }
@@ -106,6 +114,13 @@ pub enum Command<P: Peer> {
     },
     /// Tell what this node keeps alive.
     Ledger,
+    /// Tell whom this node knows.
+    Contacts,
+    /// Ask at these addresses, one after the other, whether anyone is there.
+    Introduce {
+        /// Where.
+        addresses: Vec<P::Addr>,
+    },
     /// Find the k nodes closest to `target`.
     Lookup {
         /// What is looked for.
@@ -211,6 +226,7 @@ impl<P: Peer> Command<P> {
     pub(crate) fn within(mut self, space: KeySpace) -> Self {
         match &mut self {
             Command::Join { .. } | Command::Ping { .. } | Command::Ledger => {}
+            Command::Contacts | Command::Introduce { .. } => {}
             Command::Save { key, .. }
             | Command::Query { key }
             | Command::QueryOf { key, .. }
@@ -264,6 +280,10 @@ pub enum Outcome<P: Peer> {
     Forgotten(usize),
     /// Of [`Command::Ledger`], in the order of the keys.
     Ledger(Vec<Published>),
+    /// Of [`Command::Contacts`]: those first who are surest to be there.
+    Contacts(Vec<KnownPeer<P>>),
+    /// Of [`Command::Introduce`]: how many are going to be asked.
+    Introduced(usize),
     /// Of [`Command::Lookup`].
     LookedUp(LookupReport<P>),
     /// Of [`Command::Ping`].

@@ -140,6 +140,14 @@ impl<P: Peer> Node<P> {
                 self.answer_operation(operation, Ok(Outcome::Forgotten(forgotten)), out);
             }
             Command::Ledger => self.answer_operation(operation, Ok(Outcome::Ledger(self.ledger())), out),
+            Command::Contacts => {
+                let known = self.known_peers(self.now);
+                self.answer_operation(operation, Ok(Outcome::Contacts(known)), out);
+            }
+            Command::Introduce { addresses } => {
+                let introduced = addresses.into_iter().filter(|address| self.introduce(address)).count();
+                self.answer_operation(operation, Ok(Outcome::Introduced(introduced)), out);
+            }
             Command::QueryOf { key, owner } => {
                 self.look(operation, key, Goal::Query { of: Wanted::Owner(Box::new(owner)), keep: false }, out);
             }
