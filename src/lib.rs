@@ -27,6 +27,7 @@
 pub mod core;
 mod hasher;
 pub mod large;
+pub mod persist;
 mod rules;
 mod service;
 pub mod signing;
@@ -44,8 +45,8 @@ pub use crate::hasher::{KeyHasher, Sha1Hasher, Sha256Hasher};
 pub use crate::rules::{MAX_NAME_BYTES, MAX_NAMESPACE_BYTES, Rules, Validator, Verdict};
 pub use crate::service::{
     Config, ConfigError, DHTService, Error, Event, Events, EventsError, Found, GatewayId, GatewayState, GatewayStatus,
-    LookupReport, Pending, QueryReport, Receipt, RegisterCause, RegisterError, RelayMode, RelayPolicy, RemoveError,
-    SignedValue, StartError, Status, ValueReply, network_named,
+    LookupReport, Pending, PersistenceStatus, QueryReport, Receipt, RegisterCause, RegisterError, RelayMode,
+    RelayPolicy, RemoveError, SignedValue, StartError, Status, ValueReply, network_named,
 };
 
 /// The programs in the README are compiled, and run where they can be.
