@@ -27,6 +27,7 @@
 pub mod core;
 mod hasher;
 pub mod large;
+pub mod persist;
 mod rules;
 mod service;
 pub mod signing;
@@ -46,9 +47,9 @@ pub use crate::hasher::{KeyHasher, Sha1Hasher, Sha256Hasher};
 pub use crate::rules::{MAX_NAME_BYTES, MAX_NAMESPACE_BYTES, Rules, Validator, Verdict};
 pub use crate::service::{
     Config, ConfigError, DHTService, Dump, Error, Event, Events, EventsError, Found, GatewayId, GatewayState,
-    GatewayStatus, LookupReport, Neighbour, Pending, QueryReport, Receipt, RegisterCause, RegisterError, RelayMode,
-    RelayPolicy, RemoveError, SignedValue, StartError, Status, Trace, TracedRequest, ValueReply, network_named,
-    value_of,
+    GatewayStatus, LookupReport, Neighbour, Pending, PersistenceStatus, QueryReport, Receipt, RegisterCause,
+    RegisterError, RelayMode, RelayPolicy, RemoveError, SignedValue, StartError, Status, Trace, TracedRequest,
+    ValueReply, network_named, value_of,
 };
 
 /// The programs in the README are compiled, and run where they can be.

@@ -79,6 +79,7 @@ pub(crate) fn of_command(command: &Command<Handle>) -> u64 {
         // No simulated user does these.
         Command::Keep { .. } | Command::Forget { .. } | Command::Ledger => Digest(0),
         Command::Neighbours | Command::Closest { .. } | Command::Dump | Command::Trace { .. } => Digest(0),
+        Command::Contacts | Command::Introduce { .. } => Digest(0),
         Command::Ping { .. } | Command::FindNode { .. } | Command::FindValue { .. } | Command::Store { .. } => {
             Digest(0)
         }

@@ -8,6 +8,7 @@ use kademlia_gateways::{Body, Id, Message, Peer, Request, Tag};
 use super::bucket::Change;
 use super::count::Dropped;
 use super::io::{Event, Output};
+use super::journal::ContactNews;
 use super::node::Node;
 use super::requests::{Open, Purpose};
 use super::time::Lapse;
@@ -90,6 +91,7 @@ impl<P: Peer> Node<P> {
     pub(super) fn contact_answered(&mut self, peer: P, round_trip: Duration, out: &mut Vec<Output<P>>) {
         self.probe_ended(peer.address());
         self.lost.forget(&peer.id());
+        self.note_contacts(ContactNews::Seen);
         self.maintain_by(self.now + self.params.peer_timeout);
         let change = self.table.answered(self.now, peer.clone(), Lapse::of(round_trip));
         if matches!(change, Change::Added | Change::Moved) && P::relays(peer.address()) > 0 {
@@ -111,6 +113,9 @@ impl<P: Peer> Node<P> {
     }
 
     fn table_changed(&mut self, change: Change<P>, answered: Option<P>, out: &mut Vec<Output<P>>) {
+        if !matches!(change, Change::Nothing | Change::Check(_)) {
+            self.note_contacts(ContactNews::Changed);
+        }
         match change {
             Change::Nothing => {}
             Change::Added => {

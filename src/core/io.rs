@@ -10,6 +10,7 @@ use kademlia_gateways::{
     Author, Expect, Id, KeySpace, Message, Peer, Record, Refusal, ReplyPath, Tag, UnsentReason, Version,
 };
 
+use super::journal::{HeldRecord, KnownPeer};
 use super::trace::Trace;
 use super::view::{Dump, Neighbour};
 
@@ -57,6 +58,12 @@ pub enum Input<P: Peer> {
         /// The record, with the lifetime that remains.
         record: Record,
     },
+    /// The same, with all that a restart must not change: what [`Node::take_changes`](super::Node::take_changes) gave.
+    ResumeRecord(HeldRecord),
+    /// A record that the node kept alive before it was restarted.
+    ResumePublished(Published),
+    /// Somebody who was known before a restart. They are asked whether they are there when it is their turn.
+    ResumeContact(KnownPeer<P>),
     /// The time that [`Node::next_wake`](super::Node::next_wake) named has come.
     Tick,
 }
@@ -122,6 +129,13 @@ pub enum Command<P: Peer> {
     Trace {
         /// The key.
         key: Id,
+    },
+    /// Tell whom this node knows.
+    Contacts,
+    /// Ask at these addresses, one after the other, whether anyone is there.
+    Introduce {
+        /// Where.
+        addresses: Vec<P::Addr>,
     },
     /// Find the k nodes closest to `target`.
     Lookup {
@@ -228,6 +242,7 @@ impl<P: Peer> Command<P> {
     pub(crate) fn within(mut self, space: KeySpace) -> Self {
         match &mut self {
             Command::Join { .. } | Command::Ping { .. } => {}
+            Command::Contacts | Command::Introduce { .. } => {}
             Command::Ledger | Command::Neighbours | Command::Dump => {}
             Command::Save { key, .. }
             | Command::Query { key }
@@ -295,6 +310,10 @@ pub enum Outcome<P: Peer> {
     Dumped(Box<Dump<P>>),
     /// Of [`Command::Trace`].
     Traced(Box<Trace<P>>),
+    /// Of [`Command::Contacts`]: those first who are surest to be there.
+    Contacts(Vec<KnownPeer<P>>),
+    /// Of [`Command::Introduce`]: how many are going to be asked.
+    Introduced(usize),
     /// Of [`Command::Lookup`].
     LookedUp(LookupReport<P>),
     /// Of [`Command::Ping`].

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use kademlia_gateways::{Id, Peer};
 
+use super::journal::KnownPeer;
 use super::time::Time;
 
 #[derive(Debug)]
@@ -52,6 +53,12 @@ impl<P: Peer> Lost<P> {
 
     pub(crate) fn peers(&self) -> impl Iterator<Item = &P> {
         self.peers.iter().map(|silent| &silent.peer)
+    }
+
+    /// The same, for who writes down whom a node knows.
+    pub(crate) fn known(&self, now: Time) -> impl Iterator<Item = KnownPeer<P>> {
+        let known = move |silent: &Silent<P>| (silent.peer.clone(), now.since(silent.since));
+        self.peers.iter().map(known).map(|(peer, seen)| KnownPeer { peer, verified: false, seen })
     }
 
     /// Those that were not asked for this long, who count as asked from now on. Who has been silent for longer than

@@ -52,8 +52,8 @@ pub(crate) enum Job<P> {
 pub(crate) struct Publication {
     pub(super) record: Record,
     pub(super) due: Time,
-    /// When it was published last, and how many took it, and did not.
-    pub(super) last: Option<(Time, usize, usize)>,
+    /// How it was published last, as of then.
+    pub(super) last: Option<(Time, Publishing)>,
 }
 
 /// Jobs.
@@ -160,7 +160,7 @@ impl<P: Peer> Node<P> {
         self.had_contacts = true;
         let checked = self.now + self.rng.jitter(self.params.peer_timeout.min(self.refresh_interval));
         self.maintenance_due = self.maintenance_due.min(checked);
-        if self.store.len() > 0 && self.newcomers.len() < MAX_NEWCOMERS {
+        if self.is_newcomer(out) && self.store.len() > 0 && self.newcomers.len() < MAX_NEWCOMERS {
             self.newcomers.push_back((peer.clone(), None));
         }
         out.push(Output::Event(Event::ContactAdded(peer)));
@@ -228,7 +228,7 @@ impl<P: Peer> Node<P> {
     /// Keeps a record of our own alive from now on. A deleted one needs no publisher: its tombstone lives as long as
     /// any copy of what it deletes.
     pub(super) fn publish(&mut self, key: Id, record: Record, last: Option<(usize, usize)>) {
-        let last = last.map(|(accepted, refused)| (self.now, accepted, refused));
+        let last = last.map(|(accepted, refused)| (self.now, Publishing { ago: Duration::ZERO, accepted, refused }));
         let slot = Slot::of(key, &record);
         self.unpublish(&slot);
         // Others could put back what an author has deleted, once the mark of that is gone.
@@ -236,6 +236,25 @@ impl<P: Peer> Node<P> {
             let due = self.now + self.rng.jitter(self.params.republish_interval);
             self.published_due.insert((due, slot));
             self.published.insert(slot, Publication { record, due, last });
+            self.note_published(&slot);
+        }
+    }
+
+    /// A record that was kept alive before a restart is so again.
+    pub(super) fn resume_published(&mut self, before: Published) {
+        let slot = Slot::of(before.key, &before.record);
+        let is_allowed = self.params.key_space.contains(&before.key) && self.has_room_to_publish(&slot);
+        if !is_allowed || self.params.rules.check(&before.key, &before.record).is_err() {
+            return;
+        }
+        self.publish(before.key, before.record, None);
+        let due = self.now + self.spread(before.due);
+        let last = before.last.map(|last| (self.now, last));
+        if let Some(publication) = self.published.get_mut(&slot) {
+            self.published_due.remove(&(publication.due, slot));
+            publication.due = due;
+            publication.last = last;
+            self.published_due.insert((due, slot));
         }
     }
 
@@ -257,6 +276,7 @@ impl<P: Peer> Node<P> {
     /// Keeps a record of our own alive no longer.
     pub(super) fn unpublish(&mut self, slot: &Slot) -> Option<Publication> {
         let publication = self.published.remove(slot)?;
+        self.note_published(slot);
         self.published_due.remove(&(publication.due, *slot));
         if self.published.is_empty() {
             self.published = BTreeMap::new();
@@ -280,16 +300,20 @@ impl<P: Peer> Node<P> {
 
     /// What is kept alive.
     pub(super) fn published(&self) -> impl Iterator<Item = Published> {
+        self.published.iter().map(|(slot, publication)| self.entry(self.now, slot, publication))
+    }
+
+    /// What is kept alive at one place.
+    pub(super) fn publication(&self, now: Time, slot: &Slot) -> Option<Published> {
+        self.published.get(slot).map(|publication| self.entry(now, slot, publication))
+    }
+
+    fn entry(&self, now: Time, slot: &Slot, publication: &Publication) -> Published {
+        let Publication { record, due, last } = publication;
+        let last = last.map(|(time, last)| Publishing { ago: last.ago + now.since(time), ..last });
         let lifetime = self.params.record_lifetime;
-        let entry = move |(slot, publication): (&Slot, &Publication)| {
-            let Publication { record, due, last } = publication;
-            let ago = last.map(|(time, ..)| self.now.since(time));
-            let last =
-                last.map(|(time, accepted, refused)| Publishing { ago: self.now.since(time), accepted, refused });
-            let ends = ago.map_or(Duration::ZERO, |ago| lifetime.saturating_sub(ago));
-            Published { key: slot.key, record: record.clone(), due: due.since(self.now), ends, last }
-        };
-        self.published.iter().map(entry)
+        let ends = last.map_or(Duration::ZERO, |last| lifetime.saturating_sub(last.ago));
+        Published { key: slot.key, record: record.clone(), due: due.since(now), ends, last }
     }
 
     /// A record came in: if it is newer than what we publish under its key, ours is not published any more.

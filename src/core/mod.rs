@@ -12,6 +12,7 @@ mod bucket;
 mod contacts;
 mod count;
 mod io;
+mod journal;
 mod lookup;
 mod lost;
 mod maintenance;
@@ -21,6 +22,7 @@ mod query;
 mod question;
 mod requests;
 mod respond;
+mod returning;
 mod rng;
 mod search;
 mod settle;
@@ -39,6 +41,7 @@ pub use io::{
     Command, Content, Counters, Effort, Event, FoundRecord, Input, Joined, LookupReport, OperationError, OperationId,
     Outcome, Output, Pong, Published, Publishing, QueryReport, Receipt, Rejection, ValueReply, Writer,
 };
+pub use journal::{Changed, Changes, ContactNews, HeldRecord, KnownPeer};
 pub use node::{Node, Queue};
 pub use params::{Limits, Params};
 pub use time::Time;

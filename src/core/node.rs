@@ -7,12 +7,14 @@ use std::time::Duration;
 use kademlia_gateways::{Body, Expect, Found, Id, Message, Peer, Record, Reply, Request, Tag, UnsentReason, Version};
 
 use super::count::{Counts, Dropped};
-use super::io::{Counters, Input, OperationError, OperationId, Output, Rejection};
+use super::io::{Counters, Event, Input, OperationError, OperationId, Output, Rejection};
+use super::journal::{HeldRecord, Journal};
 use super::lost::Lost;
 use super::maintenance::{Job, MAX_JOBS, MAX_NEWCOMERS, MAX_UNHEARD, Publication};
 use super::params::Params;
 use super::requests::{Answered, Open, Overdue, Purpose, Requests};
 use super::respond::Way;
+use super::returning::Returning;
 use super::rng::Rng;
 use super::store::{Slot, Store};
 use super::table::Table;
@@ -81,6 +83,10 @@ pub struct Node<P: Peer> {
     pub(super) maintenance_due: Time,
     pub(super) had_contacts: bool,
     pub(super) last_version: Version,
+    /// Where the parameters ask for one.
+    pub(super) journal: Option<Box<Journal>>,
+    /// Those who are to be asked after a restart.
+    pub(super) returning: Option<Box<Returning<P>>>,
 }
 
 /// Getters.
@@ -117,6 +123,8 @@ impl<P: Peer> Node<P> {
             maintenance_due: Time::NEVER,
             had_contacts: false,
             last_version: Version::default(),
+            journal: params.journal.then(Box::default),
+            returning: None,
             rng,
             params,
         }
@@ -219,12 +227,13 @@ impl<P: Peer> Node<P> {
             .chain(self.task_deadlines.first().map(|(time, _)| *time))
             .chain(Some(self.maintenance_due).filter(|due| *due != Time::NEVER))
             .chain(at_once)
+            .chain(self.returning.as_ref().and_then(|returning| returning.next_due()))
             .min()
             .map(|time| self.start + time.since(Time::ZERO))
     }
 
     /// A driver's time, as it is inside.
-    fn inside(&self, time: Time) -> Time {
+    pub(super) fn inside(&self, time: Time) -> Time {
         Time::ZERO + time.since(self.start)
     }
 }
@@ -244,6 +253,9 @@ impl<P: Peer> Node<P> {
             Input::Start { operation, command } => self.handle_command(operation, command, out),
             Input::Cancel { operation } => self.handle_cancel(operation, out),
             Input::Restore { key, record } => self.handle_restore(key, record, out),
+            Input::ResumeRecord(held) => self.handle_resume(held, out),
+            Input::ResumePublished(published) => self.resume_published(published),
+            Input::ResumeContact(known) => self.resume_contact(&known),
             Input::Tick => self.handle_tick(out),
         }
     }
@@ -309,6 +321,16 @@ impl<P: Peer> Node<P> {
         }
     }
 
+    fn handle_resume(&mut self, held: HeldRecord, out: &mut Vec<Output<P>>) {
+        let (key, version) = (held.key, held.record.version);
+        if self.params.key_space.contains(&key) && !self.params.client {
+            let replicate_in = self.rng.jitter(self.params.replicate_interval);
+            if self.store.resume(self.now, held, replicate_in).is_ok() {
+                out.push(Output::Event(Event::RecordKept { key, version }));
+            }
+        }
+    }
+
     fn handle_unsent(&mut self, tag: Tag, reason: UnsentReason, out: &mut Vec<Output<P>>) {
         let Some(open) = self.requests.unsent(tag) else { return };
         self.request_ended(open.tag, &open.purpose);
@@ -339,6 +361,8 @@ impl<P: Peer> Node<P> {
             }
         }
         self.end_overdue_tasks(out);
+        self.ask_returning(out);
+        self.bound_journal();
         self.maintain(out);
     }
 

@@ -47,6 +47,8 @@ pub struct Params {
     pub claim_period: Duration,
     /// Write tokens change this often and are good for twice as long.
     pub token_interval: Duration,
+    /// Whether the node notes what changes in it, for [`Node::take_changes`](super::Node::take_changes).
+    pub journal: bool,
     /// The bounds of what the node holds and does at once.
     pub limits: Limits,
 }
@@ -116,6 +118,7 @@ impl Params {
             record_lifetime: hour * 24,
             claim_period: Duration::from_secs(10 * 60),
             token_interval: Duration::from_secs(5 * 60),
+            journal: false,
             limits: Limits::default(),
         }
     }

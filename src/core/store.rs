@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use kademlia_gateways::{Author, Expect, Id, OwnedMode, Record, RecordKind, Refusal, Version};
 
+use super::journal::{HeldRecord, take_first};
 use super::params::Params;
 use super::time::Time;
 use super::view::RecordView;
@@ -39,8 +40,8 @@ struct Held {
     expires: Time,
     replicate: Time,
     source: Option<u64>,
-    /// When the first record of this owner came.
-    since: Time,
+    /// When its owner has been there for so long that nobody else is believed any more.
+    firm: Time,
 }
 
 impl Held {
@@ -106,12 +107,16 @@ pub(crate) struct Store {
     due: BTreeSet<(Time, Slot)>,
     usage: Usage,
     sources: BTreeMap<Option<u64>, Usage>,
+    /// The places that have changed, where that is noted.
+    changed: Option<BTreeSet<Slot>>,
 }
 
 impl Store {
     pub(crate) fn new(params: Arc<Params>) -> Self {
+        let changed = params.journal.then(BTreeSet::new);
         Store {
             params,
+            changed,
             records: BTreeMap::new(),
             due: BTreeSet::new(),
             usage: Usage::default(),
@@ -191,21 +196,36 @@ impl Store {
         source: Option<u64>,
         replicate_in: Duration,
     ) -> Result<Kept, Refusal> {
+        let life = Duration::from_secs(record.remaining.into()).min(self.params.record_lifetime);
+        let (expires, replicate, firm) = (now + life, now + replicate_in, now + self.params.claim_period);
+        self.put_held(now, key, Held { record, expires, replicate, source, firm }, expect)
+    }
+
+    /// Keeps what was held before a restart.
+    pub(crate) fn resume(&mut self, now: Time, before: HeldRecord, replicate_in: Duration) -> Result<Kept, Refusal> {
+        let HeldRecord { key, record, source, firm_in } = before;
+        let life = Duration::from_secs(record.remaining.into()).min(self.params.record_lifetime);
+        let firm = now + firm_in.min(self.params.claim_period);
+        let held = Held { record, expires: now + life, replicate: now + replicate_in, source, firm };
+        self.put_held(now, key, held, Expect::Anything)
+    }
+
+    fn put_held(&mut self, now: Time, key: Id, mut fresh: Held, expect: Expect) -> Result<Kept, Refusal> {
+        let record = &fresh.record;
         if record.value.len() > self.params.limits.value_bytes {
             return Err(Refusal::TooLarge { limit: u32::try_from(self.params.limits.value_bytes).unwrap_or(u32::MAX) });
         }
         if record.remaining == 0 {
             return Err(Refusal::Expired);
         }
-        let slot = Slot::of(key, &record);
-        let life = Duration::from_secs(record.remaining.into()).min(self.params.record_lifetime);
-        let mut fresh = Held { record, expires: now + life, replicate: now + replicate_in, source, since: now };
-        let mut kept = Kept::New;
+        let slot = Slot::of(key, record);
+        let (mut kept, mut is_news) = (Kept::New, true);
         match self.records.get(&slot).filter(|held| held.expires > now) {
             Some(held) if fresh.record.newness(&held.record).is_eq() => {
                 // The same record again meets no condition: it is what met the condition before.
                 fresh.join(held);
                 kept = Kept::Again;
+                is_news = (fresh.expires, fresh.record.renewal) != (held.expires, held.record.renewal);
             }
             held => {
                 // What costs little comes first: the other is signatures.
@@ -221,6 +241,7 @@ impl Store {
         let others = self.outranked(&slot, &fresh.record);
         self.check_room(&slot, &fresh, &others)?;
         others.iter().chain([&slot]).for_each(|slot| self.remove(slot));
+        others.iter().copied().chain(is_news.then_some(slot)).for_each(|slot| self.note(slot));
         self.insert(slot, fresh);
         Ok(kept)
     }
@@ -228,7 +249,7 @@ impl Store {
     /// Checks that the key is not another's.
     fn check_owner(&self, now: Time, slot: &Slot, record: &Record) -> Result<(), Refusal> {
         let mut held = self.records.range(Slot::under(slot.key)).filter(|(_, held)| held.expires > now);
-        let is_settled = |held: &Held| held.since + self.params.claim_period <= now;
+        let is_settled = |held: &Held| held.firm <= now;
         let is_taken = match (slot.author, owner_of(record)) {
             (Author::Owner(_), _) => {
                 held.any(|(other, held)| other.author == Author::Any && held.record.kind.is_authentic())
@@ -330,11 +351,39 @@ impl Store {
         let held = self.records.get_mut(&slot)?;
         if held.expires <= now {
             self.remove(&slot);
+            self.note(slot);
             return Some((slot, Due::Expired));
         }
         held.replicate = now + replicate_in;
         self.due.insert((held.due(), slot));
         Some((slot, Due::Replicate))
+    }
+}
+
+/// What is written down.
+impl Store {
+    /// The record of this place has changed.
+    pub(crate) fn note(&mut self, slot: Slot) {
+        if let Some(changed) = &mut self.changed {
+            changed.insert(slot);
+        }
+    }
+
+    /// How many places have changed.
+    pub(crate) fn changes(&self) -> usize {
+        self.changed.as_ref().map_or(0, BTreeSet::len)
+    }
+
+    /// Takes at most so many of them.
+    pub(crate) fn take_changes(&mut self, most: usize) -> Vec<Slot> {
+        self.changed.as_mut().map(|changed| take_first(changed, most)).unwrap_or_default()
+    }
+
+    /// All that is known of the record at its place.
+    pub(crate) fn held(&self, now: Time, slot: &Slot) -> Option<HeldRecord> {
+        let held = self.records.get(slot)?;
+        let record = lived(now, held)?;
+        Some(HeldRecord { key: slot.key, record, source: held.source, firm_in: held.firm.since(now) })
     }
 }
 
@@ -345,7 +394,7 @@ impl Held {
         // less, as those that are cached along the way: such a one must not keep a full one out.
         self.expires = self.expires.max(held.expires);
         self.record.renewal = self.record.renewal.max(held.record.renewal);
-        (self.source, self.since) = (held.source, held.since);
+        (self.source, self.firm) = (held.source, held.firm);
     }
 }
 
@@ -359,7 +408,7 @@ fn lived(now: Time, held: &Held) -> Option<Record> {
 fn replace(params: &Params, fresh: &mut Held, held: &Held, expect: Expect) -> Result<Kept, Refusal> {
     check(&held.record, expect)?;
     if fresh.owner() == held.owner() {
-        fresh.since = held.since;
+        fresh.firm = held.firm;
     }
     match params.rules.meet(&fresh.record, &held.record) {
         Meeting::Refused(refusal) => return Err(refusal),

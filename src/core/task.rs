@@ -147,10 +147,18 @@ impl<P: Peer> Node<P> {
                 let forgotten = self.forget(&key);
                 self.answer_operation(operation, Ok(Outcome::Forgotten(forgotten)), out);
             }
-            Command::Ledger => self.answer_operation(operation, Ok(self.ledger()), out),
+            Command::Ledger => self.answer_operation(operation, Ok(Outcome::Ledger(self.ledger())), out),
             Command::Neighbours => self.answer_operation(operation, Ok(self.neighbours()), out),
             Command::Closest { target } => self.answer_operation(operation, Ok(self.closest_known(&target)), out),
             Command::Dump => self.answer_operation(operation, Ok(self.dump()), out),
+            Command::Contacts => {
+                let known = self.known_peers(self.now);
+                self.answer_operation(operation, Ok(Outcome::Contacts(known)), out);
+            }
+            Command::Introduce { addresses } => {
+                let introduced = addresses.into_iter().filter(|address| self.introduce(address)).count();
+                self.answer_operation(operation, Ok(Outcome::Introduced(introduced)), out);
+            }
             Command::QueryOf { key, owner } => {
                 self.look(operation, key, query(Wanted::Owner(Box::new(owner))), out);
             }

@@ -54,6 +54,14 @@ pub enum Event {
         /// Its number.
         gateway: GatewayId,
     },
+    /// The node's state cannot be kept: what happens from now on is in memory alone, until
+    /// [`Event::PersistenceRestored`]. Said again where the cause is another.
+    PersistenceFailed {
+        /// What went wrong.
+        cause: String,
+    },
+    /// The node's state is kept again, with all that had happened meanwhile.
+    PersistenceRestored,
     /// The service has stopped of its own accord, which no input should bring it to. It is the last event.
     Failed {
         /// What went wrong.

@@ -14,6 +14,7 @@ use super::pending::Pending;
 use super::status::Status;
 use super::{Error, LookupReport, QueryReport, Receipt, ValueReply};
 use crate::core::{Command, Content, Effort, Joined, Outcome, Pong, Published};
+use crate::persist::StateStore;
 use crate::signing::signed;
 
 /// A value that a query found.
@@ -70,7 +71,21 @@ impl DHTService {
     /// When a setting is out of its bounds, or the system gives no random numbers or no thread.
     #[allow(clippy::needless_pass_by_value, reason = "reads as the handing over that it is")]
     pub fn start(config: Config) -> Result<Self, StartError> {
-        Ok(DHTService { inner: Arc::new(Inner::start(&config)?) })
+        Ok(DHTService { inner: Arc::new(Inner::start(&config, None)?) })
+    }
+
+    /// Starts a node that goes on where it was: with the contacts, the records and all that it kept alive of what `state`
+    /// has kept, and under the same id unless [`Config::id`] says another. What changes from now on is kept there; see
+    /// [`persist`](crate::persist).
+    ///
+    /// The contacts are asked whether they are there, a few a second, once a gateway is registered.
+    ///
+    /// # Errors
+    ///
+    /// As of [`start`](DHTService::start); and when the state cannot be read, or is that of a node of another network.
+    #[allow(clippy::needless_pass_by_value, reason = "reads as the handing over that it is")]
+    pub fn start_with(config: Config, state: Box<dyn StateStore>) -> Result<Self, StartError> {
+        Ok(DHTService { inner: Arc::new(Inner::start(&config, Some(state))?) })
     }
 
     /// The node's id.
@@ -195,6 +210,35 @@ impl DHTService {
         })
     }
 
+    /// Has all records kept that had changed before, here and in what this node keeps alive: true when they are safe from a
+    /// crash. False if they cannot be kept now, or the service was not started
+    /// [`with`](DHTService::start_with) a store: the node goes on from memory, and tries again by itself.
+    ///
+    /// Contacts are hints, and are written a few times a minute at most, and when the service stops.
+    pub fn flush(&self) -> Pending<bool> {
+        self.inner.flush()
+    }
+
+    /// All whom this node knows: those first that answered when they were last asked, and then those that answered last.
+    pub fn contacts(&self) -> Pending<Vec<Contact>> {
+        self.begin(Command::Contacts, |outcome| match outcome {
+            Outcome::Contacts(known) => Some(known.into_iter().map(|known| known.peer).collect()),
+            _ => None,
+        })
+    }
+
+    /// Has all these addresses asked whether anyone is there, a few a second; who answers becomes a contact. Gives how many
+    /// are going to be asked: at most 1,024 wait at once.
+    ///
+    /// For a list of nodes that was written down, as by [`write_contacts`](crate::persist::write_contacts). Whoever wants to
+    /// know what came of one address uses [`connect`](DHTService::connect).
+    pub fn introduce(&self, addresses: Vec<Multiaddr>) -> Pending<usize> {
+        self.begin(Command::Introduce { addresses }, |outcome| match outcome {
+            Outcome::Introduced(introduced) => Some(introduced),
+            _ => None,
+        })
+    }
+
     /// Finds the k nodes closest to `target`. This node itself is not among them.
     pub fn lookup(&self, target: Id) -> Pending<LookupReport> {
         let target = self.inner.key_space.fit(&target);
@@ -254,7 +298,8 @@ impl DHTService {
     }
 
     /// Stops the node: every open [`Pending`] fails with [`Error::Stopped`](crate::core::OperationError::Stopped), and
-    /// when this returns, every thread has ended and every address is free. Once is enough.
+    /// when this returns, every thread has ended and every address is free. Once is enough. What is still to be kept of the
+    /// node's state is kept first; only for a disk that takes more than five seconds for that it does not wait.
     ///
     /// Called by code that runs on a thread of this very service, such as one of its gateways, it does not wait for
     /// the threads.

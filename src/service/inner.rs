@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crossbeam::channel::{bounded, unbounded};
+use crossbeam::channel::{Receiver, RecvTimeoutError, bounded, unbounded};
 use kademlia_gateways::{Contact, ID_BYTES, Id, KeySpace, Version};
 
 use super::Error;
@@ -15,13 +15,17 @@ use super::bell::{Bell, Post};
 use super::config::{Config, ConfigError};
 use super::events::Publisher;
 use super::host::Gateways;
+use super::keeper::{Flush, Keeper};
 use super::manager::{Control, Inputs, Manager, Place, Start};
 use super::pending::{Canceller, Completion, Pending};
+use super::restore::Restored;
 use super::router::Router;
+use super::saver::Saver;
 use super::status::{Snapshot, Status};
 use super::threads::Crew;
 use super::turns::Turns;
-use crate::core::{Command, Node, OperationId, Outcome, Time};
+use crate::core::{Command, Node, OperationId, Outcome, Params, Time};
+use crate::persist::{Identity, StateError, StateStore};
 use crate::rules::Rules;
 
 /// Why a service did not start.
@@ -37,6 +41,14 @@ pub enum StartError {
     /// The management thread could not be started.
     #[error("the management thread cannot be started: {0}")]
     Thread(#[source] io::Error),
+    /// The state that was kept cannot be read.
+    #[error("the saved state of the node cannot be read: {0}")]
+    State(#[source] StateError),
+    /// The state that was kept is that of a node of another network, or one with another hasher.
+    #[error(
+        "the saved state is that of a node of another network, or one whose hasher is another; use a data directory of its own for each"
+    )]
+    OtherNetwork,
 }
 
 /// What all handles of one service share.
@@ -59,16 +71,28 @@ pub(super) struct Inner {
     snapshot: Arc<Mutex<Snapshot>>,
     manager: Mutex<Option<JoinHandle<()>>>,
     stopped: AtomicBool,
+    keeper: Option<KeeperThread>,
+}
+
+/// The thread that keeps the state.
+struct KeeperThread {
+    thread: Mutex<Option<JoinHandle<()>>>,
+    /// Disconnected when it has ended.
+    ended: Receiver<()>,
 }
 
 impl Inner {
     /// How long a look at the state waits for the manager, whose turns take milliseconds.
     const LOOK_TIMEOUT: Duration = Duration::from_millis(250);
 
-    pub(super) fn start(config: &Config) -> Result<Self, StartError> {
+    /// How long the end waits for what is still to be kept: a disk can hang.
+    const KEEP_TIMEOUT: Duration = Duration::from_secs(5);
+
+    pub(super) fn start(config: &Config, state: Option<Box<dyn StateStore>>) -> Result<Self, StartError> {
         config.check()?;
         let key_space = config.hasher.key_space();
-        let id = match config.id {
+        let mut restored = state.map(|store| Restored::load(store, config.network, key_space.bytes())).transpose()?;
+        let id = match config.id.or(restored.as_ref().and_then(Restored::id)) {
             Some(id) => id,
             None => key_space.fit(&Id::new(random::<ID_BYTES>()?)),
         };
@@ -83,14 +107,19 @@ impl Inner {
         let (control, control_receiver) = unbounded();
         // Unbounded too: each gateway's link bounds what that gateway puts in.
         let (to_manager, inbound) = unbounded();
-        let params = config.params(key_space);
+        let params = Params { journal: restored.is_some(), ..config.params(key_space) };
         let rules = Arc::clone(&params.rules);
-        let node = Node::new(id, params, seed, Time::ZERO);
+        let mut node = Node::new(id, params, seed, Time::ZERO);
+        restored.iter_mut().for_each(|restored| restored.fill(&mut node));
         let router = Router::new(config.relay, config.client, Arc::clone(&publisher));
         let inputs = Inputs { control: control_receiver, commands: commands_receiver, inbound };
-        let manager = Manager::new(inputs, node, router, start, Arc::clone(&publisher), Arc::clone(&snapshot));
         let bell = Bell::default();
         let (commands, control) = (Post::new(commands, &bell), Post::new(control, &bell));
+        let identity = Identity::new(id, config.network, key_space);
+        let kept = restored.map(|restored| keep(crew, restored, identity, &control, &publisher)).transpose()?;
+        let (saver, keeper) = kept.unzip();
+        let manager =
+            Manager::new(inputs, node, router, start, Arc::clone(&publisher), Arc::clone(&snapshot)).with_saver(saver);
         let turns = Arc::new(Turns::new(crew, manager, bell));
         let taken = Arc::clone(&turns);
         let thread = crew.spawn("manager", move || taken.run()).map_err(StartError::Thread)?;
@@ -114,6 +143,7 @@ impl Inner {
             snapshot,
             manager,
             stopped: AtomicBool::new(false),
+            keeper,
         })
     }
 
@@ -143,6 +173,22 @@ impl Inner {
         pending.with_canceller(Canceller { control: self.control.clone(), operation })
     }
 
+    /// Has all kept that has happened.
+    pub(super) fn flush(&self) -> Pending<bool> {
+        let (pending, resolver) = Pending::new();
+        if self.keeper.is_none() {
+            resolver.resolve(Ok(false));
+            return pending;
+        }
+        let Some(place) = Place::take(&self.places) else {
+            resolver.resolve(Err(Error::Busy));
+            return pending;
+        };
+        // If the manager has gone, what is dropped here resolves to `Stopped`.
+        self.control.send(Control::Flush(Flush { resolver, place })).ok();
+        pending
+    }
+
     pub(super) fn status(&self) -> Status {
         let snapshot = self.snapshot();
         let stopped = self.stopped.load(Ordering::Acquire) || snapshot.failure.is_some();
@@ -160,6 +206,7 @@ impl Inner {
             relayed: snapshot.relayed,
             unroutable: snapshot.unroutable,
             counters: snapshot.counters,
+            persistence: snapshot.persistence,
             gateways: self.gateways.statuses(),
         }
     }
@@ -193,7 +240,42 @@ impl Inner {
             manager.join().ok();
         }
         self.gateways.stop();
+        if let Some(keeper) = &self.keeper {
+            keeper.end(Self::KEEP_TIMEOUT);
+        }
     }
+}
+
+impl KeeperThread {
+    fn end(&self, timeout: Duration) {
+        let Some(thread) = lock(&self.thread).take() else { return };
+        match self.ended.recv_timeout(timeout) {
+            Err(RecvTimeoutError::Disconnected) => drop(thread.join()),
+            _ => log::warn!("the disk takes long for the node's state, which is being kept still"),
+        }
+    }
+}
+
+/// Starts the thread that keeps the state.
+fn keep(
+    crew: Crew,
+    restored: Restored,
+    identity: Identity,
+    control: &Post<Control>,
+    publisher: &Arc<Publisher>,
+) -> Result<(Saver, KeeperThread), StartError> {
+    let Restored { store, identity: saved, contacts, notices, .. } = restored;
+    // At most one batch at a time, and who waits for it holds a place.
+    let (orders, receiver) = unbounded();
+    let (running, ended) = bounded::<()>(1);
+    let keeper = Keeper { store, orders: receiver, control: control.clone() };
+    let run = move || {
+        let _running = running;
+        keeper.run();
+    };
+    let thread = crew.spawn("keeper", run).map_err(StartError::Thread)?;
+    let saver = Saver::new(orders, Arc::clone(publisher), identity, saved, contacts, notices);
+    Ok((saver, KeeperThread { thread: Mutex::new(Some(thread)), ended }))
 }
 
 impl Drop for Inner {

@@ -11,8 +11,10 @@ use kademlia_gateways::{Contact, Delivery, FromGateway, Inbound, Outbox};
 
 use super::events::{Event, Publisher};
 use super::host::{Facts, GatewayId};
+use super::keeper::{Flush, Kept};
 use super::pending::Complete;
 use super::router::{Received, Router};
+use super::saver::Saver;
 use super::status::{GatewayState, Snapshot};
 use super::{Error, threads};
 use crate::core::{Command, Input, Node, OperationId, Outcome, Output, Time};
@@ -55,6 +57,12 @@ pub(super) enum Control {
     Show { done: Sender<()> },
     /// Nobody waits for the operation any more.
     Cancel(OperationId),
+    /// Tell when all is written that has happened.
+    Flush(Flush),
+    /// The keeper has done with a batch.
+    Kept(Kept),
+    /// The keeper can take the next one.
+    Rested,
     /// Answer every open operation, and return.
     Stop,
 }
@@ -116,6 +124,8 @@ pub(super) struct Manager {
     finished: Vec<Finished>,
     publisher: Arc<Publisher>,
     snapshot: Arc<Mutex<Snapshot>>,
+    /// If the node's state is kept.
+    saver: Option<Saver>,
 }
 
 impl Manager {
@@ -128,7 +138,21 @@ impl Manager {
         snapshot: Arc<Mutex<Snapshot>>,
     ) -> Self {
         let (open, outputs, finished) = (HashMap::new(), Vec::new(), Vec::new());
-        Manager { inputs, unread: None, node, router, start, open, outputs, finished, publisher, snapshot }
+        let saver = None;
+        Manager { inputs, unread: None, node, router, start, open, outputs, finished, publisher, snapshot, saver }
+    }
+
+    /// Keeps the node's state from now on.
+    pub(super) fn with_saver(mut self, saver: Option<Saver>) -> Self {
+        self.saver = saver;
+        self
+    }
+
+    fn save(&mut self) {
+        let now = self.now();
+        if let Some(saver) = &mut self.saver {
+            saver.save(&mut self.node, now);
+        }
     }
 
     /// Takes some of what waits at each channel, and does what is due.
@@ -137,6 +161,8 @@ impl Manager {
         while let Ok(message) = self.inputs.control.try_recv() {
             turn = Turn::Busy;
             if !self.control(message) {
+                let now = self.now();
+                self.saver.iter_mut().for_each(|saver| saver.save_last(&mut self.node, now));
                 self.show();
                 return Turn::Last;
             }
@@ -151,6 +177,7 @@ impl Manager {
         if self.receive() > 0 || due {
             turn = Turn::Busy;
         }
+        self.save();
         self.show_what_finished();
         turn
     }
@@ -159,6 +186,7 @@ impl Manager {
     pub(super) fn short_turn(&mut self) -> Turn {
         let messages = self.receive();
         self.tick();
+        self.save();
         self.show_what_finished();
         if messages < MESSAGES_A_TURN { Turn::Idle } else { Turn::Busy }
     }
@@ -226,6 +254,7 @@ impl Manager {
                 } else {
                     self.router.open(facts, outbox);
                     done.send(()).ok();
+                    self.introduce_former();
                 }
             }
             Control::Close { gateway, forget, done } => {
@@ -241,9 +270,26 @@ impl Manager {
                     self.feed(Input::Cancel { operation });
                 }
             }
+            Control::Flush(flush) => {
+                if let Some(saver) = &mut self.saver {
+                    saver.flush(flush);
+                }
+            }
+            Control::Kept(kept) => {
+                if let Some(saver) = &mut self.saver {
+                    saver.kept(&mut self.node, kept);
+                }
+            }
+            Control::Rested => self.saver.iter_mut().for_each(Saver::rested),
             Control::Stop => return false,
         }
         true
+    }
+
+    /// Has those asked who were known before a restart.
+    fn introduce_former(&mut self) {
+        let former: Vec<_> = self.saver.iter_mut().flat_map(Saver::take_former).collect();
+        former.into_iter().for_each(|input| self.feed(input));
     }
 
     fn begin(&mut self, start: Start) {
@@ -335,6 +381,7 @@ impl Manager {
             relayed: self.router.relayed(),
             unroutable: self.router.unroutable(),
             counters: self.node.counters(),
+            persistence: self.saver.as_ref().map(|saver| saver.status(&self.node)),
         };
         *lock(&self.snapshot) = snapshot;
     }

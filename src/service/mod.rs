@@ -10,10 +10,13 @@ mod events;
 mod handle;
 mod host;
 mod inner;
+mod keeper;
 mod manager;
 mod pending;
+mod restore;
 mod router;
 mod runner;
+mod saver;
 mod status;
 mod threads;
 mod turns;
@@ -28,7 +31,7 @@ pub use handle::{DHTService, Found, value_of};
 pub use host::{GatewayId, RegisterCause, RegisterError, RemoveError};
 pub use inner::StartError;
 pub use pending::Pending;
-pub use status::{GatewayState, GatewayStatus, Status};
+pub use status::{GatewayState, GatewayStatus, PersistenceStatus, Status};
 pub use view::{Dump, Neighbour, Trace, TracedRequest};
 
 /// How an operation failed.

@@ -38,8 +38,28 @@ pub struct Status {
     pub unroutable: u64,
     /// What the node has counted: who sent it, by which gateway, is of no matter there.
     pub counters: Counters,
+    /// How the node's state is kept; `None` if the service was started without a store for it.
+    pub persistence: Option<PersistenceStatus>,
     /// The gateways, in order of registration.
     pub gateways: Vec<GatewayStatus>,
+}
+
+/// How the state of a node is kept over a restart.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct PersistenceStatus {
+    /// Whether the last batch could be kept. Otherwise the node goes on from memory, and tries again.
+    pub durable: bool,
+    /// Why it could not.
+    pub failure: Option<String>,
+    /// Batches that were kept since the service started.
+    pub commits: u64,
+    /// Batches that could not be kept. What was in them is tried again.
+    pub failed_commits: u64,
+    /// Records that have changed and are not kept yet.
+    pub pending: usize,
+    /// What was found when the state was loaded, such as that a damaged file was put aside.
+    pub notices: Vec<String>,
 }
 
 /// What a gateway is and does at one moment.
@@ -97,4 +117,5 @@ pub(super) struct Snapshot {
     pub(super) relayed: u64,
     pub(super) unroutable: u64,
     pub(super) counters: Counters,
+    pub(super) persistence: Option<PersistenceStatus>,
 }

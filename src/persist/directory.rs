@@ -1,0 +1,405 @@
+//! The state of a node in a folder: one file, which is whole after any crash, and a lock.
+
+use std::error::Error;
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use redb::{Builder, Database, DatabaseError, ReadableDatabase, ReadableTable, StorageError, Table, TableDefinition};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::rows::{self, SCHEMA};
+use super::{Batch, Change, Identity, Lost, SavedState, StateError, StateStore};
+
+type Rows = TableDefinition<'static, &'static [u8], &'static [u8]>;
+
+const META: TableDefinition<'static, &'static str, &'static [u8]> = TableDefinition::new("meta");
+const CONTACTS: TableDefinition<'static, u32, &'static [u8]> = TableDefinition::new("contacts");
+const RECORDS: Rows = TableDefinition::new("records");
+const PUBLISHED: Rows = TableDefinition::new("published");
+
+const FILE: &str = "state.redb";
+const FRESH_FILE: &str = "state.redb.new";
+const SCHEMA_FILE: &str = "schema";
+const LOCK: &str = "lock";
+
+/// All is read once and then written only: there is little to be gained by keeping it in memory a second time.
+const CACHE_BYTES: usize = 16 << 20;
+
+/// Why a folder cannot hold the state of a node.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PersistError {
+    /// The folder, or the lock in it, cannot be made or used.
+    #[error("the data directory {path} cannot be used: {source}")]
+    Directory {
+        /// Which one.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Another node uses the folder.
+    #[error("the data directory {path} is in use by another node; stop that one, or choose another directory")]
+    InUse {
+        /// Which one.
+        path: PathBuf,
+    },
+    /// A later version of this library has written the file. It is as it was.
+    #[error("{path} has schema {found}, and this version knows schemas up to {known}: use the version that wrote it")]
+    NewerSchema {
+        /// The file.
+        path: PathBuf,
+        /// The number that it has.
+        found: u32,
+        /// The highest number that can be read.
+        known: u32,
+    },
+    /// The file cannot be read or written, though it may be well.
+    #[error("{path} cannot be used: {cause}")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        cause: StateError,
+    },
+}
+
+/// A folder that keeps the state of one node: what was committed is there after a crash at any moment.
+///
+/// In it are `state.redb`, in the format of the crate `redb`; `schema`, a number that says what is in it; and `lock`, which is
+/// locked as long as this lives. A file that
+/// is damaged is kept under another name, `state.redb.damaged-` and the time in Unix seconds, and a new one is begun; that
+/// is among the [`notices`](SavedState::notices) when the state is loaded.
+#[derive(Debug)]
+pub struct DataDirectory {
+    path: PathBuf,
+    /// `None` while it could not be opened again, after an error.
+    file: Option<Database>,
+    notices: Vec<String>,
+    /// Nothing of what was committed is in the file.
+    lost: Option<String>,
+    /// Last, so that the file is closed before the next one can open it.
+    _lock: File,
+}
+
+impl DataDirectory {
+    /// Opens a folder, and makes it if it is not there: on Unix for its owner alone.
+    ///
+    /// The file is read once, to see whether it is whole.
+    ///
+    /// # Errors
+    ///
+    /// When another node uses it, it cannot be used, or a later version of this library has written it.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, PersistError> {
+        let path = path.as_ref().to_path_buf();
+        let lock = lock(&path)?;
+        let mut directory = DataDirectory { path, file: None, notices: Vec::new(), lost: None, _lock: lock };
+        match directory.reopen() {
+            Ok(()) => {}
+            // There is nothing to be lost by going on in memory.
+            Err(error) if error.is_full() && !directory.file_path().exists() => {
+                directory.notices.push(format!("{} cannot be made: {error}", directory.file_path().display()));
+            }
+            Err(Unusable::Newer(found)) => {
+                return Err(PersistError::NewerSchema { path: directory.file_path(), found, known: SCHEMA });
+            }
+            Err(error) => return Err(PersistError::File { path: directory.file_path(), cause: error.into() }),
+        }
+        directory.lost = None;
+        Ok(directory)
+    }
+
+    /// The folder.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn file_path(&self) -> PathBuf {
+        self.path.join(FILE)
+    }
+
+    /// Opens the file, a new one if there is none or it is damaged.
+    fn reopen(&mut self) -> Result<(), Unusable> {
+        if self.file.is_some() {
+            return Ok(());
+        }
+        let path = self.file_path();
+        if path.exists() {
+            match calmly(|| open(&self.path, &path)) {
+                Ok(file) => {
+                    self.file = Some(file);
+                    return Ok(());
+                }
+                Err(Unusable::Damaged(cause)) => self.put_aside(&path, &cause)?,
+                Err(error) => return Err(error),
+            }
+        }
+        self.file = Some(calmly(|| begin(&self.path))?);
+        Ok(())
+    }
+
+    /// Keeps a damaged file under another name.
+    fn put_aside(&mut self, path: &Path, cause: &str) -> Result<(), Unusable> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let name = |number: u64| self.path.join(format!("{FILE}.damaged-{}", now.saturating_add(number)));
+        let aside = (0..).map(name).find(|name| !name.exists()).unwrap_or_else(|| name(0));
+        fs::rename(path, &aside)?;
+        let notice =
+            format!("{} is damaged ({cause}) and was kept as {}; a new one is begun", path.display(), aside.display());
+        self.lost = Some(notice.clone());
+        self.notices.push(notice);
+        Ok(())
+    }
+}
+
+impl StateStore for DataDirectory {
+    fn load(&mut self) -> Result<SavedState, StateError> {
+        let notices = std::mem::take(&mut self.notices);
+        let mut state = match &self.file {
+            Some(file) => calmly(|| load(file))?,
+            None => SavedState::default(),
+        };
+        state.notices.splice(0..0, notices);
+        Ok(state)
+    }
+
+    fn commit(&mut self, batch: &Batch) -> Result<(), StateError> {
+        self.reopen()?;
+        // What was opened anew is empty.
+        if let Some(lost) = self.lost.take().filter(|_| !batch.whole) {
+            return Err(Lost(lost).into());
+        }
+        let Some(file) = &self.file else { return Err("the file is not open".into()) };
+        let committed = calmly(|| commit(file, batch));
+        if committed.is_err() {
+            // After an error of the disk the file must be opened again, which looks whether it is whole.
+            let file = self.file.take();
+            catch_unwind(AssertUnwindSafe(|| drop(file))).ok();
+        }
+        Ok(committed?)
+    }
+}
+
+/// Why the file cannot be used.
+#[derive(Debug, thiserror::Error)]
+enum Unusable {
+    #[error("schema {0} is newer")]
+    Newer(u32),
+    #[error("it is damaged: {0}")]
+    Damaged(String),
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    #[error(transparent)]
+    Other(Box<dyn Error + Send + Sync>),
+}
+
+impl Unusable {
+    fn is_full(&self) -> bool {
+        matches!(self, Unusable::Io(error)
+            if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded))
+    }
+}
+
+impl From<StorageError> for Unusable {
+    fn from(error: StorageError) -> Self {
+        match error {
+            StorageError::Corrupted(cause) => Unusable::Damaged(cause),
+            // No such file, or one that ends too early.
+            StorageError::Io(error)
+                if matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof) =>
+            {
+                Unusable::Damaged(error.to_string())
+            }
+            StorageError::Io(error) => Unusable::Io(error),
+            error => Unusable::Other(error.into()),
+        }
+    }
+}
+
+impl From<DatabaseError> for Unusable {
+    fn from(error: DatabaseError) -> Self {
+        match error {
+            DatabaseError::Storage(error) => error.into(),
+            // No file of ours was ever written in an older format.
+            DatabaseError::UpgradeRequired(_) => Unusable::Damaged(error.to_string()),
+            error => Unusable::Other(error.into()),
+        }
+    }
+}
+
+impl From<redb::Error> for Unusable {
+    fn from(error: redb::Error) -> Self {
+        match error {
+            redb::Error::Corrupted(cause) => StorageError::Corrupted(cause).into(),
+            redb::Error::Io(error) => StorageError::Io(error).into(),
+            error => Unusable::Other(error.into()),
+        }
+    }
+}
+
+macro_rules! from_redb {
+    ($($error:ty),*) => {
+        $(impl From<$error> for Unusable {
+            fn from(error: $error) -> Self {
+                redb::Error::from(error).into()
+            }
+        })*
+    };
+}
+
+from_redb!(redb::TransactionError, redb::TableError, redb::CommitError, redb::SetDurabilityError);
+
+/// A file that others have written into can bring redb to panic.
+fn calmly<T>(call: impl FnOnce() -> Result<T, Unusable>) -> Result<T, Unusable> {
+    catch_unwind(AssertUnwindSafe(call))
+        .unwrap_or_else(|_| Err(Unusable::Damaged("it makes no sense to redb, which panicked over it".to_owned())))
+}
+
+fn lock(path: &Path) -> Result<File, PersistError> {
+    let unusable = |source| PersistError::Directory { path: path.to_path_buf(), source };
+    let mut builder = fs::DirBuilder::new();
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.recursive(true).create(path).map_err(unusable)?;
+    let file = OpenOptions::new().create(true).truncate(false).write(true).open(path.join(LOCK)).map_err(unusable)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(PersistError::InUse { path: path.to_path_buf() }),
+        Err(TryLockError::Error(source)) => Err(unusable(source)),
+    }
+}
+
+fn builder() -> Builder {
+    let mut builder = Builder::new();
+    // What an open without this would trust, damage included, is what redb wrote down when it closed the file.
+    builder.set_cache_size(CACHE_BYTES).set_check_integrity_on_open(true);
+    builder
+}
+
+fn open(directory: &Path, path: &Path) -> Result<Database, Unusable> {
+    // To open the file changes it. So what it is of stands beside it, too.
+    let beside = fs::read_to_string(directory.join(SCHEMA_FILE)).ok().and_then(|text| text.trim().parse().ok());
+    if let Some(found) = beside.filter(|found| *found > SCHEMA) {
+        return Err(Unusable::Newer(found));
+    }
+    let file = builder().open(path)?;
+    match schema_of(&file)? {
+        Some(SCHEMA) => Ok(file),
+        Some(found) if found > SCHEMA => Err(Unusable::Newer(found)),
+        _ => Err(Unusable::Damaged("it has no schema".to_owned())),
+    }
+}
+
+fn schema_of(file: &impl ReadableDatabase) -> Result<Option<u32>, Unusable> {
+    let reading = file.begin_read()?;
+    let meta = match reading.open_table(META) {
+        Err(redb::TableError::TableDoesNotExist(_)) => return Ok(None),
+        meta => meta?,
+    };
+    Ok(meta.get("schema")?.and_then(|row| rows::schema_in(row.value())))
+}
+
+/// Makes a new file. It has its name only when it is whole, so that none that was begun passes for a damaged one.
+fn begin(directory: &Path) -> Result<Database, Unusable> {
+    let (fresh, path) = (directory.join(FRESH_FILE), directory.join(FILE));
+    match fs::remove_file(&fresh) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
+        _ => {}
+    }
+    let mut options = OpenOptions::new();
+    options.create_new(true).read(true).write(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    drop(options.open(&fresh)?);
+    fs::write(directory.join(SCHEMA_FILE), format!("{SCHEMA}\n"))?;
+    let file = builder().create(&fresh)?;
+    commit(&file, &Batch { whole: true, ..Batch::default() })?;
+    fs::rename(&fresh, &path)?;
+    #[cfg(unix)]
+    File::open(directory)?.sync_all()?;
+    Ok(file)
+}
+
+fn load(file: &Database) -> Result<SavedState, Unusable> {
+    let reading = file.begin_read()?;
+    let mut unreadable = 0;
+    let meta = reading.open_table(META)?;
+    let identity = meta.get("identity")?.and_then(|row| kept(rows::decode::<Identity>(row.value()), &mut unreadable));
+    let mut state = SavedState { identity, ..SavedState::default() };
+    for row in reading.open_table(CONTACTS)?.iter()? {
+        state.contacts.extend(kept(rows::decode(row?.1.value()), &mut unreadable));
+    }
+    state.records = all(&reading.open_table(RECORDS)?, &mut unreadable)?;
+    state.published = all(&reading.open_table(PUBLISHED)?, &mut unreadable)?;
+    if unreadable > 0 {
+        state.notices.push(format!("{unreadable} rows of the saved state could not be read, and are left out"));
+    }
+    Ok(state)
+}
+
+fn all<T: DeserializeOwned>(
+    table: &impl ReadableTable<&'static [u8], &'static [u8]>,
+    unreadable: &mut usize,
+) -> Result<Vec<T>, Unusable> {
+    let mut found = Vec::new();
+    for row in table.iter()? {
+        found.extend(kept(rows::decode(row?.1.value()), unreadable));
+    }
+    Ok(found)
+}
+
+/// Counts what cannot be read.
+fn kept<T>(row: Option<T>, unreadable: &mut usize) -> Option<T> {
+    *unreadable += usize::from(row.is_none());
+    row
+}
+
+fn commit(file: &Database, batch: &Batch) -> Result<(), Unusable> {
+    let mut writing = file.begin_write()?;
+    // Values come from strangers: so it must not rest on a checksum alone which of two states is the whole one.
+    writing.set_two_phase_commit(true);
+    {
+        let mut meta = writing.open_table(META)?;
+        if batch.whole {
+            meta.insert("schema", &rows::schema_row(SCHEMA)[..])?;
+        }
+        if let Some(identity) = &batch.identity {
+            meta.insert("identity", &*encoded(identity)?)?;
+        }
+        let mut contacts = writing.open_table(CONTACTS)?;
+        if batch.whole || batch.contacts.is_some() {
+            contacts.retain(|_, _| false)?;
+        }
+        for (number, contact) in (0..).zip(batch.contacts.iter().flatten()) {
+            contacts.insert(number, &*encoded(contact)?)?;
+        }
+        write(&mut writing.open_table(RECORDS)?, batch.whole, &batch.records)?;
+        write(&mut writing.open_table(PUBLISHED)?, batch.whole, &batch.published)?;
+    }
+    Ok(writing.commit()?)
+}
+
+fn write<T: Serialize>(
+    table: &mut Table<'_, &'static [u8], &'static [u8]>,
+    whole: bool,
+    changes: &[Change<T>],
+) -> Result<(), Unusable> {
+    if whole {
+        table.retain(|_, _| false)?;
+    }
+    for Change { key, author, now } in changes {
+        let place = rows::place(key, author);
+        match now {
+            Some(row) => table.insert(&*place, &*encoded(row)?)?,
+            None => table.remove(&*place)?,
+        };
+    }
+    Ok(())
+}
+
+fn encoded(row: &impl Serialize) -> Result<Vec<u8>, Unusable> {
+    rows::encode(row).map_err(|error| Unusable::Other(error.into()))
+}
