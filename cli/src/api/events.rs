@@ -23,8 +23,8 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 ///
 /// Each has a name (`event`) and an object (`data`): `following` when it has begun; `contact_added`, `contact_removed`,
 /// `contact_moved`: a node; `record_kept`, `record_expired`, `superseded`, `not_found`: a key; `gateway_registered`,
-/// `gateway_removed`, `gateway_failed`, `gateway_restarted`, `gateway_ended`; `lagged`, where so many were left out as they
-/// were read too slowly; `failed`, when the node has stopped of its own accord.
+/// `gateway_removed`, `gateway_failed`, `gateway_restarted`, `gateway_ended`; `persistence_failed`,
+/// `persistence_restored`; `lagged`, where so many were left out as they were read too slowly; `failed`, when the node has stopped of its own accord.
 #[utoipa::path(
     get, path = "/events", tag = "node",
     responses(
@@ -80,6 +80,8 @@ fn described(api: &Api, event: &Event) -> Sent {
             sent("gateway_failed", &json!({ "gateway": gateway.to_string(), "cause": cause }))
         }
         Event::GatewayRestarted { gateway } => sent("gateway_restarted", &json!({ "gateway": gateway.to_string() })),
+        Event::PersistenceFailed { cause } => sent("persistence_failed", &json!({ "cause": cause })),
+        Event::PersistenceRestored => sent("persistence_restored", &json!({})),
         Event::Failed { cause } => sent("failed", &json!({ "cause": cause })),
         Event::Lagged { missed } => sent("lagged", &json!({ "missed": missed })),
         other => sent("other", &json!({ "text": format!("{other:?}") })),

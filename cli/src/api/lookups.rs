@@ -48,12 +48,6 @@ pub(super) async fn closest(State(api): State<Api>, key: Key) -> Result<Response
     let found = report
         .closest
         .iter()
-        .map(|contact| Found { node: Node::new(&api, contact), distance: distance(&api, &contact.id(), &target) });
+        .map(|contact| Found { node: Node::new(&api, contact), distance: api.distance(&contact.id(), &target) });
     Ok(Answer(Closest { target: api.hex(&target), found: found.collect() }).into_response())
-}
-
-/// The distance of two ids in hexadecimal, as wide as an id.
-pub(super) fn distance(api: &Api, one: &kademlia_dht::Id, other: &kademlia_dht::Id) -> String {
-    let bytes = one.as_bytes().iter().zip(other.as_bytes()).take(api.settings().key_bytes);
-    bytes.map(|(one, other)| format!("{:02x}", one ^ other)).collect()
 }

@@ -114,7 +114,7 @@ impl Figures<'_> {
             self.counters(name, words, counts);
         }
         self.of_gateways(&status.gateways);
-        super::inside::count_persistence(self, status);
+        super::persistence::count(self, status);
     }
 
     fn of_gateways(&mut self, gateways: &[GatewayStatus]) {

@@ -3,6 +3,7 @@
 //! The same API is served over TCP, over the control socket in the node's folder, and to commands that have a node of
 //! their own, without any socket.
 
+mod address_book;
 mod answer;
 mod body;
 mod connection;
@@ -10,22 +11,26 @@ mod contacts;
 #[cfg(unix)]
 mod control;
 mod doorman;
+mod dump;
 mod errors;
 mod events;
 mod guard;
-mod inside;
 mod key;
 mod large;
 mod lookups;
 mod metrics;
+mod neighbours;
 mod openapi;
 mod owned;
+mod persistence;
+mod pictures;
 mod ranges;
 mod receipt;
 mod server;
 mod state;
 mod status;
 mod stored;
+mod trace;
 mod values;
 
 use axum::Router;
@@ -49,7 +54,11 @@ pub(crate) fn router(api: &Api, access: Access) -> Router {
         .route("/metrics", get(metrics::get))
         .route("/events", get(events::get))
         .route("/openapi.json", get(openapi::get))
+        .route("/neighbours", get(neighbours::get))
+        .route("/contacts", get(address_book::get).post(address_book::post))
+        .route("/dump", get(dump::get))
         .route("/dump/closest/{key}", get(lookups::closest))
+        .route("/trace/{key}", get(trace::get))
         .fallback(|| async { ApiError::new(StatusCode::NOT_FOUND, "no_such_resource", "there is no such resource") })
         .method_not_allowed_fallback(|| async {
             let words = "this resource does not take such requests; the header `Allow` has those that it takes";

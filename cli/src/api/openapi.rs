@@ -6,7 +6,7 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
 use super::answer::Answer;
-use super::{events, key, lookups, metrics, status, values};
+use super::{address_book, dump, events, key, lookups, metrics, neighbours, status, trace, values};
 
 /// What is made of the resources.
 #[derive(Debug, OpenApi)]
@@ -19,7 +19,7 @@ use super::{events, key, lookups, metrics, status, values};
     paths(
         values::get, values::put, values::post, values::delete,
         status::get, status::health, metrics::get, events::get,
-        lookups::closest,
+        neighbours::get, address_book::get, address_book::post, dump::get, lookups::closest, trace::get,
         get,
     ),
     tags(
@@ -27,7 +27,7 @@ use super::{events, key, lookups, metrics, status, values};
         (name = "node", description = "What this node is and does"),
         (name = "inside", description = "What this node knows of others"),
     ),
-    components(schemas(key::AsWhat)),
+    components(schemas(key::AsWhat, dump::DumpForm)),
     modifiers(&Token),
 )]
 struct Api;

@@ -67,7 +67,7 @@ impl ReceiptBody {
 
 /// The answer to a write: the receipt, when what can be on disk is there.
 pub(super) async fn answer(api: &Api, receipt: Receipt) -> Response {
-    let durable = super::inside::flush(api).await;
+    let durable = super::persistence::flush(api).await;
     let body = ReceiptBody::new(api, &receipt, durable);
     ([(header::ETAG, etag(receipt.version))], Answer(body)).into_response()
 }
@@ -75,6 +75,11 @@ pub(super) async fn answer(api: &Api, receipt: Receipt) -> Response {
 /// A version, as headers have it.
 pub(super) fn etag(version: kademlia_dht::Version) -> HeaderValue {
     HeaderValue::from_str(&format!("\"{version}\"")).unwrap_or_else(|_| HeaderValue::from_static("\"\""))
+}
+
+/// A time in seconds, to three digits behind the point.
+pub(super) fn seconds(time: std::time::Duration) -> f64 {
+    crate::report::round(time.as_secs_f64())
 }
 
 /// A time in milliseconds, to three digits behind the point.

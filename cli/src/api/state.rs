@@ -137,6 +137,12 @@ impl Api {
         crate::node::hex(id, self.0.settings.key_bytes)
     }
 
+    /// The distance of two ids in hexadecimal, as wide as an id.
+    pub(super) fn distance(&self, one: &Id, other: &Id) -> String {
+        let bytes = one.as_bytes().iter().zip(other.as_bytes()).take(self.0.settings.key_bytes);
+        bytes.map(|(one, other)| format!("{:02x}", one ^ other)).collect()
+    }
+
     /// Does something that waits, on a thread where that harms nobody.
     pub(super) async fn aside<T: Send + 'static>(
         &self,

@@ -12,7 +12,8 @@ use utoipa::ToSchema;
 
 use super::answer::Answer;
 use super::errors::ApiError;
-use super::inside::{self, PersistenceBody};
+use super::persistence::PersistenceBody;
+use super::receipt::seconds;
 use super::state::Api;
 
 /// What a node is and does.
@@ -140,9 +141,9 @@ fn body(api: &Api, status: Status) -> StatusBody {
         id: api.hex(&status.id),
         version: env!("CARGO_PKG_VERSION"),
         network: api.settings().network,
-        uptime_s: crate::report::round(status.uptime.as_secs_f64()),
+        uptime_s: seconds(status.uptime),
         listening: api.service().listen_addresses().iter().map(ToString::to_string).collect(),
-        persistence: inside::persistence(&status),
+        persistence: status.persistence.clone().map(PersistenceBody::from),
         gateways: status.gateways.iter().map(gateway).collect(),
         known_peers: status.known_peers,
         records: status.records,

@@ -61,9 +61,16 @@ pub(crate) struct NodeArgs {
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration)]
     http_timeout: Duration,
 
-    /// A folder of the node's own. In it is the socket by which `dht get --data-dir DIR` and others reach it.
+    /// A folder of the node's own.
+    ///
+    /// In it is what it knows, with which it goes on after a restart, and the socket by which `dht get --data-dir DIR` and
+    /// others reach it.
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
+
+    /// Ask all nodes in this file whether they are there: a multiaddr a line, as `/contacts` of another node gives it.
+    #[arg(long, value_name = "FILE")]
+    contacts: Option<PathBuf>,
 
     /// Ask and save, but serve nobody.
     ///
@@ -218,6 +225,8 @@ pub(crate) struct NodePlan {
     pub(crate) way: WayPlan,
     pub(crate) http: HttpPlan,
     pub(crate) data_dir: Option<PathBuf>,
+    /// A file with nodes to be asked.
+    pub(crate) contacts: Option<PathBuf>,
     pub(crate) json: bool,
 }
 
@@ -295,6 +304,6 @@ impl NodeArgs {
             max_connections: self.http_max_connections,
             timeout: self.http_timeout,
         };
-        Ok(NodePlan { way, http, data_dir: self.data_dir, json: self.json })
+        Ok(NodePlan { way, http, data_dir: self.data_dir, contacts: self.contacts, json: self.json })
     }
 }

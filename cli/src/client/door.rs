@@ -112,7 +112,7 @@ where
 
 /// A node in client mode, which has joined the network.
 async fn own(plan: &WayPlan) -> Result<Door, Failure> {
-    let running = Running::start(plan)?;
+    let running = Running::start(plan, None)?;
     let tries: Vec<Pending<_>> =
         plan.connect.iter().map(|address| running.service().connect(address.clone())).collect();
     let mut joined = Err(kademlia_dht::Error::NoPeers);

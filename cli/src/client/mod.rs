@@ -8,6 +8,7 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 
 use axum::body::Body;
+use axum::http::request::Builder;
 use axum::http::{Method, Request as HttpRequest, Response, StatusCode, header};
 use bytes::Bytes;
 use http_body_util::BodyExt;
@@ -96,7 +97,7 @@ async fn ask(plan: ClientPlan) -> Result<bool, Failure> {
         Request::Dump { format } => asker.dump(format).await,
         Request::Trace { key } => {
             let request = asker.request(Method::GET, &path("trace", &key));
-            asker.show(request, Body::empty(), printed::trace).await
+            asker.show_if(request, Body::empty(), printed::trace, printed::has_found).await
         }
     }
 }
@@ -114,7 +115,7 @@ struct Asker {
 }
 
 impl Asker {
-    fn request(&self, method: Method, path: &str) -> axum::http::request::Builder {
+    fn request(&self, method: Method, path: &str) -> Builder {
         let request = HttpRequest::builder().method(method).uri(path).header(header::HOST, self.door.host());
         match &self.token {
             Some(token) => request.header(header::AUTHORIZATION, format!("Bearer {token}")),
@@ -122,22 +123,28 @@ impl Asker {
         }
     }
 
-    async fn send(&self, request: axum::http::request::Builder, body: Body) -> Result<Response<Body>, Failure> {
+    async fn send(&self, request: Builder, body: Body) -> Result<Response<Body>, Failure> {
         let request = request.body(body).map_err(|error| Failure::Wrong(error.to_string()))?;
         self.door.send(request).await
     }
 
     /// Asks, and prints the answer as words or as it is.
-    async fn show(
+    async fn show(&self, request: Builder, body: Body, words: fn(&Json) -> String) -> Result<bool, Failure> {
+        self.show_if(request, body, words, |_| true).await
+    }
+
+    /// The same, of an answer that can say that there is nothing.
+    async fn show_if(
         &self,
-        request: axum::http::request::Builder,
+        request: Builder,
         body: Body,
         words: fn(&Json) -> String,
+        is_good: fn(&Json) -> bool,
     ) -> Result<bool, Failure> {
         let response = self.send(request, body).await?;
         let Some((text, json)) = self.judged(response).await? else { return Ok(false) };
         line(&if self.json { text } else { words(&json) })?;
-        Ok(true)
+        Ok(is_good(&json))
     }
 
     /// A good answer, as it is and as JSON. What was not found or is refused is said, and gives none.

@@ -74,6 +74,7 @@ pub(super) fn trace(json: &Json) -> String {
     let header = ["hop", "node", "address", "distance", "told by", "from ms", "round trip ms", "answer"];
     let mut table = empty_table(header, usize::MAX);
     for request in list(&json["requests"]) {
+        // The first digits tell nodes apart.
         let short = |id: &Json| plain(id).chars().take(12).collect::<String>();
         table.add_row([
             plain(&request["hop"]),
@@ -83,12 +84,36 @@ pub(super) fn trace(json: &Json) -> String {
             short(&request["told_by"]),
             plain(&request["started_ms"]),
             plain(&request["round_trip_ms"]),
-            plain(&request["answer"]),
+            answer(&request["answer"]),
         ]);
     }
-    let found =
-        if json["found"].is_null() { "not found".to_owned() } else { format!("found: {}", plain(&json["found"])) };
-    format!("target {}\n{table}\n{found}", plain(&json["target"]))
+    let found = &json["found"];
+    let words = match json["error"].as_str() {
+        Some(error) => error.to_owned(),
+        None if found.is_null() => "not found".to_owned(),
+        None => {
+            let here = if found["held_here"] == true { " and here" } else { "" };
+            let (kind, version, bytes) = (plain(&found["kind"]), plain(&found["version"]), plain(&found["bytes"]));
+            let holders = list(&found["holders"]).len();
+            format!("found: {kind}, version {version}, {bytes} bytes, at {holders} of those asked{here}")
+        }
+    };
+    format!("target {}\n{table}\n{words}", plain(&json["target"]))
+}
+
+/// Whether a trace has found something.
+pub(super) fn has_found(json: &Json) -> bool {
+    !json["found"].is_null()
+}
+
+/// What came of a request.
+fn answer(answer: &Json) -> String {
+    match answer["kind"].as_str() {
+        Some("value") => format!("version {}", plain(&answer["version"])),
+        Some("contacts") => format!("{} contacts", plain(&answer["count"])),
+        Some("failed") => plain(&answer["reason"]),
+        _ => "not awaited".to_owned(),
+    }
 }
 
 #[cfg(test)]

@@ -6,11 +6,14 @@ mod lines;
 mod signals;
 mod watch;
 
+use std::io::BufReader;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
-use std::{fs, io};
+use std::time::Duration;
+use std::{fs, io, thread};
 
 use kademlia_dht::gateway::GatewayError;
+use kademlia_dht::persist::{DataDirectory, PersistError, ReadContactsError, read_contacts};
 use kademlia_dht::{DHTService, Id, Multiaddr, StartError};
 
 use crate::api::{Api, Server, ServerError, Settings};
@@ -20,6 +23,9 @@ use lines::Lines;
 
 /// The name of the socket in a node's folder by which commands reach it.
 pub(crate) const CONTROL_SOCKET: &str = "control.sock";
+
+/// The longest that the node may take to stop, so that the process ends within two seconds.
+const STOP: Duration = Duration::from_millis(1500);
 
 /// Why a node does not run.
 #[derive(Debug, thiserror::Error)]
@@ -36,8 +42,12 @@ pub(crate) enum Failure {
     Listen(#[from] GatewayError),
     #[error("the gateway at {address} cannot be started: {cause}")]
     Gateway { address: Multiaddr, cause: String },
-    #[error("cannot make the folder {}: {error}", .path.display())]
-    Folder { path: PathBuf, error: io::Error },
+    #[error(transparent)]
+    Folder(#[from] PersistError),
+    #[error("cannot read {}: {error}", .path.display())]
+    Read { path: PathBuf, error: io::Error },
+    #[error("{}, {error}", .path.display())]
+    Contacts { path: PathBuf, error: ReadContactsError },
     #[error(transparent)]
     Http(#[from] ServerError),
     #[error("cannot start a thread: {0}")]
@@ -52,7 +62,7 @@ impl Failure {
     /// Whether the arguments are to blame.
     pub(crate) fn is_usage(&self) -> bool {
         match self {
-            Failure::Address { .. } | Failure::NotUdp { .. } => true,
+            Failure::Address { .. } | Failure::NotUdp { .. } | Failure::Read { .. } | Failure::Contacts { .. } => true,
             Failure::Http(error) => error.is_usage(),
             _ => false,
         }
@@ -75,9 +85,13 @@ enum Happening {
 pub(crate) struct Running(DHTService);
 
 impl Running {
-    /// Starts a node with its gateways.
-    pub(crate) fn start(plan: &WayPlan) -> Result<Self, Failure> {
-        let running = Running(DHTService::start(plan.config.clone())?);
+    /// Starts a node with its gateways, which goes on where it was if it has a folder.
+    pub(crate) fn start(plan: &WayPlan, folder: Option<&Path>) -> Result<Self, Failure> {
+        let service = match folder {
+            Some(folder) => DHTService::start_with(plan.config.clone(), Box::new(DataDirectory::open(folder)?))?,
+            None => DHTService::start(plan.config.clone())?,
+        };
+        let running = Running(service);
         gateways::register(&running.0, plan)?;
         Ok(running)
     }
@@ -97,11 +111,12 @@ impl Drop for Running {
 pub(crate) fn run(plan: &NodePlan) -> Result<bool, Failure> {
     let (happens, happenings) = mpsc::channel();
     signals::listen(happens.clone())?;
-    if let Some(folder) = &plan.data_dir {
-        make_folder(folder)?;
-    }
-    let running = Running::start(&plan.way)?;
+    let introduced = introduced(plan.contacts.as_deref())?;
+    let running = Running::start(&plan.way, plan.data_dir.as_deref())?;
     let service = running.service();
+    for notice in service.status().persistence.map(|persistence| persistence.notices).unwrap_or_default() {
+        log::warn!("{notice}");
+    }
     let settings = Settings::new(&plan.way);
     let lines = Lines::new(plan.json);
     lines.id(&hex(&service.id(), settings.key_bytes))?;
@@ -114,6 +129,10 @@ pub(crate) fn run(plan: &NodePlan) -> Result<bool, Failure> {
     if let Some(address) = server.address() {
         lines.http(address)?;
     }
+    if !introduced.is_empty() {
+        // How many of them answer is to be seen among the contacts.
+        drop(service.introduce(introduced));
+    }
     let joining =
         Joining::start(service.clone(), plan.way.connect.clone(), happens.clone()).map_err(Failure::Thread)?;
     watch::start(service, &api, joining.teller(), happens).map_err(Failure::Thread)?;
@@ -125,19 +144,29 @@ pub(crate) fn run(plan: &NodePlan) -> Result<bool, Failure> {
     log::info!("the node ends");
     let failure = service.status().failure;
     server.begin_to_end();
-    drop(running);
+    stop(running);
     server.end();
     joining.end();
     failure.map_or(Ok(true), |cause| Err(Failure::Failed(cause)))
 }
 
-/// Makes a folder that is nobody else's.
-fn make_folder(path: &Path) -> Result<(), Failure> {
-    let mut builder = fs::DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(path).map_err(|error| Failure::Folder { path: path.to_owned(), error })
+/// Stops the node. A disk that is too slow for what is still to be kept is not waited for beyond the time that there is.
+fn stop(running: Running) {
+    let (done, stopped) = mpsc::channel();
+    let stop = move || {
+        drop(running);
+        done.send(()).ok();
+    };
+    if thread::Builder::new().name("stop".to_owned()).spawn(stop).is_ok() && stopped.recv_timeout(STOP).is_err() {
+        log::warn!("the disk is too slow: what happened last may not be kept");
+    }
+}
+
+/// The addresses of a file of contacts.
+fn introduced(path: Option<&Path>) -> Result<Vec<Multiaddr>, Failure> {
+    let Some(path) = path else { return Ok(Vec::new()) };
+    let file = fs::File::open(path).map_err(|error| Failure::Read { path: path.to_owned(), error })?;
+    read_contacts(BufReader::new(file)).map_err(|error| Failure::Contacts { path: path.to_owned(), error })
 }
 
 /// An id in hexadecimal, all of it that counts.

@@ -42,6 +42,8 @@ fn note(event: &Event) {
         Event::GatewayFailed { gateway, cause } => log::error!("{gateway} has failed: {cause}"),
         Event::GatewayRestarted { gateway } => log::info!("{gateway} runs again"),
         Event::GatewayEnded { gateway } => log::warn!("{gateway} has ended"),
+        Event::PersistenceFailed { cause } => log::error!("the node's state cannot be kept: {cause}"),
+        Event::PersistenceRestored => log::info!("the node's state is kept again"),
         Event::Failed { cause } => log::error!("the node has failed: {cause}"),
         _ => {}
     }

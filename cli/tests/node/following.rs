@@ -81,6 +81,10 @@ fn the_description_is_whole() {
         ("/events", &["get"]),
         ("/openapi.json", &["get"]),
         ("/dump/closest/{key}", &["get"]),
+        ("/neighbours", &["get"]),
+        ("/contacts", &["get", "post"]),
+        ("/dump", &["get"]),
+        ("/trace/{key}", &["get"]),
     ] {
         for method in methods {
             assert!(paths[path][method]["responses"].is_object(), "{method} {path}");

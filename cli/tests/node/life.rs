@@ -94,8 +94,8 @@ fn what_is_in_use_is_named() {
     for (arguments, words) in [
         (format!("--http {}", node.http), format!("error: cannot serve HTTP at {}: ", node.http)),
         (format!("--listen {}", node.listening[0]), node.listening[0].clone()),
-        (format!("--data-dir {folder}"), "error: another node uses the folder".to_owned()),
-        ("--data-dir /dev/null/x".to_owned(), "error: cannot make the folder /dev/null/x: ".to_owned()),
+        (format!("--data-dir {folder}"), "is in use by another node".to_owned()),
+        ("--data-dir /dev/null/x".to_owned(), "error: the data directory /dev/null/x cannot be used: ".to_owned()),
     ] {
         let output = run(&format!("node {arguments}"));
         assert_eq!(output.status.code(), Some(3), "{arguments}: {}", text(&output.stderr));

@@ -8,6 +8,8 @@ mod bad_clients;
 mod commands;
 mod following;
 mod http;
+mod inside;
+mod lasting;
 mod life;
 mod owned;
 mod process;
