@@ -23,7 +23,7 @@ pub(super) struct Introduced {
 
 /// All whom the node knows, as a text: a multiaddr a line.
 #[utoipa::path(
-    get, path = "/contacts", tag = "inside",
+    get, path = "/contacts", operation_id = "contacts", tag = "inside",
     responses(
         (status = 200, description = "A multiaddr a line, `#` before words", content_type = "text/plain", body = String),
         (status = 503, description = "The node has stopped", body = ErrorBody),
@@ -38,7 +38,7 @@ pub(super) async fn get(State(api): State<Api>) -> Result<Response, ApiError> {
 
 /// Ask all these addresses whether anyone is there. Who answers becomes a contact.
 #[utoipa::path(
-    post, path = "/contacts", tag = "inside", security((), ("token" = [])),
+    post, path = "/contacts", operation_id = "introduce", tag = "inside", security((), ("token" = [])),
     request_body(content = String, content_type = "text/plain", description = "A multiaddr a line, `#` before words"),
     responses(
         (status = 200, description = "How many are going to be asked", body = Introduced),
@@ -58,6 +58,9 @@ pub(super) async fn post(State(api): State<Api>, request: Request) -> Result<Res
     }
     let addresses =
         read_contacts(&text[..]).map_err(|error| ApiError::bad_request("bad_contacts", error.to_string()))?;
+    if text.is_empty() {
+        return Err(ApiError::bad_request("bad_contacts", "there is no address: one multiaddr a line is expected"));
+    }
     let introduced = api.service().introduce(addresses).await?;
     Ok(Answer(Introduced { introduced }).into_response())
 }

@@ -1,14 +1,22 @@
 //! What a client sends: not more than is taken, and not slower.
 
+use std::time::Duration;
+
 use axum::body::Body;
 use axum::http::{HeaderMap, StatusCode, header};
 use bytes::Bytes;
 use http_body_util::BodyExt;
-use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
+use utoipa::ToSchema;
 
 use super::errors::ApiError;
 use super::state::Api;
+
+/// Any bytes, for the description of the API.
+#[derive(Debug, ToSchema)]
+#[schema(value_type = String, format = Binary)]
+#[expect(dead_code, reason = "it is for the description alone")]
+pub(super) struct AnyBytes(Vec<u8>);
 
 /// So many bytes must come in the time that the other end has for a step.
 const STEP_BYTES: u64 = 64 << 10;

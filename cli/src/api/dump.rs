@@ -157,7 +157,7 @@ struct QueueBody {
 
 /// All that the node knows and does at this moment.
 #[utoipa::path(
-    get, path = "/dump", tag = "inside",
+    get, path = "/dump", operation_id = "dump", tag = "inside",
     params(("format" = Option<DumpForm>, Query, description = "`json` (the default), or a picture for `plantuml` or Graphviz (`dot`)")),
     responses(
         (status = 200, description = "All of it, or a picture", content(

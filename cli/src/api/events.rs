@@ -26,7 +26,7 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// `gateway_removed`, `gateway_failed`, `gateway_restarted`, `gateway_ended`; `persistence_failed`,
 /// `persistence_restored`; `lagged`, where so many were left out as they were read too slowly; `failed`, when the node has stopped of its own accord.
 #[utoipa::path(
-    get, path = "/events", tag = "node",
+    get, path = "/events", operation_id = "events", tag = "node",
     responses(
         (status = 200, description = "Server-sent events, without end", content_type = "text/event-stream", body = String),
         (status = 503, description = "As many as can be follow already", body = super::errors::ErrorBody),

@@ -30,7 +30,7 @@ struct Found {
 
 /// Look up the k nodes closest to a key.
 #[utoipa::path(
-    get, path = "/dump/closest/{key}", tag = "inside",
+    get, path = "/dump/closest/{key}", operation_id = "closest", tag = "inside",
     params(
         ("key" = String, Path, description = "The key, percent-encoded: any bytes"),
         ("as" = Option<AsWhat>, Query, description = "What the key is: a key, which is hashed, or an id in hexadecimal"),

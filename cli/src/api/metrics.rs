@@ -68,7 +68,7 @@ pub(super) async fn count(State(api): State<Api>, request: Request, next: Next) 
 
 /// Figures of the node, for Prometheus.
 #[utoipa::path(
-    get, path = "/metrics", tag = "node",
+    get, path = "/metrics", operation_id = "metrics", tag = "node",
     responses((status = 200, description = "Figures in the text form of OpenMetrics", content_type = "application/openmetrics-text", body = String))
 )]
 pub(super) async fn get(State(api): State<Api>) -> Result<Response, ApiError> {

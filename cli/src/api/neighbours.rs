@@ -64,7 +64,7 @@ impl NeighbourBody {
 
 /// The contacts in the node's routing table, nearest to it first.
 #[utoipa::path(
-    get, path = "/neighbours", tag = "inside",
+    get, path = "/neighbours", operation_id = "neighbours", tag = "inside",
     responses(
         (status = 200, description = "The contacts", body = Neighbours),
         (status = 503, description = "The node has stopped", body = ErrorBody),

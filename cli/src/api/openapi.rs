@@ -1,8 +1,9 @@
 //! `/openapi.json`: what this API is, for programs.
 
 use axum::response::{IntoResponse, Response};
-use utoipa::openapi::OpenApi as Document;
+use utoipa::openapi::schema::{SchemaType, Type};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::openapi::{OpenApi as Document, RefOr, Schema};
 use utoipa::{Modify, OpenApi};
 
 use super::answer::Answer;
@@ -28,7 +29,7 @@ use super::{address_book, dump, events, key, lookups, metrics, neighbours, statu
         (name = "inside", description = "What this node knows of others"),
     ),
     components(schemas(key::AsWhat, dump::DumpForm)),
-    modifiers(&Token),
+    modifiers(&Token, &Parameters),
 )]
 struct Api;
 
@@ -44,6 +45,27 @@ impl Modify for Token {
     }
 }
 
+/// What can be left out of a request cannot be null for that.
+struct Parameters;
+
+impl Modify for Parameters {
+    fn modify(&self, document: &mut Document) {
+        for path in document.paths.paths.values_mut() {
+            let operations = [&mut path.get, &mut path.put, &mut path.post, &mut path.delete];
+            for parameter in
+                operations.into_iter().flatten().flat_map(|operation| operation.parameters.iter_mut().flatten())
+            {
+                if let RefOr::T(parameter) = parameter
+                    && let Some(RefOr::T(Schema::Object(schema))) = &mut parameter.schema
+                    && let SchemaType::Array(types) = &mut schema.schema_type
+                {
+                    types.retain(|name| *name != Type::Null);
+                }
+            }
+        }
+    }
+}
+
 /// The document.
 pub(crate) fn document() -> Document {
     Api::openapi()
@@ -51,7 +73,7 @@ pub(crate) fn document() -> Document {
 
 /// This document.
 #[utoipa::path(
-    get, path = "/openapi.json", tag = "node",
+    get, path = "/openapi.json", operation_id = "openapi", tag = "node",
     responses((status = 200, description = "The OpenAPI document of this API", content_type = "application/json", body = Object))
 )]
 pub(super) async fn get() -> Response {

@@ -103,7 +103,7 @@ pub(super) struct Health {
 }
 
 /// What the node is and does.
-#[utoipa::path(get, path = "/status", tag = "node", responses((status = 200, description = "What it is and does", body = StatusBody)))]
+#[utoipa::path(get, path = "/status", operation_id = "status", tag = "node", responses((status = 200, description = "What it is and does", body = StatusBody)))]
 pub(super) async fn get(State(api): State<Api>) -> Result<Response, ApiError> {
     let status = api.aside(kademlia_dht::DHTService::status).await?;
     Ok(Answer(body(&api, status)).into_response())
@@ -111,7 +111,7 @@ pub(super) async fn get(State(api): State<Api>) -> Result<Response, ApiError> {
 
 /// Whether the node is well: 200, or 503 when it has stopped, knows nobody though it should, or none of its gateways runs.
 #[utoipa::path(
-    get, path = "/healthz", tag = "node",
+    get, path = "/healthz", operation_id = "health", tag = "node",
     responses(
         (status = 200, description = "It is well", body = Health),
         (status = 503, description = "It has stopped, is isolated, or none of its gateways runs", body = Health),

@@ -101,7 +101,7 @@ impl From<Effort> for EffortBody {
 
 /// Look up a key, and tell of each request that it takes.
 #[utoipa::path(
-    get, path = "/trace/{key}", tag = "inside",
+    get, path = "/trace/{key}", operation_id = "trace", tag = "inside",
     params(
         ("key" = String, Path, description = "The key, percent-encoded: any bytes"),
         ("as" = Option<AsWhat>, Query, description = "What the key is: a key, which is hashed, or an id in hexadecimal"),

@@ -9,7 +9,7 @@ use kademlia_dht::gateway::Expect;
 use kademlia_dht::large::{self, Place};
 use kademlia_dht::{Receipt, Record, RecordKind, Version, value_of};
 
-use super::body::Incoming;
+use super::body::{AnyBytes, Incoming};
 use super::errors::{ApiError, ErrorBody};
 use super::key::{AsWhat, Key};
 use super::owned::{OwnedOrMany, OwnedRequest};
@@ -35,7 +35,7 @@ enum Condition {
 /// A plain, immutable, signed or ruled value comes as it was saved, or the part of it that is asked for. Owned records come as
 /// JSON: one, if the key is somebody's; or a list, if everybody has one of their own there.
 #[utoipa::path(
-    get, path = "/dht/{key}", tag = "values",
+    get, path = "/dht/{key}", operation_id = "value", tag = "values",
     params(
         ("key" = String, Path, description = "The key, percent-encoded: any bytes"),
         ("as" = Option<AsWhat>, Query, description = "What the key is: a key, which is hashed, or an id in hexadecimal"),
@@ -44,13 +44,13 @@ enum Condition {
     ),
     responses(
         (status = 200, description = "The value, or the owned record, or a list of those", content(
-            (Vec<u8> = "application/octet-stream"), (OwnedOrMany = "application/json"),
+            (AnyBytes = "application/octet-stream"), (OwnedOrMany = "application/json"),
         ), headers(("ETag" = String, description = "The version, in quotes"))),
-        (status = 206, description = "The part that was asked for", content_type = "application/octet-stream", body = Vec<u8>),
+        (status = 206, description = "The part that was asked for", content_type = "application/octet-stream", body = AnyBytes),
         (status = 304, description = "The newest version is the one that is known"),
         (status = 400, description = "The request is wrong", body = ErrorBody),
         (status = 404, description = "There is no value", body = ErrorBody),
-        (status = 416, description = "The value has no such part", content_type = "application/octet-stream", body = Vec<u8>),
+        (status = 416, description = "The value has no such part", content_type = "application/octet-stream", body = AnyBytes),
         (status = 422, description = "The value is encrypted", body = ErrorBody),
         (status = 502, description = "A part of the value is lost, or too large for the way", body = ErrorBody),
         (status = 503, description = "Busy, or nobody answered", body = ErrorBody),
@@ -77,13 +77,13 @@ pub(super) async fn get(State(api): State<Api>, key: Key, request: Request) -> R
 
 /// Save a value under a key.
 #[utoipa::path(
-    put, path = "/dht/{key}", tag = "values", security((), ("token" = [])),
+    put, path = "/dht/{key}", operation_id = "save", tag = "values", security((), ("token" = [])),
     params(
         ("key" = String, Path, description = "The key, percent-encoded: any bytes"),
         ("If-Match" = Option<String>, Header, description = "A version in quotes, which must be the newest; * for any", pattern = r#"^("[0-9]{1,19}"|\*)$"#),
         ("If-None-Match" = Option<String>, Header, description = "*: there must be no value", pattern = r"^\*$"),
     ),
-    request_body(content = Vec<u8>, content_type = "application/octet-stream", description = "The value"),
+    request_body(content = AnyBytes, content_type = "application/octet-stream", description = "The value"),
     responses(
         (status = 200, description = "Who has it now", body = ReceiptBody, headers(("ETag" = String, description = "The version, in quotes"))),
         (status = 400, description = "The request is wrong", body = ErrorBody),
@@ -102,13 +102,13 @@ pub(super) async fn put(State(api): State<Api>, key: Key, request: Request) -> R
 
 /// Save a value under a key, or, as `application/json`, an owned record.
 #[utoipa::path(
-    post, path = "/dht/{key}", tag = "values", security((), ("token" = [])),
+    post, path = "/dht/{key}", operation_id = "save_or_own", tag = "values", security((), ("token" = [])),
     params(
         ("key" = String, Path, description = "The key, percent-encoded: any bytes"),
         ("If-Match" = Option<String>, Header, description = "A version in quotes, which must be the newest; * for any", pattern = r#"^("[0-9]{1,19}"|\*)$"#),
         ("If-None-Match" = Option<String>, Header, description = "*: there must be no value", pattern = r"^\*$"),
     ),
-    request_body(content((OwnedRequest = "application/json"), (Vec<u8> = "application/octet-stream"), (String = "application/x-www-form-urlencoded")), description = "The value, as it is; or, as JSON, an owned record"),
+    request_body(content((OwnedRequest = "application/json"), (AnyBytes = "application/octet-stream"), (String = "application/x-www-form-urlencoded")), description = "The value, as it is; or, as JSON, an owned record"),
     responses(
         (status = 200, description = "Who has it now", body = ReceiptBody, headers(("ETag" = String, description = "The version, in quotes"))),
         (status = 400, description = "The request is wrong", body = ErrorBody),
@@ -160,7 +160,7 @@ async fn write(api: &Api, key: &Key, request: Request) -> Result<Response, ApiEr
 
 /// Delete the value of a key.
 #[utoipa::path(
-    delete, path = "/dht/{key}", tag = "values", security((), ("token" = [])),
+    delete, path = "/dht/{key}", operation_id = "delete", tag = "values", security((), ("token" = [])),
     params(
         ("key" = String, Path, description = "The key, percent-encoded: any bytes"),
         ("If-Match" = Option<String>, Header, description = "A version in quotes, which must be the newest; * for any", pattern = r#"^("[0-9]{1,19}"|\*)$"#),

@@ -1,5 +1,6 @@
 //! Figures, events, and the description of the API.
 
+use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Write};
 use std::time::Instant;
 
@@ -73,6 +74,7 @@ fn the_description_is_whole() {
     let document = node.json("/openapi.json");
     assert!(document["openapi"].as_str().unwrap().starts_with("3.1"), "{document}");
     let paths = document["paths"].as_object().unwrap();
+    let mut names = BTreeSet::new();
     for (path, methods) in [
         ("/dht/{key}", &["get", "put", "post", "delete"][..]),
         ("/status", &["get"]),
@@ -88,6 +90,7 @@ fn the_description_is_whole() {
     ] {
         for method in methods {
             assert!(paths[path][method]["responses"].is_object(), "{method} {path}");
+            assert!(names.insert(paths[path][method]["operationId"].as_str().unwrap()), "{method} {path}");
         }
     }
     fn references(value: &Value, found: &mut Vec<String>) {
