@@ -49,7 +49,7 @@ pub use crate::service::{
     Config, ConfigError, DHTService, Dump, Error, Event, Events, EventsError, Found, GatewayId, GatewayState,
     GatewayStatus, LookupReport, Neighbour, Pending, PersistenceStatus, QueryReport, Receipt, RegisterCause,
     RegisterError, RelayMode, RelayPolicy, RemoveError, SignedValue, StartError, Status, Trace, TracedRequest,
-    ValueReply, network_named,
+    ValueReply, network_named, value_of,
 };
 
 #[cfg(feature = "mainline")]
