@@ -324,3 +324,30 @@ fn the_ledger_tells_what_is_kept_alive_until_it_is_forgotten() {
     );
     network.stop().unwrap();
 }
+
+/// What was signed elsewhere is saved by a node that does not have the key, and again when it has been changed.
+#[test]
+fn what_was_signed_elsewhere_can_be_saved_by_anybody() {
+    let network = network("udp=5,tcp=5,udp+tcp=2");
+    let (ours, others) = (service(&network, 0), service(&network, 7));
+    let (owner, stranger) = (OwnerKey::generate().unwrap(), OwnerKey::generate().unwrap());
+    let put = |service: &DHTService, owner: &OwnerKey, data: &str, mode| {
+        let claim = Claim { key: b"signed elsewhere", data: data.as_bytes(), expiry: None, mode };
+        done(service.put_owned_signed(&owner.public_key(), &claim, &owner.sign(&claim)))
+    };
+    let first = put(ours, &owner, "first", OwnedMode::Secured).unwrap();
+    let second = put(others, &owner, "second", OwnedMode::Secured).unwrap();
+    assert!(second.version > first.version);
+    assert_eq!(done(ours.query("signed elsewhere")).unwrap().unwrap().value, b"second");
+    assert!(is_taken(&put(ours, &stranger, "mine", OwnedMode::Secured).unwrap_err()));
+    assert!(is_taken(&put(ours, &stranger, "mine", OwnedMode::Controlled).unwrap_err()));
+    // A signature of something else is none.
+    let claim = |data| Claim { key: b"signed elsewhere", data, expiry: None, mode: OwnedMode::Secured };
+    let forged = ours.put_owned_signed(&owner.public_key(), &claim(b"third"), &owner.sign(&claim(b"fourth")));
+    assert_eq!(done(forged).unwrap_err(), Error::Refused(Refusal::Forged));
+    // What the owner seals counts for more from then on.
+    done(others.put_owned(&owner, "signed elsewhere", OwnedMode::Secured, "sealed", None)).unwrap();
+    assert!(is_taken(&put(ours, &owner, "first", OwnedMode::Secured).unwrap_err()));
+    assert_eq!(done(ours.query("signed elsewhere")).unwrap().unwrap().value, b"sealed");
+    network.stop().unwrap();
+}

@@ -10,11 +10,11 @@ use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use kademlia_dht::large::{Checkpoint, Place, Source, StreamError, StreamOptions, ValueKey, ValueReader};
+use kademlia_dht::large::{self, Checkpoint, Place, Source, StreamError, StreamOptions, ValueKey, ValueReader};
 use kademlia_dht::signing::owned::OwnerKey;
 use kademlia_dht::signing::signed::{Salt, SigningKey};
 use kademlia_dht::testnet::{TestNetwork, Transport};
-use kademlia_dht::{Config, DHTService, Limits, Multiaddr, OwnedMode, network_named};
+use kademlia_dht::{Config, DHTService, Error, Limits, Multiaddr, OwnedMode, network_named};
 
 use support::one_datagram::OneDatagram;
 
@@ -344,5 +344,28 @@ fn a_file_is_fetched_whole_though_nodes_die_meanwhile() {
     }
     reader.read_to_end(&mut read).unwrap();
     assert!(read == bytes);
+    network.stop().unwrap();
+}
+
+#[test]
+fn a_large_value_replaces_the_expected_one_alone_and_is_read_from_its_record() {
+    let (network, _) = network("udp=6");
+    let (writer, reader) = (network.nodes()[0].service(), network.nodes()[4].service());
+    let swap = |expected, bytes: &[u8]| {
+        let place = Place::PlainIf { key: b"swapped".to_vec(), expected };
+        let mut writer = writer.value_writer(place, small());
+        writer.write_all(bytes).unwrap();
+        writer.finish()
+    };
+    let first = swap(None, &value(5000)).unwrap();
+    let conflict = swap(None, &value(6000)).unwrap_err();
+    let conflict = conflict.get_ref().unwrap().downcast_ref::<StreamError>().unwrap();
+    assert!(matches!(conflict, StreamError::Operation { error: Error::Conflict { .. }, .. }), "{conflict}");
+    swap(Some(first.version), &value(7000)).unwrap();
+    let found = reader.query("swapped").wait_timeout(LONG).unwrap().unwrap().unwrap();
+    assert!(large::is_root(&found.value) && !large::is_root(&value(5000)));
+    let mut bytes = Vec::new();
+    reader.value_reader(found.value, small()).read_to_end(&mut bytes).unwrap();
+    assert!(bytes == value(7000));
     network.stop().unwrap();
 }

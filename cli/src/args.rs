@@ -1,16 +1,24 @@
 //! What the user wants: raw arguments, parsed into checked ones.
 
 mod bench;
+mod client;
+mod node;
+mod settings_file;
 mod simulate;
 mod value;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::error::ErrorKind;
-use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use kademlia_dht::ConfigError;
 use kademlia_dht::testnet::Mix;
 
 pub(crate) use bench::BenchPlan;
+pub(crate) use client::{ClientPlan, Condition, DoorPlan, DumpFormat, Request, Value};
+pub(crate) use node::{HttpPlan, Network, NodePlan, WayPlan};
+use settings_file::Settings;
 pub(crate) use simulate::{Options, SimulatePlan};
 
 /// A Kademlia distributed hash table over any transport.
@@ -24,9 +32,36 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Node(Box<node::NodeArgs>),
+    Get(Box<client::GetArgs>),
+    Put(Box<client::PutArgs>),
+    Delete(Box<client::DeleteArgs>),
+    Status(Box<client::StatusArgs>),
+    Dump(Box<client::DumpArgs>),
+    Trace(Box<client::TraceArgs>),
     Testnet(TestnetArgs),
     Simulate(Box<simulate::SimulateArgs>),
     Bench(bench::BenchArgs),
+    Completions(CompletionsArgs),
+    Man(ManArgs),
+}
+
+/// Print what a shell needs to complete the arguments of this program.
+#[derive(Debug, Args)]
+#[command(after_long_help = "Example: dht completions bash > ~/.local/share/bash-completion/completions/dht")]
+struct CompletionsArgs {
+    /// The shell.
+    #[arg(value_name = "SHELL")]
+    shell: clap_complete::Shell,
+}
+
+/// Write a manual page for each command into a folder.
+#[derive(Debug, Args)]
+#[command(after_long_help = "Example: dht man ~/.local/share/man/man1")]
+struct ManArgs {
+    /// The folder. It is made if it does not exist.
+    #[arg(value_name = "DIR")]
+    folder: PathBuf,
 }
 
 /// Run a whole network on this host, and see whether every node finds what any other saved.
@@ -80,6 +115,14 @@ struct TestnetArgs {
 /// What is to be done.
 #[derive(Debug)]
 pub(crate) enum Task {
+    /// `dht node`
+    Node(Box<NodePlan>),
+    /// `dht get` and others that ask a node
+    Client(Box<ClientPlan>),
+    /// `dht completions`
+    Completions(clap_complete::Shell),
+    /// `dht man`
+    Man(PathBuf),
     /// `dht testnet`
     Testnet(TestnetPlan),
     /// `dht simulate`
@@ -101,8 +144,27 @@ pub(crate) struct TestnetPlan {
 
 /// Takes the program's arguments. If they are wrong, says so and ends the program with status 2.
 pub(crate) fn parse() -> Task {
-    let matches = told_by_their_names(Cli::command()).get_matches();
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    let mut matches = command().get_matches_from(&arguments);
+    let settings = settings(&matches).unwrap_or_else(|error| refuse("node", error));
+    if let Some(settings) = &settings {
+        matches = command().get_matches_from(arguments.iter().chain(&settings.arguments));
+    }
+    let clients = |name: &str, plan: Result<ClientPlan, ConfigError>| match plan {
+        Ok(plan) => Task::Client(Box::new(plan)),
+        Err(error) => refuse(name, named(&error)),
+    };
     match Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit()).command {
+        Command::Node(args) => match args.plan() {
+            Ok(plan) => Task::Node(Box::new(plan)),
+            Err(error) => refuse("node", placed(settings.as_ref(), &error)),
+        },
+        Command::Get(args) => clients("get", args.plan()),
+        Command::Put(args) => clients("put", args.plan()),
+        Command::Delete(args) => clients("delete", args.plan()),
+        Command::Status(args) => clients("status", args.plan()),
+        Command::Dump(args) => clients("dump", args.plan()),
+        Command::Trace(args) => clients("trace", args.plan()),
         Command::Testnet(args) => match args.mix() {
             Ok(mix) => {
                 let TestnetArgs { load, kill, seed, json, .. } = args;
@@ -112,7 +174,40 @@ pub(crate) fn parse() -> Task {
         },
         Command::Bench(args) => args.plan().map_or_else(|error| refuse("bench", error), Task::Bench),
         Command::Simulate(args) => Task::Simulate(Box::new(args.plan(std::env::args_os().skip(1)))),
+        Command::Completions(args) => Task::Completions(args.shell),
+        Command::Man(args) => Task::Man(args.folder),
     }
+}
+
+/// The whole of the command line.
+pub(crate) fn command() -> clap::Command {
+    told_by_their_names(Cli::command())
+}
+
+/// The file of settings that `dht node` is to read, if there is one.
+fn settings(matches: &ArgMatches) -> Result<Option<Settings>, String> {
+    let Some(("node", given)) = matches.subcommand() else { return Ok(None) };
+    let Some(path) = given.get_one::<PathBuf>("config") else { return Ok(None) };
+    let command = told_by_their_names(node::NodeArgs::augment_args(clap::Command::new("node")));
+    Settings::read(path, &command, given).map(Some)
+}
+
+/// What is wrong with a setting, by the name of its option.
+fn named(error: &ConfigError) -> String {
+    format!("--{} must be {}, but is {}", option_of(error), error.bounds, error.value)
+}
+
+/// The same, with file and line where it is from a file.
+fn placed(settings: Option<&Settings>, error: &ConfigError) -> String {
+    let words = named(error);
+    match settings {
+        Some(settings) => settings.place(&option_of(error), words),
+        None => words,
+    }
+}
+
+fn option_of(error: &ConfigError) -> String {
+    error.field.replace(['_', '.'], "-")
 }
 
 /// A negative number is a value and no option, so that what is wrong with it is said of the option that it is for.

@@ -13,9 +13,10 @@ struct Counting<L> {
     errors: &'static AtomicUsize,
 }
 
-/// Logs from now on.
-pub(crate) fn install() -> Result<(), SetLoggerError> {
-    let shown = env_logger::Builder::from_default_env().build();
+/// Logs from now on: what RUST_LOG asks for, or else what `usual` does.
+pub(crate) fn install(usual: &str) -> Result<(), SetLoggerError> {
+    let environment = env_logger::Env::default().default_filter_or(usual);
+    let shown = env_logger::Builder::from_env(environment).build();
     // Errors count even where RUST_LOG shows none.
     let level = shown.filter().max(LevelFilter::Error);
     log::set_boxed_logger(Box::new(Counting { shown, errors: &ERRORS }))?;

@@ -2,12 +2,16 @@
 //!
 //! What it finds out goes to standard output; what it has to say on the way goes to standard error.
 
+mod api;
 mod args;
 mod at_once;
 mod bench;
+mod client;
 mod interrupt;
 mod logger;
+mod manual;
 mod network;
+mod node;
 mod records;
 mod report;
 mod simulate;
@@ -21,6 +25,9 @@ use std::process::ExitCode;
 use args::Task;
 use network::NetworkFailure;
 
+/// What a node logs where RUST_LOG does not say.
+const NODE_LOG: &str = "warn,dht=info";
+
 /// Exit statuses besides 0. There is a result, and it is not as it should be.
 const FAILED: u8 = 1;
 const USAGE: u8 = 2;
@@ -31,10 +38,23 @@ const INTERRUPTED: u8 = 130;
 const UNREAD: u8 = 141;
 
 fn main() -> ExitCode {
-    if let Err(error) = logger::install() {
+    let task = args::parse();
+    if let Err(error) = logger::install(if matches!(task, Task::Node(_)) { NODE_LOG } else { "error" }) {
         say(format_args!("cannot log: {error}"));
     }
-    match args::parse() {
+    match task {
+        Task::Node(plan) => ended(node::run(&plan), |failure| match failure {
+            node::Failure::Print(error) => unprinted(error),
+            failure if failure.is_usage() => USAGE,
+            _ => NO_RESULT,
+        }),
+        Task::Client(plan) => ended(client::run(*plan), |failure| match failure {
+            client::Failure::Print(error) => unprinted(error),
+            failure if failure.is_usage() => USAGE,
+            _ => NO_RESULT,
+        }),
+        Task::Completions(shell) => ended(manual::completions(shell), unprinted),
+        Task::Man(folder) => ended(manual::pages(&folder), |_| NO_RESULT),
         Task::Testnet(plan) => ended(testnet::run(&plan), |failure| match failure {
             testnet::Failure::Network(NetworkFailure::Interrupted) => INTERRUPTED,
             testnet::Failure::Records(_) => USAGE,

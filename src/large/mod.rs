@@ -16,7 +16,7 @@ mod writer;
 
 use std::io;
 
-use kademlia_gateways::{Id, OwnedMode, RecordKind};
+use kademlia_gateways::{Id, OwnedMode, RecordKind, Version};
 
 use crate::service::{DHTService, Error, Pending};
 use crate::signing::owned::{OwnerId, OwnerKey};
@@ -44,6 +44,14 @@ const AROUND_CHUNK_BYTES: usize = 400;
 pub enum Place {
     /// Under a key, where anyone may replace it.
     Plain(Vec<u8>),
+    /// Under a key, if the newest version there is the expected one when all else has been saved (`None`: if there is no
+    /// value). That is tried once.
+    PlainIf {
+        /// The key.
+        key: Vec<u8>,
+        /// The version that must be the newest.
+        expected: Option<Version>,
+    },
     /// Under its own hash, which is in the receipt.
     Immutable,
     /// Under the hash of a public key: see [`DHTService::put_signed`].
@@ -184,6 +192,11 @@ fn usual_chunk(service: &DHTService) -> usize {
     usual.min(service.largest_value()).saturating_sub(around).max(tree::MIN_CHUNK_BYTES)
 }
 
+/// Whether what a record holds says that it is the root of a large value, and must be read by a [`ValueReader`].
+pub fn is_root(value: &[u8]) -> bool {
+    tree::Root::is_one(value)
+}
+
 /// Of values of any size.
 impl DHTService {
     /// Saves all that a reader gives under a key, on a thread of its own. Under it is nothing before all has been saved.
@@ -205,6 +218,12 @@ impl DHTService {
     /// Takes a value of any size, to be saved when it is [finished](ValueWriter::finish).
     pub fn value_writer(&self, place: Place, options: StreamOptions) -> ValueWriter {
         ValueWriter::new(self.clone(), place, options.bounded())
+    }
+
+    /// Reads a value of which the record has been found already: `value` is what that holds, and all of it where it is not
+    /// the [root](is_root) of a large one.
+    pub fn value_reader(&self, value: Vec<u8>, options: StreamOptions) -> ValueReader {
+        ValueReader::new(self.clone(), options.bounded(), value)
     }
 
     /// Finds a value of any size; `None` if there is none. What it gives reads the value while it comes.

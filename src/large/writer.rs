@@ -171,7 +171,7 @@ impl ValueWriter {
     fn fits_the_place(&self) -> bool {
         let limit = match &self.place {
             Place::Signed { .. } => 900,
-            Place::Plain(_) | Place::Immutable | Place::Owned { .. } => self.layout.chunk_bytes,
+            Place::Plain(_) | Place::PlainIf { .. } | Place::Immutable | Place::Owned { .. } => self.layout.chunk_bytes,
         };
         // What begins like a root would be taken for one.
         self.buffer.len() <= limit && !Root::is_one(&self.buffer)
@@ -182,11 +182,14 @@ impl ValueWriter {
         let service = &self.service;
         let put = || match &self.place {
             Place::Plain(key) => service.save(key, value),
+            Place::PlainIf { key, expected } => service.save_if(key, *expected, value),
             Place::Immutable => service.put_immutable(value),
             Place::Signed { key, salt } => service.put_signed(key, salt, value, None),
             Place::Owned { owner, key, mode } => service.put_owned(owner, key, *mode, value, None),
         };
-        let receipt = patiently(self.options.tries, put(), put);
+        // What was not answered may have been done, and would be a conflict with itself.
+        let tries = if matches!(self.place, Place::PlainIf { .. }) { 1 } else { self.options.tries };
+        let receipt = patiently(tries, put(), put);
         Ok(receipt.map_err(|error| StreamError::Operation { offset: self.length, error })?)
     }
 

@@ -14,7 +14,7 @@ use super::pending::Pending;
 use super::{Error, QueryReport, Receipt};
 use crate::core::{Command, Content, Effort, Outcome, Writer};
 use crate::rules::{EXPIRIES, MAX_NAME_BYTES, MAX_NAMESPACE_BYTES, seconds_of};
-use crate::signing::owned::{Claim, OwnerId, OwnerKey};
+use crate::signing::owned::{Claim, OwnerId, OwnerKey, OwnerSignature};
 use crate::signing::signed::{self, PublicKey, Salt, SigningKey};
 
 /// A signed value that was found.
@@ -153,6 +153,34 @@ impl DHTService {
         };
         let writer = OwnedWriter { owner: owner.clone(), name: Bytes::copy_from_slice(name), mode, expiry, value };
         self.save_content(self.key_id(name), Content::Written(Arc::new(writer)), Expect::Anything)
+    }
+
+    /// Saves a value that its owner has signed elsewhere, as [`OwnerKey::sign`] does: this node need not have the key.
+    ///
+    /// The signature says nothing of a version, so that whoever has it can save the value again, in the place of what the
+    /// owner has saved since with no more than a signature. [`put_owned`](DHTService::put_owned) seals the version as well.
+    pub fn put_owned_signed(&self, owner: &OwnerId, claim: &Claim<'_>, signature: &OwnerSignature) -> Pending<Receipt> {
+        let checked = check_length(claim.key, MAX_NAME_BYTES)
+            .and_then(|()| check_expiry(claim.expiry))
+            .and_then(|()| self.checked(claim.data));
+        let value = match checked {
+            Ok(value) => value,
+            Err(error) => return Pending::failed(error),
+        };
+        if owner.verify(claim, signature).is_err() {
+            return Pending::failed(Error::Refused(Refusal::Forged));
+        }
+        let owned = Owned {
+            name: Bytes::copy_from_slice(claim.key),
+            owner: *owner.as_bytes(),
+            mode: claim.mode,
+            expiry: claim.expiry,
+            signature: signature.0,
+            since: Version::default(),
+            seal: None,
+        };
+        let writer = SignedElsewhere { owned, value };
+        self.save_content(self.key_id(claim.key), Content::Written(Arc::new(writer)), Expect::Anything)
     }
 
     /// Finds the newest value of this owner under a key, whoever else says that the key is theirs; `None` if there is none,
@@ -321,6 +349,43 @@ impl Writer for OwnedWriter {
         let (name, mode, expiry) = (self.name.clone(), self.mode, self.expiry);
         let owned = Owned { name, owner, mode, expiry, signature: signature.0, since, seal };
         Ok(Record::new(RecordKind::Owned(Box::new(owned)), self.value.clone(), version, lifetime))
+    }
+}
+
+/// Writes what the owner of a key has signed elsewhere, under a version that the signature is not of.
+#[derive(Debug)]
+struct SignedElsewhere {
+    owned: Owned,
+    value: Bytes,
+}
+
+impl Writer for SignedElsewhere {
+    fn author(&self) -> Author {
+        match self.owned.mode {
+            OwnedMode::Secured => Author::Any,
+            OwnedMode::Controlled => Author::Owner(self.owned.owner),
+        }
+    }
+
+    fn owner(&self) -> Option<[u8; 33]> {
+        Some(self.owned.owner)
+    }
+
+    fn write(&self, newest: Option<&Record>, version: Version, lifetime: Duration) -> Result<Record, Refusal> {
+        let own = newest.and_then(|record| match &record.kind {
+            RecordKind::Owned(owned) if owned.owner == self.owned.owner && owned.mode == self.owned.mode => {
+                Some((record.version.next(), owned))
+            }
+            _ => None,
+        });
+        // What is sealed counts for more than what is not: the owner wrote it where it has the key.
+        if own.is_some_and(|(_, owned)| owned.seal.is_some()) {
+            return Err(Refusal::Taken);
+        }
+        let version = own.map_or(version, |(next, _)| version.max(next));
+        let since = own.map_or(version, |(_, owned)| owned.since);
+        let kind = RecordKind::Owned(Box::new(Owned { since, ..self.owned.clone() }));
+        Ok(Record::new(kind, self.value.clone(), version, lifetime))
     }
 }
 

@@ -433,8 +433,8 @@ fn found(report: QueryReport) -> Option<Found> {
     })
 }
 
-/// What a user saved: a signed value without its bencoding.
-pub(crate) fn value_of(record: Record) -> Vec<u8> {
+/// What a user saved: the value of a record that was found, a signed one without its bencoding.
+pub fn value_of(record: Record) -> Vec<u8> {
     match &record.kind {
         RecordKind::Signed(_) => signed::string_in(&record.value).unwrap_or(&record.value).to_vec(),
         _ => record.value.into(),

@@ -29,8 +29,7 @@ use kademlia_gateways::Contact;
 pub use authored::SignedValue;
 pub use config::{Config, ConfigError, RelayMode, RelayPolicy, network_named};
 pub use events::{Event, Events, EventsError};
-pub(crate) use handle::value_of;
-pub use handle::{DHTService, Found};
+pub use handle::{DHTService, Found, value_of};
 pub use host::{GatewayId, RegisterCause, RegisterError, RemoveError};
 pub use inner::StartError;
 #[cfg(feature = "mainline")]

@@ -1,8 +1,12 @@
 //! Values of options: each parser says what it takes.
 
 use std::fmt::Display;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::str::FromStr;
+use std::time::Duration;
+
+use kademlia_dht::Id;
 
 /// A number between bounds.
 pub(super) fn within<T>(bounds: RangeInclusive<T>) -> impl Fn(&str) -> Result<T, String> + Clone + Send + Sync + 'static
@@ -29,6 +33,60 @@ where
     }
 }
 
+/// A time with its unit, such as 500ms, 2s, 15m, 24h or 7d.
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
+    let wrong = || "not a time with its unit, such as 500ms, 2s, 15m, 24h or 7d".to_owned();
+    let (number, unit) = split_unit(text);
+    let seconds = match unit {
+        "ms" => 0.001,
+        "s" => 1.0,
+        "m" | "min" => 60.0,
+        "h" => 3600.0,
+        "d" => 86_400.0,
+        _ => return Err(wrong()),
+    };
+    let number: f64 = number.parse().map_err(|_| wrong())?;
+    Duration::try_from_secs_f64(number * seconds).map_err(|_| wrong())
+}
+
+/// A number of bytes, with or without a unit: 4096, 64KiB, 32MiB, 1GiB, or kB, MB and GB of a thousand.
+pub(super) fn bytes(text: &str) -> Result<u64, String> {
+    let wrong = || "not a number of bytes, such as 4096, 64KiB or 32MiB".to_owned();
+    let (number, unit) = split_unit(text);
+    let factor = match unit.to_ascii_lowercase().as_str() {
+        "" | "b" => 1,
+        "k" | "kib" => 1 << 10,
+        "m" | "mib" => 1 << 20,
+        "g" | "gib" => 1 << 30,
+        "kb" => 1000,
+        "mb" => 1_000_000,
+        "gb" => 1_000_000_000,
+        _ => return Err(wrong()),
+    };
+    number.parse::<u64>().ok().and_then(|number| number.checked_mul(factor)).ok_or_else(wrong)
+}
+
+/// The digits at the front, and what follows them.
+fn split_unit(text: &str) -> (&str, &str) {
+    let end = text.find(|character: char| !character.is_ascii_digit() && character != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(end);
+    (number, unit.trim())
+}
+
+/// An address and port, where `localhost` or nothing stands for the loopback address.
+pub(super) fn http_address(text: &str) -> Result<SocketAddr, String> {
+    let wrong = || "not an address and port, such as 127.0.0.1:8080, [::1]:8080 or localhost:0".to_owned();
+    if let Some(port) = text.strip_prefix("localhost:").or_else(|| text.strip_prefix(':')) {
+        return port.parse().map(|port: u16| SocketAddr::from((Ipv4Addr::LOCALHOST, port))).map_err(|_| wrong());
+    }
+    text.parse().map_err(|_| wrong())
+}
+
+/// An id in hexadecimal.
+pub(super) fn id(text: &str) -> Result<Id, String> {
+    text.parse().map_err(|error: kademlia_dht::gateway::ParseIdError| error.to_string())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -52,5 +110,37 @@ mod tests {
         assert_eq!(within(2..=10)("11"), Err("not a number from 2 to 10".to_owned()));
         assert_eq!(within(0.01..=10.0)("0.25"), Ok(0.25));
         assert!(within(0.01..=10.0)("0").is_err());
+    }
+
+    #[test]
+    fn times() {
+        let times =
+            [("500ms", 500), ("2s", 2000), ("1.5s", 1500), ("15m", 900_000), ("1 h", 3_600_000), ("1d", 86_400_000)];
+        for (text, milliseconds) in times {
+            assert_eq!(duration(text), Ok(Duration::from_millis(milliseconds)), "{text}");
+        }
+        for wrong in ["", "2", "s", "-1s", "1e3s", "2 weeks", "1.2.3s", "99999999999999999999d"] {
+            assert!(duration(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn numbers_of_bytes() {
+        for (text, number) in [("0", 0), ("4096", 4096), ("64KiB", 65_536), ("1k", 1024), ("2MB", 2_000_000)] {
+            assert_eq!(bytes(text), Ok(number), "{text}");
+        }
+        for wrong in ["", "KiB", "-1", "1.5MiB", "1 TiB", "99999999999999999999"] {
+            assert!(bytes(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn addresses_of_http() {
+        assert_eq!(http_address("localhost:80"), Ok("127.0.0.1:80".parse().unwrap()));
+        assert_eq!(http_address(":0"), Ok("127.0.0.1:0".parse().unwrap()));
+        assert_eq!(http_address("[::]:8080"), Ok("[::]:8080".parse().unwrap()));
+        for wrong in ["", "8080", "127.0.0.1", "example.org:80", "localhost:65536"] {
+            assert!(http_address(wrong).is_err(), "{wrong}");
+        }
     }
 }

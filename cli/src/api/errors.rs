@@ -1,0 +1,162 @@
+//! What goes wrong with a request: the status, and a JSON object that says what to do about it.
+
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use kademlia_dht::{Contact, Error, Refusal, Rejection};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::answer::Answer;
+
+/// What every answer to a request has that failed.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub(super) struct ErrorBody {
+    error: ErrorDetail,
+}
+
+/// What went wrong.
+#[derive(Debug, Clone, Default, Serialize, ToSchema)]
+struct ErrorDetail {
+    /// One word for programs, such as `not_found`.
+    code: &'static str,
+    /// Words for people.
+    message: String,
+    /// Of a conflict: the newest version, if there is any. Of a value that was deleted: the version of the delete.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    version: Option<String>,
+    /// How many nodes were asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    asked: Option<usize>,
+    /// How many of them answered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    answered: Option<usize>,
+    /// The most that is taken.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    limit: Option<u64>,
+}
+
+/// A request that failed.
+#[derive(Debug, Clone)]
+pub(crate) struct ApiError {
+    status: StatusCode,
+    detail: ErrorDetail,
+}
+
+impl ApiError {
+    pub(super) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
+        ApiError { status, detail: ErrorDetail { code, message: message.into(), ..ErrorDetail::default() } }
+    }
+
+    pub(super) fn bad_request(code: &'static str, message: impl Into<String>) -> Self {
+        ApiError::new(StatusCode::BAD_REQUEST, code, message)
+    }
+
+    pub(super) fn unauthorized(code: &'static str, message: impl Into<String>) -> Self {
+        ApiError::new(StatusCode::UNAUTHORIZED, code, message)
+    }
+
+    pub(super) fn forbidden(code: &'static str, message: impl Into<String>) -> Self {
+        ApiError::new(StatusCode::FORBIDDEN, code, message)
+    }
+
+    pub(super) fn busy(message: impl Into<String>) -> Self {
+        ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "busy", message)
+    }
+
+    pub(super) fn internal(message: impl Into<String>) -> Self {
+        ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", message)
+    }
+
+    pub(super) fn too_large(limit: u64) -> Self {
+        let message = format!("the body is too large; the most is {limit} bytes");
+        let mut error = ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message);
+        error.detail.limit = Some(limit);
+        error
+    }
+
+    /// There is no value, though so many were asked. `deleted` is the version of its delete.
+    pub(super) fn not_found(effort: &kademlia_dht::Effort, deleted: Option<kademlia_dht::Version>) -> Self {
+        let (asked, answered) = (effort.asked, effort.answered);
+        let message = match deleted {
+            Some(_) => format!("the value was deleted; {answered} of {asked} nodes that were asked answered"),
+            None => format!("not found; {answered} of {asked} nodes that were asked answered"),
+        };
+        let mut error = ApiError::new(StatusCode::NOT_FOUND, "not_found", message);
+        error.detail.version = deleted.map(|version| version.to_string());
+        (error.detail.asked, error.detail.answered) = (Some(asked), Some(answered));
+        error
+    }
+
+    /// The condition does not hold; `held` is the newest version.
+    pub(super) fn conflict(held: Option<kademlia_dht::Version>) -> Self {
+        let held = held.map(|version| version.to_string());
+        let message = match &held {
+            Some(held) => format!("the newest version is {held}, and not the expected one"),
+            None => "there is no value, and so not the expected version".to_owned(),
+        };
+        let mut error = ApiError::new(StatusCode::PRECONDITION_FAILED, "conflict", message);
+        error.detail.version = held;
+        error
+    }
+}
+
+impl From<Error> for ApiError {
+    fn from(error: Error) -> Self {
+        let message = error.to_string();
+        let (status, code) = match &error {
+            Error::Conflict { held } => return ApiError::conflict(*held),
+            Error::TooLarge { limit, .. } => return ApiError::too_large(*limit as u64),
+            Error::NameTooLong { .. } => (StatusCode::BAD_REQUEST, "name_too_long"),
+            Error::BadExpiry { .. } => (StatusCode::BAD_REQUEST, "bad_expiry"),
+            Error::Refused(refusal) => of_refusal(refusal),
+            Error::NotStored { refused } => of_refused(refused),
+            Error::Busy => (StatusCode::SERVICE_UNAVAILABLE, "busy"),
+            Error::NoPeers => (StatusCode::SERVICE_UNAVAILABLE, "no_peers"),
+            Error::NobodyAnswered { .. } => (StatusCode::SERVICE_UNAVAILABLE, "nobody_answered"),
+            Error::PublishedFull(_) => (StatusCode::SERVICE_UNAVAILABLE, "published_full"),
+            Error::Unsent(_) => (StatusCode::SERVICE_UNAVAILABLE, "unsent"),
+            Error::Cancelled | Error::Stopped => (StatusCode::SERVICE_UNAVAILABLE, "stopped"),
+            Error::TimedOut(_) => (StatusCode::GATEWAY_TIMEOUT, "timed_out"),
+            Error::Unreadable { .. } => (StatusCode::BAD_GATEWAY, "unreadable"),
+            _ => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
+        };
+        ApiError::new(status, code, message)
+    }
+}
+
+/// Of a record that nobody took: if some say that it is another's, that is why.
+fn of_refused(refused: &[(Contact, Rejection)]) -> (StatusCode, &'static str) {
+    let owners = refused.iter().find_map(|(_, rejection)| match rejection {
+        Rejection::Refused(refusal @ (Refusal::Taken | Refusal::Forged | Refusal::Late)) => Some(refusal),
+        _ => None,
+    });
+    owners.map_or((StatusCode::SERVICE_UNAVAILABLE, "not_stored"), of_refusal)
+}
+
+fn of_refusal(refusal: &Refusal) -> (StatusCode, &'static str) {
+    match refusal {
+        Refusal::Taken => (StatusCode::UNAUTHORIZED, "another_owner"),
+        Refusal::Forged => (StatusCode::UNAUTHORIZED, "bad_signature"),
+        Refusal::Late => (StatusCode::UNAUTHORIZED, "expired"),
+        Refusal::Older { .. } | Refusal::Conflict { .. } => (StatusCode::PRECONDITION_FAILED, "conflict"),
+        Refusal::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "too_large"),
+        _ => (StatusCode::SERVICE_UNAVAILABLE, "not_stored"),
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let mut response = (self.status, Answer(ErrorBody { error: self.detail })).into_response();
+        let headers = response.headers_mut();
+        match self.status {
+            StatusCode::SERVICE_UNAVAILABLE => {
+                headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+            }
+            StatusCode::UNAUTHORIZED => {
+                headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            }
+            _ => {}
+        }
+        response
+    }
+}

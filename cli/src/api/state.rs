@@ -1,0 +1,186 @@
+//! What all requests share.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kademlia_dht::{DHTService, Event, Id, Pending};
+use tokio::sync::broadcast::{self, Receiver};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::errors::ApiError;
+use super::metrics::HttpMetrics;
+use super::server::ServerError;
+use crate::args::{HttpPlan, Network, WayPlan};
+
+/// Transfers of large values at once: each has a thread while it runs.
+const TRANSFERS: usize = 16;
+
+/// The largest value in a network of rpcudp: its requests have 8 KiB.
+const FOREIGN_VALUE_BYTES: usize = 8000;
+
+/// Those who follow the events at once.
+const FOLLOWERS: usize = 64;
+
+/// Events that wait for one follower.
+const EVENTS: usize = 1024;
+
+/// What the API must be told of the node.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Settings {
+    /// How many bytes of an id count.
+    pub(crate) key_bytes: usize,
+    /// The protocol of the network.
+    pub(crate) network: &'static str,
+    /// The largest value of one record.
+    pub(crate) value_bytes: usize,
+    /// Whether the network has a form for larger ones.
+    pub(crate) takes_large: bool,
+    /// Whether the node was told whom to join.
+    pub(crate) joins: bool,
+}
+
+impl Settings {
+    pub(crate) fn new(plan: &WayPlan) -> Self {
+        let is_native = plan.network == Network::Native;
+        Settings {
+            key_bytes: plan.config.hasher.key_space().bytes(),
+            network: plan.network.name(),
+            value_bytes: if is_native { plan.config.limits.value_bytes } else { FOREIGN_VALUE_BYTES },
+            takes_large: is_native,
+            joins: !plan.connect.is_empty(),
+        }
+    }
+}
+
+/// The API of one node.
+#[derive(Debug, Clone)]
+pub(crate) struct Api(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    service: DHTService,
+    settings: Settings,
+    max_body: u64,
+    timeout: Duration,
+    token: Option<String>,
+    transfers: Arc<Semaphore>,
+    events: broadcast::Sender<Option<Event>>,
+    followers: Arc<Semaphore>,
+    metrics: HttpMetrics,
+}
+
+impl Api {
+    /// Reads the token, if there is one.
+    pub(crate) fn new(service: DHTService, settings: Settings, plan: &HttpPlan) -> Result<Self, ServerError> {
+        let token = plan.token_file.as_ref().map(|path| {
+            let failed = |error: io::Error| ServerError::Token { path: path.clone(), error };
+            let text = std::fs::read_to_string(path).map_err(failed)?;
+            let token = text.trim();
+            if token.is_empty() { Err(ServerError::EmptyToken { path: path.clone() }) } else { Ok(token.to_owned()) }
+        });
+        Ok(Api(Arc::new(Shared {
+            service,
+            settings,
+            max_body: plan.max_body,
+            timeout: plan.timeout,
+            token: token.transpose()?,
+            transfers: Arc::new(Semaphore::new(TRANSFERS)),
+            events: broadcast::Sender::new(EVENTS),
+            followers: Arc::new(Semaphore::new(FOLLOWERS)),
+            metrics: HttpMetrics::default(),
+        })))
+    }
+
+    /// Tells all who follow what has happened; `None` when nothing more will.
+    pub(crate) fn tell(&self, event: Option<Event>) {
+        // Fails where nobody follows.
+        self.0.events.send(event).ok();
+    }
+
+    /// What happens from now on, with a place among those who follow it.
+    pub(super) fn follow(&self) -> Result<(OwnedSemaphorePermit, Receiver<Option<Event>>), ApiError> {
+        let place = Arc::clone(&self.0.followers).try_acquire_owned();
+        let place = place.map_err(|_| ApiError::busy("as many as can be follow the events already"))?;
+        Ok((place, self.0.events.subscribe()))
+    }
+
+    pub(super) fn metrics(&self) -> &HttpMetrics {
+        &self.0.metrics
+    }
+
+    pub(super) fn service(&self) -> &DHTService {
+        &self.0.service
+    }
+
+    pub(super) fn settings(&self) -> Settings {
+        self.0.settings
+    }
+
+    /// The most bytes of a body.
+    pub(super) fn max_body(&self) -> u64 {
+        self.0.max_body
+    }
+
+    /// The longest that the other end may take for a step.
+    pub(super) fn timeout(&self) -> Duration {
+        self.0.timeout
+    }
+
+    /// What writes must show, if anything.
+    pub(super) fn token(&self) -> Option<&str> {
+        self.0.token.as_deref()
+    }
+
+    /// An id in hexadecimal, all of it that counts.
+    pub(super) fn hex(&self, id: &Id) -> String {
+        crate::node::hex(id, self.0.settings.key_bytes)
+    }
+
+    /// The distance of two ids in hexadecimal, as wide as an id.
+    pub(super) fn distance(&self, one: &Id, other: &Id) -> String {
+        let bytes = one.as_bytes().iter().zip(other.as_bytes()).take(self.0.settings.key_bytes);
+        bytes.map(|(one, other)| format!("{:02x}", one ^ other)).collect()
+    }
+
+    /// Does something that waits, on a thread where that harms nobody.
+    pub(super) async fn aside<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&DHTService) -> T + Send + 'static,
+    ) -> Result<T, ApiError> {
+        let service = self.0.service.clone();
+        let done = tokio::task::spawn_blocking(move || work(&service)).await;
+        done.map_err(|error| ApiError::internal(error.to_string()))
+    }
+
+    /// A place among the transfers of large values, for as long as it is kept.
+    pub(super) fn transfer(&self) -> Result<OwnedSemaphorePermit, ApiError> {
+        let place = Arc::clone(&self.0.transfers).try_acquire_owned();
+        place.map_err(|_| ApiError::busy("as many large values as can be are under way; try again when one has ended"))
+    }
+}
+
+/// An operation that ends when nobody waits for it any more.
+#[derive(Debug)]
+pub(super) struct Wanted<T>(Option<Pending<T>>);
+
+impl<T> Wanted<T> {
+    /// Waits for the result of an operation. Who asked may go away meanwhile: then it is cancelled.
+    pub(super) async fn result(pending: Pending<T>) -> Result<T, kademlia_dht::Error> {
+        let mut wanted = Wanted(Some(pending));
+        let result = match &mut wanted.0 {
+            Some(pending) => pending.await,
+            None => Err(kademlia_dht::Error::Stopped),
+        };
+        wanted.0 = None;
+        result
+    }
+}
+
+impl<T> Drop for Wanted<T> {
+    fn drop(&mut self) {
+        if let Some(pending) = self.0.take() {
+            pending.cancel();
+        }
+    }
+}

@@ -1,0 +1,245 @@
+//! `dht get`, `put`, `delete`, `status`, `dump` and `trace`: what is asked of which node.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use kademlia_dht::ConfigError;
+
+use super::node::{WayArgs, WayPlan};
+
+/// Where nodes serve HTTP unless they are told otherwise.
+const USUAL_NODE: &str = "http://127.0.0.1:8080";
+
+/// The last words of every command of this kind.
+const STATUSES: &str = "\
+Exit status: 0 if it was found or done, 1 if it was not found or was refused, 2 if the arguments are wrong, 3 if no node \
+can be reached or the result not be printed, 130 if it was interrupted, 141 if nobody reads the output to its end.";
+
+/// Which node is asked.
+#[derive(Debug, Clone, Args)]
+#[command(after_long_help = STATUSES)]
+struct NodeChoice {
+    /// Ask the node that serves HTTP there. [default: http://127.0.0.1:8080]
+    #[arg(long, value_name = "URL", group = "node-choice")]
+    node: Option<String>,
+
+    /// Ask the node of this folder, through the socket in it.
+    #[arg(long, value_name = "DIR", group = "node-choice")]
+    data_dir: Option<PathBuf>,
+
+    /// The token for writes, where the node wants one: a file that has it.
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+
+    #[command(
+        flatten,
+        next_help_heading = "Without a node of one's own: join a network for the moment, with --connect"
+    )]
+    way: WayArgs,
+}
+
+/// Print the value of a key.
+#[derive(Debug, Args)]
+pub(super) struct GetArgs {
+    /// The key.
+    #[arg(value_name = "KEY")]
+    key: String,
+
+    /// Write the value to this file.
+    #[arg(long, short, value_name = "FILE", conflicts_with = "json")]
+    output: Option<PathBuf>,
+
+    #[command(flatten)]
+    node: NodeChoice,
+}
+
+/// Save a value under a key.
+#[derive(Debug, Args)]
+pub(super) struct PutArgs {
+    /// The key.
+    #[arg(value_name = "KEY")]
+    key: String,
+
+    /// The value; `-` for standard input.
+    #[arg(value_name = "VALUE", required_unless_present = "file", conflicts_with = "file", allow_hyphen_values = true)]
+    value: Option<String>,
+
+    /// Take the value from this file.
+    #[arg(long, value_name = "FILE")]
+    file: Option<PathBuf>,
+
+    /// Save only if this is the newest version.
+    #[arg(long, value_name = "VERSION")]
+    if_version: Option<u64>,
+
+    /// Save only if the key has no value.
+    #[arg(long, conflicts_with = "if_version")]
+    if_absent: bool,
+
+    #[command(flatten)]
+    node: NodeChoice,
+}
+
+/// Delete the value of a key.
+#[derive(Debug, Args)]
+pub(super) struct DeleteArgs {
+    /// The key.
+    #[arg(value_name = "KEY")]
+    key: String,
+
+    #[command(flatten)]
+    node: NodeChoice,
+}
+
+/// Tell what a node is and does.
+#[derive(Debug, Args)]
+pub(super) struct StatusArgs {
+    #[command(flatten)]
+    node: NodeChoice,
+}
+
+/// Tell all that a node knows: its routing table, what it holds and publishes, what it waits for.
+#[derive(Debug, Args)]
+pub(super) struct DumpArgs {
+    /// In which form.
+    #[arg(long, value_name = "FORM", default_value = "json")]
+    format: DumpFormat,
+
+    #[command(flatten)]
+    node: NodeChoice,
+}
+
+/// Look up a key, and tell of each request that this took.
+#[derive(Debug, Args)]
+pub(super) struct TraceArgs {
+    /// The key.
+    #[arg(value_name = "KEY")]
+    key: String,
+
+    #[command(flatten)]
+    node: NodeChoice,
+}
+
+/// The form of a dump.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DumpFormat {
+    /// All of it.
+    Json,
+    /// A picture of the routing table, for PlantUML.
+    Plantuml,
+    /// A picture of the routing table, for Graphviz.
+    Dot,
+}
+
+/// One of these commands, with all arguments sound.
+#[derive(Debug)]
+pub(crate) struct ClientPlan {
+    pub(crate) door: DoorPlan,
+    pub(crate) token_file: Option<PathBuf>,
+    pub(crate) json: bool,
+    pub(crate) request: Request,
+}
+
+/// How a node is reached.
+#[derive(Debug)]
+pub(crate) enum DoorPlan {
+    /// Over HTTP.
+    Url(String),
+    /// Through the socket in its folder.
+    DataDir(PathBuf),
+    /// By one in this process, for this operation.
+    Own(Box<WayPlan>),
+}
+
+/// What is asked of it.
+#[derive(Debug)]
+pub(crate) enum Request {
+    Get { key: String, output: Option<PathBuf> },
+    Put { key: String, value: Value, condition: Condition },
+    Delete { key: String },
+    Status,
+    Dump { format: DumpFormat },
+    Trace { key: String },
+}
+
+/// Where a value comes from.
+#[derive(Debug)]
+pub(crate) enum Value {
+    Text(String),
+    Input,
+    File(PathBuf),
+}
+
+/// What must be so for a value to be saved.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Condition {
+    None,
+    Version(u64),
+    Absent,
+}
+
+impl NodeChoice {
+    fn plan(self, request: Request) -> Result<ClientPlan, ConfigError> {
+        let door = match (self.node, self.data_dir) {
+            (Some(url), _) => DoorPlan::Url(url),
+            (None, Some(folder)) => DoorPlan::DataDir(folder),
+            (None, None) if self.way.connect.is_empty() => DoorPlan::Url(USUAL_NODE.to_owned()),
+            (None, None) => {
+                let mut way = self.way.plan()?;
+                way.config.client = true;
+                DoorPlan::Own(Box::new(way))
+            }
+        };
+        Ok(ClientPlan { door, token_file: self.token_file, json: self.json, request })
+    }
+}
+
+impl GetArgs {
+    pub(super) fn plan(self) -> Result<ClientPlan, ConfigError> {
+        self.node.plan(Request::Get { key: self.key, output: self.output })
+    }
+}
+
+impl PutArgs {
+    pub(super) fn plan(self) -> Result<ClientPlan, ConfigError> {
+        let value = match (self.file, self.value) {
+            (Some(file), _) => Value::File(file),
+            (None, Some(text)) if text == "-" => Value::Input,
+            (None, text) => Value::Text(text.unwrap_or_default()),
+        };
+        let condition = match self.if_version {
+            Some(version) => Condition::Version(version),
+            None if self.if_absent => Condition::Absent,
+            None => Condition::None,
+        };
+        self.node.plan(Request::Put { key: self.key, value, condition })
+    }
+}
+
+impl DeleteArgs {
+    pub(super) fn plan(self) -> Result<ClientPlan, ConfigError> {
+        self.node.plan(Request::Delete { key: self.key })
+    }
+}
+
+impl StatusArgs {
+    pub(super) fn plan(self) -> Result<ClientPlan, ConfigError> {
+        self.node.plan(Request::Status)
+    }
+}
+
+impl DumpArgs {
+    pub(super) fn plan(self) -> Result<ClientPlan, ConfigError> {
+        self.node.plan(Request::Dump { format: self.format })
+    }
+}
+
+impl TraceArgs {
+    pub(super) fn plan(self) -> Result<ClientPlan, ConfigError> {
+        self.node.plan(Request::Trace { key: self.key })
+    }
+}

@@ -1,0 +1,152 @@
+//! The ways to a node: over TCP, through the socket in its folder, or within this process.
+
+use std::io;
+use std::net::ToSocketAddrs;
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::{Request, Response};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use kademlia_dht::Pending;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::sync::Mutex;
+use tower::ServiceExt;
+
+use super::Failure;
+use crate::api::{self, Access, Api, Settings};
+use crate::args::{DoorPlan, HttpPlan, WayPlan};
+use crate::node::Running;
+
+/// A way to a node.
+#[derive(Debug)]
+pub(super) struct Door {
+    /// The name under which it is asked for.
+    host: String,
+    way: Way,
+}
+
+#[derive(Debug)]
+enum Way {
+    Connection(Mutex<http1::SendRequest<Body>>),
+    /// A node of this process's own, which ends with it.
+    Own(Router, #[expect(dead_code, reason = "dropping it stops the node")] Running),
+}
+
+impl Door {
+    /// Opens it.
+    pub(super) async fn open(plan: DoorPlan) -> Result<Self, Failure> {
+        match plan {
+            DoorPlan::Url(url) => {
+                let Some(host) = host_of(&url) else { return Err(Failure::Url { url }) };
+                let failed = |error| Failure::Unreachable { place: url.clone(), error };
+                let stream = connect(&host).await.map_err(failed)?;
+                Ok(Door { way: Way::Connection(Mutex::new(shake_hands(stream).await.map_err(failed)?)), host })
+            }
+            #[cfg(unix)]
+            DoorPlan::DataDir(folder) => {
+                let path = folder.join(crate::node::CONTROL_SOCKET);
+                let failed = |error| Failure::Unreachable { place: path.display().to_string(), error };
+                let stream = tokio::net::UnixStream::connect(&path).await.map_err(failed)?;
+                let sender = shake_hands(stream).await.map_err(failed)?;
+                Ok(Door { way: Way::Connection(Mutex::new(sender)), host: "localhost".to_owned() })
+            }
+            #[cfg(not(unix))]
+            DoorPlan::DataDir(folder) => {
+                let error = io::Error::from(io::ErrorKind::Unsupported);
+                Err(Failure::Unreachable { place: folder.display().to_string(), error })
+            }
+            DoorPlan::Own(plan) => own(&plan).await,
+        }
+    }
+
+    pub(super) fn host(&self) -> &str {
+        &self.host
+    }
+
+    pub(super) async fn send(&self, request: Request<Body>) -> Result<Response<Body>, Failure> {
+        match &self.way {
+            Way::Connection(sender) => {
+                let response = sender.lock().await.send_request(request).await;
+                response.map(|response| response.map(Body::new)).map_err(|error| Failure::Answer(error.to_string()))
+            }
+            Way::Own(router, _) => match router.clone().oneshot(request).await {
+                Ok(response) => Ok(response),
+                Err(never) => match never {},
+            },
+        }
+    }
+}
+
+/// `HOST:PORT` of a URL. There is no TLS here: for that there are proxies.
+fn host_of(url: &str) -> Option<String> {
+    let host = url.strip_prefix("http://").unwrap_or(url).trim_end_matches('/');
+    if host.is_empty() || host.contains(['/', '?', '#', '@', ' ']) || !host.is_ascii() {
+        return None;
+    }
+    let has_port = host.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+    Some(if has_port { host.to_owned() } else { format!("{host}:80") })
+}
+
+async fn connect(host: &str) -> io::Result<TcpStream> {
+    let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
+    for address in host.to_socket_addrs()? {
+        match TcpStream::connect(address).await {
+            Ok(stream) => return Ok(stream),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+async fn shake_hands<S>(stream: S) -> io::Result<http1::SendRequest<Body>>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
+    // What goes wrong with it goes wrong with the request as well.
+    tokio::spawn(connection);
+    Ok(sender)
+}
+
+/// A node in client mode, which has joined the network.
+async fn own(plan: &WayPlan) -> Result<Door, Failure> {
+    let running = Running::start(plan, None)?;
+    let tries: Vec<Pending<_>> =
+        plan.connect.iter().map(|address| running.service().connect(address.clone())).collect();
+    let mut joined = Err(kademlia_dht::Error::NoPeers);
+    for pending in tries {
+        let result = pending.await;
+        if joined.is_err() {
+            joined = result.map(|_| ());
+        }
+    }
+    if let Err(error) = joined {
+        let addresses: Vec<String> = plan.connect.iter().map(ToString::to_string).collect();
+        return Err(Failure::NotJoined { addresses: addresses.join(", "), error });
+    }
+    let api = Api::new(running.service().clone(), Settings::new(plan), &HttpPlan::default())?;
+    Ok(Door { host: "localhost".to_owned(), way: Way::Own(api::router(&api, Access::Own), running) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_of_nodes() {
+        for (url, host) in [
+            ("http://127.0.0.1:8080", "127.0.0.1:8080"),
+            ("http://localhost:8080/", "localhost:8080"),
+            ("[::1]:80", "[::1]:80"),
+            ("http://example.org", "example.org:80"),
+            ("http://[::1]", "[::1]:80"),
+        ] {
+            assert_eq!(host_of(url).as_deref(), Some(host), "{url}");
+        }
+        for wrong in ["", "http://", "https://example.org", "http://a/b", "http://a b", "http://user@host:1"] {
+            assert_eq!(host_of(wrong), None, "{wrong}");
+        }
+    }
+}

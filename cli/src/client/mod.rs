@@ -1,0 +1,261 @@
+//! `dht get`, `put`, `delete`, `status`, `dump` and `trace`: commands that ask a node, over the HTTP that it serves.
+
+mod door;
+mod printed;
+mod upload;
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+use axum::body::Body;
+use axum::http::request::Builder;
+use axum::http::{Method, Request as HttpRequest, Response, StatusCode, header};
+use bytes::Bytes;
+use http_body_util::BodyExt;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use serde_json::{Value as Json, json};
+
+use crate::args::{ClientPlan, Condition, DumpFormat, Request};
+use crate::node;
+use crate::say;
+use door::Door;
+
+/// What stands for itself in a path.
+const PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
+
+/// Why there is no result.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    #[error("{url} is no address of a node; http://HOST:PORT is")]
+    Url { url: String },
+    #[error("cannot reach a node at {place}: {error}; is it running (dht node --http)?")]
+    Unreachable { place: String, error: io::Error },
+    #[error("cannot join the network through {addresses}: {error}")]
+    NotJoined { addresses: String, error: kademlia_dht::Error },
+    #[error(transparent)]
+    Node(#[from] node::Failure),
+    #[error(transparent)]
+    Server(#[from] crate::api::ServerError),
+    #[error("cannot read {}: {error}", .path.display())]
+    Read { path: PathBuf, error: io::Error },
+    #[error("cannot write {}: {error}", .path.display())]
+    Write { path: PathBuf, error: io::Error },
+    #[error("the node's answer is none: {0}")]
+    Answer(String),
+    #[error("the request is wrong: {0}")]
+    Wrong(String),
+    #[error("the node cannot say: {0}")]
+    Node5xx(String),
+    #[error("cannot start the runtime: {0}")]
+    Runtime(#[source] io::Error),
+    #[error("cannot print the result: {0}")]
+    Print(#[from] io::Error),
+}
+
+impl Failure {
+    /// Whether the arguments are to blame.
+    pub(crate) fn is_usage(&self) -> bool {
+        match self {
+            Failure::Url { .. } | Failure::Read { .. } | Failure::Wrong(_) => true,
+            Failure::Node(failure) => failure.is_usage(),
+            _ => false,
+        }
+    }
+}
+
+/// Asks, and prints the answer. Whether it was found, or done.
+pub(crate) fn run(plan: ClientPlan) -> Result<bool, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::Runtime)?;
+    let result = runtime.block_on(ask(plan));
+    // Standard input may be read by a thread that nobody can stop.
+    runtime.shutdown_background();
+    result
+}
+
+async fn ask(plan: ClientPlan) -> Result<bool, Failure> {
+    let token = match &plan.token_file {
+        Some(path) => {
+            let read = std::fs::read_to_string(path);
+            Some(read.map_err(|error| Failure::Read { path: path.clone(), error })?.trim().to_owned())
+        }
+        None => None,
+    };
+    // What cannot be read is said before anybody is asked.
+    let upload = match &plan.request {
+        Request::Put { value, .. } => upload::body(value)?,
+        _ => upload::Upload::default(),
+    };
+    let asker = Asker { door: Door::open(plan.door).await?, token, json: plan.json };
+    match plan.request {
+        Request::Get { key, output } => asker.get(&key, output).await,
+        Request::Put { key, condition, .. } => asker.put(&key, condition, upload).await,
+        Request::Delete { key } => {
+            let request = asker.request(Method::DELETE, &path("dht", &key));
+            asker.show(request, Body::empty(), printed::receipt).await
+        }
+        Request::Status => asker.show(asker.request(Method::GET, "/status"), Body::empty(), printed::status).await,
+        Request::Dump { format } => asker.dump(format).await,
+        Request::Trace { key } => {
+            let request = asker.request(Method::GET, &path("trace", &key));
+            asker.show_if(request, Body::empty(), printed::trace, printed::has_found).await
+        }
+    }
+}
+
+fn path(resource: &str, key: &str) -> String {
+    format!("/{resource}/{}", utf8_percent_encode(key, PATH))
+}
+
+/// Asks a node.
+#[derive(Debug)]
+struct Asker {
+    door: Door,
+    token: Option<String>,
+    json: bool,
+}
+
+impl Asker {
+    fn request(&self, method: Method, path: &str) -> Builder {
+        let request = HttpRequest::builder().method(method).uri(path).header(header::HOST, self.door.host());
+        match &self.token {
+            Some(token) => request.header(header::AUTHORIZATION, format!("Bearer {token}")),
+            None => request,
+        }
+    }
+
+    async fn send(&self, request: Builder, body: Body) -> Result<Response<Body>, Failure> {
+        let request = request.body(body).map_err(|error| Failure::Wrong(error.to_string()))?;
+        self.door.send(request).await
+    }
+
+    /// Asks, and prints the answer as words or as it is.
+    async fn show(&self, request: Builder, body: Body, words: fn(&Json) -> String) -> Result<bool, Failure> {
+        self.show_if(request, body, words, |_| true).await
+    }
+
+    /// The same, of an answer that can say that there is nothing.
+    async fn show_if(
+        &self,
+        request: Builder,
+        body: Body,
+        words: fn(&Json) -> String,
+        is_good: fn(&Json) -> bool,
+    ) -> Result<bool, Failure> {
+        let response = self.send(request, body).await?;
+        let Some((text, json)) = self.judged(response).await? else { return Ok(false) };
+        line(&if self.json { text } else { words(&json) })?;
+        Ok(is_good(&json))
+    }
+
+    /// A good answer, as it is and as JSON. What was not found or is refused is said, and gives none.
+    async fn judged(&self, response: Response<Body>) -> Result<Option<(String, Json)>, Failure> {
+        let status = response.status();
+        let bytes = whole(response).await?;
+        let json: Json = serde_json::from_slice(&bytes).map_err(|error| Failure::Answer(error.to_string()))?;
+        let text = String::from_utf8_lossy(&bytes).trim_end().to_owned();
+        if status.is_success() {
+            return Ok(Some((text, json)));
+        }
+        let told = |field| json.pointer(field).and_then(Json::as_str);
+        let message = told("/error/message").unwrap_or("it does not say why").to_owned();
+        let is_refusal = matches!(told("/error/code"), Some("not_stored" | "no_peers" | "nobody_answered"));
+        match status {
+            StatusCode::BAD_REQUEST => Err(Failure::Wrong(message)),
+            _ if status.is_client_error() || is_refusal => {
+                say(&message);
+                if self.json {
+                    line(&text)?;
+                }
+                Ok(None)
+            }
+            _ => Err(Failure::Node5xx(message)),
+        }
+    }
+
+    async fn get(&self, key: &str, output: Option<PathBuf>) -> Result<bool, Failure> {
+        let response = self.send(self.request(Method::GET, &path("dht", key)), Body::empty()).await?;
+        if !response.status().is_success() {
+            return self.judged(response).await.map(|answer| answer.is_some());
+        }
+        if self.json {
+            let headers = response.headers();
+            let tag = headers.get(header::ETAG).and_then(|tag| tag.to_str().ok());
+            let version = tag.map(|tag| tag.trim_matches('"').to_owned());
+            let is_json = headers.get(header::CONTENT_TYPE).is_some_and(|name| name == "application/json");
+            let value = whole(response).await?;
+            line(&printed::value(key, version.as_deref(), &value, is_json).to_string())?;
+            return Ok(true);
+        }
+        match output {
+            Some(path) => {
+                let failed = |error| Failure::Write { path: path.clone(), error };
+                let mut file = std::fs::File::create(&path).map_err(failed)?;
+                copy(response, |piece| file.write_all(piece).map_err(failed)).await?;
+            }
+            None => {
+                let mut out = io::stdout();
+                copy(response, |piece| Ok(out.write_all(piece)?)).await?;
+                out.flush()?;
+            }
+        }
+        Ok(true)
+    }
+
+    async fn put(&self, key: &str, condition: Condition, upload: upload::Upload) -> Result<bool, Failure> {
+        let content_type = "application/octet-stream";
+        let request = self.request(Method::PUT, &path("dht", key)).header(header::CONTENT_TYPE, content_type);
+        let request = match condition {
+            Condition::None => request,
+            Condition::Version(version) => request.header(header::IF_MATCH, format!("\"{version}\"")),
+            Condition::Absent => request.header(header::IF_NONE_MATCH, "*"),
+        };
+        let request = match upload.length {
+            Some(length) => request.header(header::CONTENT_LENGTH, length),
+            None => request,
+        };
+        self.show(request, upload.body, printed::receipt).await
+    }
+
+    async fn dump(&self, format: DumpFormat) -> Result<bool, Failure> {
+        let format = match format {
+            DumpFormat::Json => "json",
+            DumpFormat::Plantuml => "plantuml",
+            DumpFormat::Dot => "dot",
+        };
+        let response = self.send(self.request(Method::GET, &format!("/dump?format={format}")), Body::empty()).await?;
+        if !response.status().is_success() {
+            return self.judged(response).await.map(|answer| answer.is_some());
+        }
+        let text = whole(response).await?;
+        if self.json && format != "json" {
+            line(&json!({ format: String::from_utf8_lossy(&text) }).to_string())?;
+        } else {
+            line(String::from_utf8_lossy(&text).trim_end())?;
+        }
+        Ok(true)
+    }
+}
+
+/// All of an answer.
+async fn whole(response: Response<Body>) -> Result<Bytes, Failure> {
+    let body = response.into_body().collect().await;
+    body.map(http_body_util::Collected::to_bytes).map_err(|error| Failure::Answer(error.to_string()))
+}
+
+/// An answer piece by piece.
+async fn copy(response: Response<Body>, mut write: impl FnMut(&[u8]) -> Result<(), Failure>) -> Result<(), Failure> {
+    let mut body = response.into_body();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| Failure::Answer(format!("it ended early: {error}")))?;
+        if let Some(piece) = frame.data_ref() {
+            write(piece)?;
+        }
+    }
+    Ok(())
+}
+
+fn line(text: &str) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    writeln!(out, "{text}")?;
+    Ok(out.flush()?)
+}

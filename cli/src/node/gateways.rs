@@ -1,0 +1,94 @@
+//! The gateways of a node: one for each address on which it listens.
+
+use kademlia_dht::gateway::address::{IpTransport, socket_addr, split_first, unix_path};
+use kademlia_dht::gateway::{Gateway, RpcUdpGateway, TcpGateway, UdpGateway};
+use kademlia_dht::{DHTService, Multiaddr};
+
+use super::Failure;
+use crate::args::{Network, WayPlan};
+
+/// Where a node listens that was not told.
+const USUAL: &str = "/ip4/127.0.0.1/udp/0";
+
+/// Listens on every address of the plan.
+pub(super) fn register(service: &DHTService, plan: &WayPlan) -> Result<(), Failure> {
+    let addresses = if plan.listen.is_empty() { usual(&plan.connect) } else { plan.listen.clone() };
+    for address in addresses {
+        listen(service, plan, address)?;
+    }
+    Ok(())
+}
+
+fn listen(service: &DHTService, plan: &WayPlan, address: Multiaddr) -> Result<(), Failure> {
+    let transport = socket_addr(&address).map(|(_, transport)| transport);
+    match (plan.network, transport) {
+        (Network::Native, Some(IpTransport::Udp)) => add(service, &address, UdpGateway::bind(address.clone())?),
+        (Network::Native, Some(IpTransport::Tcp)) => add(service, &address, TcpGateway::bind(address.clone())?),
+        #[cfg(unix)]
+        (Network::Native, None) if unix_path(&address).is_some() => {
+            add(service, &address, kademlia_dht::gateway::UnixGateway::bind(address.clone())?)
+        }
+        (Network::Rpcudp, Some(IpTransport::Udp)) => {
+            let gateway = RpcUdpGateway::bind(address.clone())?.with_network(plan.config.network);
+            add(service, &address, gateway)
+        }
+        (Network::Rpcudp, _) => Err(Failure::NotUdp { address }),
+        (Network::Native, None) => Err(Failure::Address { address }),
+    }
+}
+
+fn add<G: Gateway>(service: &DHTService, address: &Multiaddr, gateway: G) -> Result<(), Failure> {
+    let registered = service.register_gateway(gateway);
+    registered.map(|_| ()).map_err(|error| Failure::Gateway { address: address.clone(), cause: error.to_string() })
+}
+
+/// Where a node listens that was told only whom to join: on any port by each transport that leads there. On the loopback
+/// interface where it stays on this host, or else on all.
+fn usual(connect: &[Multiaddr]) -> Vec<Multiaddr> {
+    let mut addresses: Vec<Multiaddr> =
+        connect.iter().filter_map(|address| usual_for(&split_first(address).0)).collect();
+    addresses.sort_unstable();
+    addresses.dedup();
+    if addresses.is_empty() {
+        addresses.extend(USUAL.parse::<Multiaddr>());
+    }
+    addresses
+}
+
+fn usual_for(address: &Multiaddr) -> Option<Multiaddr> {
+    if unix_path(address).is_some() {
+        // Nobody connects to a socket of a process that has ended: this one may take its name.
+        let name = format!("dht-{}.sock", std::process::id());
+        return kademlia_dht::gateway::address::unix_address(std::env::temp_dir().join(name)).ok();
+    }
+    let (socket, transport) = socket_addr(address)?;
+    let ip = match (socket.ip().is_loopback(), socket.is_ipv4()) {
+        (true, true) => "/ip4/127.0.0.1",
+        (true, false) => "/ip6/::1",
+        (false, true) => "/ip4/0.0.0.0",
+        (false, false) => "/ip6/::",
+    };
+    let transport = match transport {
+        IpTransport::Udp => "udp",
+        IpTransport::Tcp => "tcp",
+    };
+    format!("{ip}/{transport}/0").parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_told_whom_to_join_listens_where_that_is_possible() {
+        let usual = |connect: &[&str]| -> Vec<String> {
+            let connect: Vec<Multiaddr> = connect.iter().map(|address| address.parse().unwrap()).collect();
+            usual(&connect).iter().map(ToString::to_string).collect()
+        };
+        assert_eq!(usual(&[]), [USUAL]);
+        assert_eq!(usual(&["/ip4/127.0.0.1/tcp/7", "/ip4/127.0.0.2/tcp/8"]), ["/ip4/127.0.0.1/tcp/0"]);
+        assert_eq!(usual(&["/ip4/192.0.2.1/udp/7", "/ip6/::1/tcp/8"]), ["/ip4/0.0.0.0/udp/0", "/ip6/::1/tcp/0"]);
+        assert_eq!(usual(&["/ip4/192.0.2.1/udp/7/p2p-circuit/memory/3"]), ["/ip4/0.0.0.0/udp/0"]);
+        assert!(usual(&["/unix/%2Frun%2Fdht.sock"])[0].starts_with("/unix/%2F"));
+    }
+}

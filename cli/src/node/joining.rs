@@ -1,0 +1,97 @@
+//! Whom a node joins: each address is tried until it works, and all of them again when the node has lost everybody.
+
+use std::io;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use kademlia_dht::{DHTService, Error, Joined, Multiaddr, Pending};
+
+use super::Happening;
+
+/// After a try in vain the next one waits so long, and each further one twice as long as the one before.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+
+/// What the joining thread is told.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Word {
+    /// The node has lost everybody.
+    Alone,
+    /// The node ends.
+    End,
+}
+
+/// The thread that joins.
+#[derive(Debug)]
+pub(super) struct Joining {
+    teller: Sender<Word>,
+    thread: JoinHandle<()>,
+}
+
+impl Joining {
+    /// Begins to join through each of these.
+    pub(super) fn start(
+        service: DHTService,
+        addresses: Vec<Multiaddr>,
+        happens: Sender<Happening>,
+    ) -> io::Result<Self> {
+        let (teller, told) = mpsc::channel();
+        let work = move || join(&service, &addresses, &told, &happens);
+        let thread = thread::Builder::new().name("joining".to_owned()).spawn(work)?;
+        Ok(Joining { teller, thread })
+    }
+
+    pub(super) fn teller(&self) -> Sender<Word> {
+        self.teller.clone()
+    }
+
+    /// Ends it. The service has stopped before, so that it waits for nobody's answer.
+    pub(super) fn end(self) {
+        self.teller.send(Word::End).ok();
+        self.thread.join().ok();
+    }
+}
+
+fn join(service: &DHTService, addresses: &[Multiaddr], told: &Receiver<Word>, happens: &Sender<Happening>) {
+    let mut missing = addresses.to_vec();
+    let mut pause = FIRST_PAUSE;
+    missing = try_all(service, missing);
+    happens.send(Happening::TriedToJoin).ok();
+    loop {
+        let word = if missing.is_empty() {
+            told.recv().map_err(|_| RecvTimeoutError::Disconnected)
+        } else {
+            told.recv_timeout(pause)
+        };
+        match word {
+            Ok(Word::Alone) if missing.is_empty() => (missing, pause) = (addresses.to_vec(), FIRST_PAUSE),
+            Ok(Word::Alone) => continue,
+            Ok(Word::End) | Err(RecvTimeoutError::Disconnected) => return,
+            Err(RecvTimeoutError::Timeout) => pause = (pause * 2).min(LONGEST_PAUSE),
+        }
+        missing = try_all(service, missing);
+    }
+}
+
+/// Tries these addresses, all at once, and gives those through which nobody was joined.
+fn try_all(service: &DHTService, addresses: Vec<Multiaddr>) -> Vec<Multiaddr> {
+    let tries: Vec<(Multiaddr, Pending<Joined>)> =
+        addresses.into_iter().map(|address| (address.clone(), service.connect(address))).collect();
+    let failed = tries.into_iter().filter_map(|(address, pending)| match pending.wait() {
+        Ok(joined) => {
+            log::info!("joined through {address}: {} contacts", joined.contacts);
+            None
+        }
+        Err(Error::Itself) => {
+            log::warn!("{address} is this node itself");
+            None
+        }
+        Err(Error::Stopped) => None,
+        Err(error) => {
+            log::warn!("cannot join through {address} yet: {error}");
+            Some(address)
+        }
+    });
+    failed.collect()
+}

@@ -1,0 +1,175 @@
+//! `dht node`: one node, which runs until it is told to stop.
+
+mod gateways;
+mod joining;
+mod lines;
+mod signals;
+mod watch;
+
+use std::io::BufReader;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::time::Duration;
+use std::{fs, io, thread};
+
+use kademlia_dht::gateway::GatewayError;
+use kademlia_dht::persist::{DataDirectory, PersistError, ReadContactsError, read_contacts};
+use kademlia_dht::{DHTService, Id, Multiaddr, StartError};
+
+use crate::api::{Api, Server, ServerError, Settings};
+use crate::args::{NodePlan, WayPlan};
+use joining::Joining;
+use lines::Lines;
+
+/// The name of the socket in a node's folder by which commands reach it.
+pub(crate) const CONTROL_SOCKET: &str = "control.sock";
+
+/// The longest that the node may take to stop, so that the process ends within two seconds.
+const STOP: Duration = Duration::from_millis(1500);
+
+/// Why a node does not run.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    #[error("cannot listen for signals: {0}")]
+    Signals(#[from] ctrlc::Error),
+    #[error(transparent)]
+    Start(#[from] StartError),
+    #[error("{address} is no address that a node listens on; /ip4/…/udp/…, /ip4/…/tcp/…, /ip6/… and /unix/… are")]
+    Address { address: Multiaddr },
+    #[error("{address}: a network of rpcudp is over UDP alone")]
+    NotUdp { address: Multiaddr },
+    #[error(transparent)]
+    Listen(#[from] GatewayError),
+    #[error("the gateway at {address} cannot be started: {cause}")]
+    Gateway { address: Multiaddr, cause: String },
+    #[error(transparent)]
+    Folder(#[from] PersistError),
+    #[error("cannot read {}: {error}", .path.display())]
+    Read { path: PathBuf, error: io::Error },
+    #[error("{}, {error}", .path.display())]
+    Contacts { path: PathBuf, error: ReadContactsError },
+    #[error(transparent)]
+    Http(#[from] ServerError),
+    #[error("cannot start a thread: {0}")]
+    Thread(#[source] io::Error),
+    #[error("the node has failed: {0}")]
+    Failed(String),
+    #[error("cannot print: {0}")]
+    Print(#[from] io::Error),
+}
+
+impl Failure {
+    /// Whether the arguments are to blame.
+    pub(crate) fn is_usage(&self) -> bool {
+        match self {
+            Failure::Address { .. } | Failure::NotUdp { .. } | Failure::Read { .. } | Failure::Contacts { .. } => true,
+            Failure::Http(error) => error.is_usage(),
+            _ => false,
+        }
+    }
+}
+
+/// What the thread that runs a node waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Happening {
+    /// The user wants it to end.
+    Told,
+    /// It has tried to join through every address.
+    TriedToJoin,
+    /// It has stopped of its own accord.
+    Failed,
+}
+
+/// A service that is stopped on every way out.
+#[derive(Debug)]
+pub(crate) struct Running(DHTService);
+
+impl Running {
+    /// Starts a node with its gateways, which goes on where it was if it has a folder.
+    pub(crate) fn start(plan: &WayPlan, folder: Option<&Path>) -> Result<Self, Failure> {
+        let service = match folder {
+            Some(folder) => DHTService::start_with(plan.config.clone(), Box::new(DataDirectory::open(folder)?))?,
+            None => DHTService::start(plan.config.clone())?,
+        };
+        let running = Running(service);
+        gateways::register(&running.0, plan)?;
+        Ok(running)
+    }
+
+    pub(crate) fn service(&self) -> &DHTService {
+        &self.0
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.stop();
+    }
+}
+
+/// Runs a node until it is told to stop.
+pub(crate) fn run(plan: &NodePlan) -> Result<bool, Failure> {
+    let (happens, happenings) = mpsc::channel();
+    signals::listen(happens.clone())?;
+    let introduced = introduced(plan.contacts.as_deref())?;
+    let running = Running::start(&plan.way, plan.data_dir.as_deref())?;
+    let service = running.service();
+    for notice in service.status().persistence.map(|persistence| persistence.notices).unwrap_or_default() {
+        log::warn!("{notice}");
+    }
+    let settings = Settings::new(&plan.way);
+    let lines = Lines::new(plan.json);
+    lines.id(&hex(&service.id(), settings.key_bytes))?;
+    for address in service.listen_addresses() {
+        lines.listening(&address)?;
+    }
+    let api = Api::new(service.clone(), settings, &plan.http)?;
+    let control = plan.data_dir.as_ref().map(|folder| folder.join(CONTROL_SOCKET));
+    let server = Server::start(&api, &plan.http, control)?;
+    if let Some(address) = server.address() {
+        lines.http(address)?;
+    }
+    if !introduced.is_empty() {
+        // How many of them answer is to be seen among the contacts.
+        drop(service.introduce(introduced));
+    }
+    let joining =
+        Joining::start(service.clone(), plan.way.connect.clone(), happens.clone()).map_err(Failure::Thread)?;
+    watch::start(service, &api, joining.teller(), happens).map_err(Failure::Thread)?;
+    let mut happening = happenings.recv().unwrap_or(Happening::Told);
+    while happening == Happening::TriedToJoin {
+        lines.ready()?;
+        happening = happenings.recv().unwrap_or(Happening::Told);
+    }
+    log::info!("the node ends");
+    let failure = service.status().failure;
+    server.begin_to_end();
+    stop(running);
+    server.end();
+    joining.end();
+    failure.map_or(Ok(true), |cause| Err(Failure::Failed(cause)))
+}
+
+/// Stops the node. A disk that is too slow for what is still to be kept is not waited for beyond the time that there is.
+fn stop(running: Running) {
+    let (done, stopped) = mpsc::channel();
+    let stop = move || {
+        drop(running);
+        done.send(()).ok();
+    };
+    if thread::Builder::new().name("stop".to_owned()).spawn(stop).is_ok() && stopped.recv_timeout(STOP).is_err() {
+        log::warn!("the disk is too slow: what happened last may not be kept");
+    }
+}
+
+/// The addresses of a file of contacts.
+fn introduced(path: Option<&Path>) -> Result<Vec<Multiaddr>, Failure> {
+    let Some(path) = path else { return Ok(Vec::new()) };
+    let file = fs::File::open(path).map_err(|error| Failure::Read { path: path.to_owned(), error })?;
+    read_contacts(BufReader::new(file)).map_err(|error| Failure::Contacts { path: path.to_owned(), error })
+}
+
+/// An id in hexadecimal, all of it that counts.
+pub(crate) fn hex(id: &Id, key_bytes: usize) -> String {
+    id.as_bytes().iter().take(key_bytes).map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,137 @@
+//! Clients that are too large, too slow, too many, or gone: each is told so where it can be, and none harms the others.
+
+use std::io::{Read, Write};
+use std::net::Shutdown;
+use std::time::Instant;
+
+use super::http::{Answer, answer, connection, request};
+use super::process::{DEADLINE, Node, two};
+
+/// What the node says to exactly these bytes.
+fn told(node: &Node, bytes: &[u8]) -> Answer {
+    let mut stream = connection(&node.http);
+    stream.write_all(bytes).unwrap();
+    answer(stream).unwrap()
+}
+
+#[test]
+fn too_large() {
+    let node = Node::start("--http-max-body 100KiB");
+    let value = vec![7; 200_000];
+    let known = node.ask("PUT", "/dht/large", "", &value);
+    assert_eq!(
+        (known.status, known.code().as_str(), &known.json()["error"]["limit"]),
+        (413, "too_large", &102_400.into())
+    );
+    let chunked: Vec<u8> = value
+        .chunks(50_000)
+        .flat_map(|chunk| [format!("{:x}\r\n", chunk.len()).as_bytes(), chunk, b"\r\n"].concat())
+        .chain(*b"0\r\n\r\n")
+        .collect();
+    let unknown = node.ask("PUT", "/dht/large", "Transfer-Encoding: chunked\r\n", &chunked);
+    assert_eq!((unknown.status, unknown.code().as_str()), (413, "too_large"));
+    assert_eq!(node.get("/dht/large").status, 404);
+    assert_eq!(node.ask("PUT", "/dht/large", "", &value[..102_400]).status, 200);
+
+    let long = format!("X-Long: {}\r\n", "x".repeat(20_000));
+    assert_eq!(node.ask("GET", "/status", &long, b"").status, 431);
+    let many: String = (0..150).map(|n| format!("X-{n}: x\r\n")).collect();
+    assert_eq!(node.ask("GET", "/status", &many, b"").status, 431);
+    let path = format!("/dht/{}", "k".repeat(100_000));
+    assert!([414, 431].contains(&node.get(&path).status));
+    assert_eq!(node.get("/status").status, 200);
+}
+
+#[test]
+fn too_slow() {
+    let node = Node::start("--http-timeout 300ms");
+    let start = Instant::now();
+    let head = told(&node, b"GET /status HTTP/1.1\r\nHost: localhost\r\n");
+    assert_eq!((head.status, head.code().as_str()), (408, "too_slow"));
+    let body = told(&node, b"PUT /dht/slow HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\nthe beginning");
+    assert_eq!((body.status, body.code().as_str()), (408, "too_slow"));
+    // Who says nothing is told nothing.
+    let mut silent = connection(&node.http);
+    assert_eq!(silent.read(&mut [0; 10]).unwrap(), 0);
+    assert!(start.elapsed() < DEADLINE / 2);
+    assert_eq!(node.get("/dht/slow").status, 404);
+}
+
+/// A client that asks for much and reads nothing is cut off, and its place is free again.
+#[test]
+fn too_slow_to_read() {
+    let node = Node::start("--http-timeout 300ms --http-max-connections 1");
+    let value = vec![7; 16_000_000];
+    assert_eq!(node.ask("PUT", "/dht/much", "", &value).status, 200);
+    let mut stream = connection(&node.http);
+    stream.write_all(b"GET /dht/much HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+    let start = Instant::now();
+    loop {
+        match node.get("/status").status {
+            200 => break,
+            503 => assert!(start.elapsed() < DEADLINE),
+            other => panic!("{other}"),
+        }
+    }
+    let cut = answer(stream).unwrap();
+    assert!(!cut.is_whole && cut.body.len() < value.len(), "{}", cut.body.len());
+}
+
+#[test]
+fn gone_too_early() {
+    let (node, _second) = two();
+    // A body that ends before it is whole, small or large.
+    for (length, sent) in [(100, 13), (1_000_000, 200_000)] {
+        let mut stream = connection(&node.http);
+        let head = format!("PUT /dht/part HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n");
+        stream.write_all(head.as_bytes()).unwrap();
+        stream.write_all(&vec![b'x'; sent]).unwrap();
+        stream.shutdown(Shutdown::Write).unwrap();
+        // It may be told, or find the connection closed.
+        if let Ok(told) = answer(stream) {
+            assert_eq!((told.status, told.code().as_str()), (400, "truncated"));
+        }
+        assert_eq!(node.get("/dht/part").status, 404);
+    }
+    // Who does not wait for the answer.
+    for _ in 0..50 {
+        let mut stream = connection(&node.http);
+        stream.write_all(b"GET /dht/nothing HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+    }
+    assert_eq!(node.get("/status").status, 200);
+}
+
+#[test]
+fn what_is_no_http() {
+    let node = Node::start("");
+    for wrong in [
+        &b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03 and more\r\n\r\n"[..],
+        b"GET\r\n\r\n",
+        b"GET / HTTP/9.9\r\n\r\n",
+    ] {
+        let mut stream = connection(&node.http);
+        stream.write_all(wrong).unwrap();
+        let told = answer(stream).unwrap();
+        assert_eq!(told.status, 400, "{told:?}");
+    }
+    assert_eq!(node.get("/status").status, 200);
+}
+
+/// Beyond the places that there are, everybody is told to come again; a place that is left is free.
+#[test]
+fn too_many() {
+    let node = Node::start("--http-max-connections 2");
+    let mut kept: Vec<_> = (0..2).map(|_| connection(&node.http)).collect();
+    for stream in &mut kept {
+        stream.write_all(b"GET /status HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+        assert!(stream.read(&mut [0; 12]).unwrap() > 0);
+    }
+    let refused = node.get("/status");
+    assert_eq!((refused.status, refused.code().as_str()), (503, "busy"));
+    assert_eq!(refused.headers["retry-after"], "1");
+    kept.clear();
+    let start = Instant::now();
+    while request(&node.http, "GET", "/status", "", b"").status != 200 {
+        assert!(start.elapsed() < DEADLINE);
+    }
+}

@@ -1,0 +1,79 @@
+//! A node with a folder goes on where it was, and says what is safe there.
+
+use std::fs;
+use std::time::Instant;
+
+use serde_json::json;
+
+use super::process::{DEADLINE, Node};
+
+#[test]
+fn what_was_said_to_be_durable_is_there_after_a_kill() {
+    let folder = tempfile::tempdir().unwrap();
+    let arguments = format!("--data-dir {}", folder.path().display());
+    let node = Node::start(&arguments);
+    let (id, mut versions) = (node.id.clone(), Vec::new());
+    for n in 0..20 {
+        let saved = node.ask("PUT", &format!("/dht/{n}"), "", format!("value {n}").as_bytes()).json();
+        assert_eq!(saved["durable"], true);
+        versions.push(saved["version"].clone());
+    }
+    let persistence = &node.json("/status")["persistence"];
+    assert_eq!((&persistence["durable"], &persistence["pending"]), (&json!(true), &json!(0)));
+    assert!(text_of(&node, "/metrics").contains("\ndht_persistence_durable 1\n"));
+    // Killed, at once.
+    drop(node);
+    let node = Node::start(&arguments);
+    assert_eq!(node.id, id);
+    for (n, version) in versions.iter().enumerate() {
+        let found = node.get(&format!("/dht/{n}"));
+        assert_eq!(found.body, format!("value {n}").as_bytes());
+        assert_eq!(json!(found.etag().trim_matches('"')), *version);
+    }
+    assert_eq!(node.json("/status")["published"], 20);
+}
+
+fn text_of(node: &Node, path: &str) -> String {
+    String::from_utf8(node.get(path).body).unwrap()
+}
+
+#[test]
+fn nothing_is_durable_without_a_folder() {
+    let node = Node::start("");
+    assert_eq!(node.ask("PUT", "/dht/key", "", b"value").json()["durable"], false);
+    assert!(node.json("/status")["persistence"].is_null());
+    assert!(!text_of(&node, "/metrics").contains("dht_persistence"));
+}
+
+/// It knows whom it knew, and joins by itself.
+#[test]
+fn a_node_that_comes_back_finds_its_network() {
+    let folder = tempfile::tempdir().unwrap();
+    let arguments = format!("--data-dir {}", folder.path().display());
+    let first = Node::start("");
+    let second = Node::start(&format!("{} {arguments}", first.connect()));
+    first.ask("PUT", "/dht/key", "", b"value");
+    second.signal("TERM");
+    assert_eq!(second.end().0.code(), Some(0));
+    let second = Node::start(&arguments);
+    let start = Instant::now();
+    while second.json("/status")["known_peers"] != 1 {
+        assert!(start.elapsed() < DEADLINE);
+    }
+    assert_eq!(second.get("/dht/key").body, b"value");
+}
+
+#[test]
+fn a_damaged_file_is_put_aside_and_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let arguments = format!("--data-dir {}", folder.path().display());
+    fs::write(folder.path().join("state.redb"), vec![7; 100_000]).unwrap();
+    let node = Node::start(&arguments);
+    let persistence = &node.json("/status")["persistence"];
+    let notice = persistence["notices"][0].as_str().unwrap();
+    assert!(notice.contains("state.redb.damaged-"), "{notice}");
+    assert_eq!(node.ask("PUT", "/dht/key", "", b"value").json()["durable"], true);
+    node.signal("TERM");
+    let (status, _, words) = node.end();
+    assert!(status.success() && words.contains("state.redb.damaged-"), "{words}");
+}

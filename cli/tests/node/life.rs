@@ -1,0 +1,149 @@
+//! A node from its first line to its end.
+
+use std::io::Read;
+use std::process::Stdio;
+use std::time::Duration;
+
+use super::process::{Node, dht, run, text, two};
+
+#[test]
+fn it_prints_what_it_is_and_where() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("a b.sock").to_str().unwrap().replace('/', "%2F").replace(' ', "%20");
+    let id = "0123456789abcdef0123456789abcdef01234500";
+    let node = Node::start(&format!(
+        "--id {id} --listen /ip4/127.0.0.1/udp/0 --listen /ip4/127.0.0.1/tcp/0 --listen /ip6/::1/udp/0 --listen /unix/{socket}"
+    ));
+    assert_eq!(node.id, id);
+    let kinds: Vec<String> =
+        node.listening.iter().map(|address| address.replace(|c: char| c.is_ascii_digit(), "")).collect();
+    assert_eq!(kinds[..2], ["/ip/.../udp/", "/ip/.../tcp/"]);
+    assert_eq!((node.listening.len(), node.listening[3].clone()), (4, format!("/unix/{socket}")));
+    assert!(node.listening.iter().all(|address| !address.ends_with("/0")));
+    // Each of them leads to it.
+    for address in &node.listening {
+        let other = Node::start(&format!("--connect {address}"));
+        assert_eq!(other.json("/status")["known_peers"], 1, "{address}");
+    }
+}
+
+#[test]
+fn a_signal_ends_it_well_and_in_time() {
+    for name in ["INT", "TERM"] {
+        let (first, second) = two();
+        let first_http = first.http.clone();
+        first.ask("PUT", "/dht/key", "", b"value");
+        // Somebody who stays on the line does not hold it up.
+        let _idle = super::http::connection(&first.http);
+        first.signal(name);
+        let (status, took, words) = first.end();
+        assert_eq!(status.code(), Some(0), "{words}");
+        assert!(took < Duration::from_secs(2), "{took:?}: {words}");
+        assert!(std::net::TcpStream::connect(first_http).is_err());
+        assert_eq!(second.get("/dht/key").body, b"value");
+    }
+}
+
+/// A signal that comes while the node still tries to join ends it as well; so does a second one, at once.
+#[test]
+fn a_signal_counts_from_the_first_moment_and_a_second_one_at_once() {
+    let mut node = Node::spawn("--connect /ip4/127.0.0.1/udp/9 --request-timeout 60s --lookup-timeout 60s");
+    assert!(node.line().starts_with("id "));
+    node.signal("TERM");
+    node.signal("INT");
+    let (status, took, words) = node.end();
+    assert!(matches!(status.code(), Some(0 | 130)), "{status}: {words}");
+    assert!(took < Duration::from_secs(2), "{took:?}");
+}
+
+#[test]
+fn who_cannot_join_yet_runs_and_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("later.sock").to_str().unwrap().replace('/', "%2F");
+    let node = Node::start(&format!("--connect /unix/{socket} --listen /ip4/127.0.0.1/udp/0 --listen /unix/{socket}2"));
+    let health = node.get("/healthz");
+    assert_eq!((health.status, &health.json()["status"]), (503, &"isolated".into()));
+    assert_eq!(node.json("/status")["isolated"], true);
+    // Whom it waits for comes: it joins by itself.
+    let _other = Node::start(&format!("--listen /unix/{socket}"));
+    let start = std::time::Instant::now();
+    while node.get("/healthz").status != 200 {
+        assert!(start.elapsed() < super::process::DEADLINE);
+        std::thread::yield_now();
+    }
+    node.signal("TERM");
+    let (_, _, words) = node.end();
+    assert!(words.contains("cannot join through"), "{words}");
+}
+
+#[test]
+fn lines_as_json() {
+    let mut node = Node::spawn("--json --http :0");
+    let lines: Vec<serde_json::Value> = (0..4).map(|_| serde_json::from_str(&node.line()).unwrap()).collect();
+    assert_eq!(lines[0]["id"].as_str().unwrap().len(), 40);
+    assert!(lines[1]["listening"].as_str().unwrap().starts_with("/ip4/127.0.0.1/udp/"));
+    assert!(lines[2]["http"].as_str().unwrap().starts_with("http://127.0.0.1:"));
+    assert_eq!(lines[3]["ready"], true);
+}
+
+#[test]
+fn what_is_in_use_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path().display();
+    let node = Node::start(&format!("--data-dir {folder}"));
+    for (arguments, words) in [
+        (format!("--http {}", node.http), format!("error: cannot serve HTTP at {}: ", node.http)),
+        (format!("--listen {}", node.listening[0]), node.listening[0].clone()),
+        (format!("--data-dir {folder}"), "is in use by another node".to_owned()),
+        ("--data-dir /dev/null/x".to_owned(), "error: the data directory /dev/null/x cannot be used: ".to_owned()),
+    ] {
+        let output = run(&format!("node {arguments}"));
+        assert_eq!(output.status.code(), Some(3), "{arguments}: {}", text(&output.stderr));
+        assert!(text(&output.stderr).contains(&words), "{arguments}: {}", text(&output.stderr));
+    }
+    assert_eq!(node.get("/status").status, 200);
+}
+
+/// What a node left that was killed does not keep the next one from its folder.
+#[test]
+fn a_killed_node_leaves_nothing_in_the_way() {
+    let folder = tempfile::tempdir().unwrap();
+    let arguments = format!("--data-dir {}", folder.path().display());
+    drop(Node::start(&arguments));
+    let socket = folder.path().join("control.sock");
+    assert!(socket.exists());
+    let node = Node::start(&arguments);
+    assert!(run(&format!("status {arguments}")).status.success());
+    node.signal("TERM");
+    assert_eq!(node.end().0.code(), Some(0));
+    assert!(!socket.exists());
+}
+
+#[test]
+fn nobody_reads_its_lines() {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut child = dht("node").stdout(writer).stderr(Stdio::piped()).spawn().unwrap();
+    let mut words = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut words).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(141), "{words}");
+    assert!(!words.contains("error"), "{words}");
+}
+
+#[test]
+fn networks_of_other_names_and_protocols_are_apart() {
+    let first = Node::start("--network-name ours --hash sha256");
+    assert_eq!(first.id.len(), 64);
+    let other = Node::start(&format!("{} --request-timeout 200ms --hash sha256", first.connect()));
+    assert_eq!(other.json("/status")["known_peers"], 0);
+    let ours = Node::start(&format!("{} --network-name ours --hash sha256", first.connect()));
+    assert_eq!(ours.json("/status")["known_peers"], 1);
+
+    let first = Node::start("--network rpcudp");
+    let second = Node::start(&format!("--network rpcudp {}", first.connect()));
+    assert_eq!(second.json("/status")["network"], "rpcudp");
+    assert_eq!(first.ask("PUT", "/dht/key", "", b"value").status, 200);
+    assert_eq!(second.get("/dht/key").body, b"value");
+    let large = first.ask("PUT", "/dht/key", "", &[7; 9000]);
+    assert_eq!((large.status, large.code().as_str()), (413, "too_large"));
+}

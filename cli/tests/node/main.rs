@@ -1,0 +1,18 @@
+//! `dht node` as others run it: real processes, real sockets. Its lines and its end, the HTTP that it serves to good clients and
+//! to bad ones, and the commands that talk to it.
+
+#![cfg(unix)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "it is a test")]
+
+mod bad_clients;
+mod commands;
+mod following;
+mod http;
+mod inside;
+mod lasting;
+mod life;
+mod owned;
+mod process;
+mod settings;
+mod tokens;
+mod values;

@@ -1,0 +1,137 @@
+//! A node in a process of its own.
+
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::mpsc::{self, Receiver};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use super::http::{Answer, request};
+
+/// Far more than anything takes.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
+
+/// The program with these arguments, which are separated by spaces.
+pub(crate) fn dht(arguments: &str) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_dht"));
+    command.env_remove("RUST_LOG").args(arguments.split(' ').filter(|argument| !argument.is_empty()));
+    command
+}
+
+/// Runs a command to its end.
+pub(crate) fn run(arguments: &str) -> Output {
+    dht(arguments).stdin(Stdio::null()).output().unwrap()
+}
+
+pub(crate) fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+/// A node that runs. It is killed when this is dropped.
+pub(crate) struct Node {
+    child: Child,
+    lines: Receiver<String>,
+    words: Option<thread::JoinHandle<String>>,
+    pub(crate) id: String,
+    pub(crate) listening: Vec<String>,
+    /// `ADDR:PORT`, if it serves HTTP.
+    pub(crate) http: String,
+}
+
+impl Node {
+    /// Starts one with HTTP at any port, and waits until it is ready.
+    pub(crate) fn start(arguments: &str) -> Node {
+        Node::start_without_http(&format!("--http 127.0.0.1:0 {arguments}"))
+    }
+
+    pub(crate) fn start_without_http(arguments: &str) -> Node {
+        let mut node = Node::spawn(arguments);
+        loop {
+            let line = node.line();
+            match line.split_once(' ') {
+                Some(("id", id)) => node.id = id.to_owned(),
+                Some(("listening", address)) => node.listening.push(address.to_owned()),
+                Some(("http", url)) => node.http = url.strip_prefix("http://").unwrap().to_owned(),
+                None if line == "ready" => return node,
+                _ => panic!("{line}"),
+            }
+        }
+    }
+
+    /// Starts one, and waits for nothing.
+    pub(crate) fn spawn(arguments: &str) -> Node {
+        let mut command = dht(&format!("node {arguments}"));
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let (sender, lines) = mpsc::channel();
+        let out = BufReader::new(child.stdout.take().unwrap());
+        thread::spawn(move || out.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
+        let mut error = child.stderr.take().unwrap();
+        let words = thread::spawn(move || {
+            let mut words = String::new();
+            error.read_to_string(&mut words).unwrap();
+            words
+        });
+        let (id, listening, http) = Default::default();
+        Node { child, lines, words: Some(words), id, listening, http }
+    }
+
+    /// The next line that it prints.
+    pub(crate) fn line(&mut self) -> String {
+        match self.lines.recv_timeout(DEADLINE) {
+            Ok(line) => line,
+            Err(error) => {
+                self.child.kill().ok();
+                panic!("{error}: {}", self.words.take().unwrap().join().unwrap());
+            }
+        }
+    }
+
+    /// How another joins it.
+    pub(crate) fn connect(&self) -> String {
+        format!("--connect {}", self.listening[0])
+    }
+
+    pub(crate) fn signal(&self, name: &str) {
+        let status = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status().unwrap();
+        assert!(status.success());
+    }
+
+    /// Waits for its end; gives how it ended, how long that took, and what it said.
+    pub(crate) fn end(mut self) -> (ExitStatus, Duration, String) {
+        let start = Instant::now();
+        let status = self.child.wait().unwrap();
+        (status, start.elapsed(), self.words.take().unwrap().join().unwrap())
+    }
+
+    /// One request, and its answer.
+    pub(crate) fn ask(&self, method: &str, path: &str, headers: &str, body: &[u8]) -> Answer {
+        request(&self.http, method, path, headers, body)
+    }
+
+    pub(crate) fn get(&self, path: &str) -> Answer {
+        self.ask("GET", path, "", b"")
+    }
+
+    pub(crate) fn json(&self, path: &str) -> Value {
+        let answer = self.get(path);
+        assert_eq!(answer.status, 200, "{path}: {answer:?}");
+        answer.json()
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        // It may have ended.
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+/// Two nodes that know each other.
+pub(crate) fn two() -> (Node, Node) {
+    let first = Node::start("");
+    let second = Node::start(&first.connect());
+    (first, second)
+}
