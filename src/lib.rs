@@ -49,8 +49,11 @@ pub use crate::service::{
     Config, ConfigError, DHTService, Dump, Error, Event, Events, EventsError, Found, GatewayId, GatewayState,
     GatewayStatus, LookupReport, Neighbour, Pending, PersistenceStatus, QueryReport, Receipt, RegisterCause,
     RegisterError, RelayMode, RelayPolicy, RemoveError, SignedValue, StartError, Status, Trace, TracedRequest,
-    ValueReply, network_named, value_of,
+    ValueReply, network_named,
 };
+
+#[cfg(feature = "mainline")]
+pub use crate::service::Peers;
 
 /// The programs in the README are compiled, and run where they can be.
 #[cfg(doctest)]
