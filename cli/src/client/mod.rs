@@ -48,6 +48,8 @@ pub(crate) enum Failure {
     Node5xx(String),
     #[error("cannot start the runtime: {0}")]
     Runtime(#[source] io::Error),
+    #[error("cannot listen for Ctrl-C: {0}")]
+    Signals(#[from] ctrlc::Error),
     #[error("cannot print the result: {0}")]
     Print(#[from] io::Error),
 }
