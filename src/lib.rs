@@ -52,6 +52,9 @@ pub use crate::service::{
     ValueReply, network_named, value_of,
 };
 
+#[cfg(feature = "mainline")]
+pub use crate::service::Peers;
+
 /// The programs in the README are compiled, and run where they can be.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

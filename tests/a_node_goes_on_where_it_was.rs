@@ -70,6 +70,20 @@ fn a_file_of_a_later_version_is_left_as_it_is() {
 }
 
 #[test]
+fn the_id_that_it_took_last_is_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let (first, other) = (filled(folder.path()), Id::from_prefix(&[7; 20]));
+    let service = start(folder.path());
+    assert_eq!(service.id(), first);
+    service.change_id(other).unwrap();
+    assert!(done(service.flush()));
+    service.stop();
+    let service = start(folder.path());
+    assert_eq!(service.id(), other);
+    assert_eq!(done(service.query("key")).unwrap().value, b"value");
+}
+
+#[test]
 fn two_nodes_do_not_share_a_folder() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a/b");

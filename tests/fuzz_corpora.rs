@@ -57,3 +57,8 @@ fn nodes() {
 fn rpcudp() {
     run_all("rpcudp", fuzz::rpcudp::run);
 }
+
+#[test]
+fn krpc() {
+    run_all("krpc", fuzz::krpc::run);
+}

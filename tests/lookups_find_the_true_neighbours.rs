@@ -8,7 +8,7 @@ mod support {
 
 use std::time::Duration;
 
-use kademlia_dht::core::{Command, Content, Outcome, Params};
+use kademlia_dht::core::{Command, Content, Input, Outcome, Params};
 use kademlia_dht::gateway::Expect;
 use support::world::World;
 
@@ -59,6 +59,21 @@ fn in_a_still_network_of_more_nodes_than_a_table_holds() {
     let mut world = World::joined(params(8), 300, 1);
     assert_eq!(exact_saves(&mut world, 100), 100);
     assert_eq!(exact_lookups(&mut world, 100), 100);
+}
+
+#[test]
+fn of_nodes_that_have_changed_their_ids() {
+    let mut world = World::joined(params(8), 150, 3);
+    for address in 0..75 {
+        let id = world.random_id();
+        world.input(address, Input::ChangeId { id });
+        world.run_for(Duration::from_secs(2));
+        assert_eq!(world.id(address), id);
+    }
+    // As long as it takes to see that nobody of the old ids is there any more.
+    world.run_for(Duration::from_secs(4 * 3600));
+    assert_eq!(exact_lookups(&mut world, 100), 100);
+    assert_eq!(exact_saves(&mut world, 100), 100);
 }
 
 #[test]

@@ -12,7 +12,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use kademlia_dht::core::{
-    Command, Content, Input, Limits, Node, OperationError, OperationId, Outcome, Output, Params, Time,
+    Command, Content, HeldRecord, Input, KnownPeer, Limits, Node, OperationError, OperationId, Outcome, Output, Params,
+    Published, Time,
 };
 use kademlia_dht::gateway::{
     Body, Expect, Found, Id, KeySpace, Message, NetworkId, Record, RecordKind, Refusal, Reply, ReplyPath, Request, Tag,
@@ -132,12 +133,19 @@ enum Step {
         which: usize,
     },
     Start(Command<Handle>),
+    /// Something comes back from before a restart.
+    Resume(Input<Handle>),
+    /// What has changed is taken, so many records at most.
+    Take {
+        most: usize,
+    },
     Cancel {
         which: u64,
     },
     Wait {
         milliseconds: u64,
     },
+    ChangeId(Id),
     Backwards,
 }
 
@@ -160,6 +168,8 @@ fn commands() -> impl Strategy<Value = Command<Handle>> {
         } else {
             Command::Query { key }
         }),
+        prop::collection::vec(0u32..40, 0..5).prop_map(|addresses| Command::Introduce { addresses }),
+        Just(Command::Contacts),
         ids().prop_map(|target| Command::Lookup { target }),
         (ids(), values, expectations(), any::<u64>()).prop_map(|(key, value, expect, unix_milliseconds)| {
             Command::Save { key, content: value.into(), expect, unix_milliseconds }
@@ -170,6 +180,20 @@ fn commands() -> impl Strategy<Value = Command<Handle>> {
 fn looks() -> impl Strategy<Value = Command<Handle>> {
     let closest = ids().prop_map(|target| Command::Closest { target });
     prop_oneof![2 => Just(Command::Dump), 1 => Just(Command::Neighbours), 1 => closest]
+}
+
+/// What may have been kept before a restart, or have become of it.
+fn resumed() -> impl Strategy<Value = Input<Handle>> {
+    let time = || any::<u64>().prop_map(Duration::from_millis);
+    prop_oneof![
+        (ids(), records(), prop::option::of(any::<u64>()), time()).prop_map(|(key, record, source, firm_in)| {
+            Input::ResumeRecord(HeldRecord { key, record, source, firm_in })
+        }),
+        (ids(), records(), time()).prop_map(|(key, record, due)| {
+            Input::ResumePublished(Published { key, record, due, ends: due, last: None })
+        }),
+        (handles(), time()).prop_map(|(peer, seen)| Input::ResumeContact(KnownPeer { peer, verified: true, seen })),
+    ]
 }
 
 fn steps() -> impl Strategy<Value = Step> {
@@ -186,8 +210,11 @@ fn steps() -> impl Strategy<Value = Step> {
         1 => any::<usize>().prop_map(|which| Step::Unsent { which }),
         3 => commands().prop_map(Step::Start),
         1 => looks().prop_map(Step::Start),
+        1 => resumed().prop_map(Step::Resume),
+        1 => (0usize..30).prop_map(|most| Step::Take { most }),
         1 => any::<u64>().prop_map(|which| Step::Cancel { which }),
         2 => prop_oneof![9 => 0u64..400, 1 => 0u64..10_000_000].prop_map(|milliseconds| Step::Wait { milliseconds }),
+        1 => ids().prop_map(Step::ChangeId),
         1 => Just(Step::Backwards),
     ]
 }
@@ -220,7 +247,8 @@ fn limits() -> Limits {
 
 impl Bench {
     fn new() -> Self {
-        let params = Params { k: 4, network: NetworkId(1), limits: limits(), ..Params::new(KeySpace::new(2).unwrap()) };
+        let defaults = Params::new(KeySpace::new(2).unwrap());
+        let params = Params { k: 4, network: NetworkId(1), limits: limits(), journal: true, ..defaults };
         let node = Node::new(OWN, params, [3; 16], Time::ZERO);
         Bench { node, now: Time::ZERO, open: Vec::new(), most_contacts: 0, started: BTreeMap::new(), next: 0 }
     }
@@ -291,10 +319,18 @@ impl Bench {
                 self.started.insert(operation, false);
                 self.input(Input::Start { operation, command });
             }
+            Step::Resume(input) => drop(self.input(input)),
+            Step::Take { most } => {
+                let changes = self.node.take_changes(self.now, most, most > 15);
+                assert!(changes.whole || changes.records.len() + changes.published.len() <= most);
+            }
             Step::Cancel { which } => {
                 self.input(Input::Cancel { operation: OperationId(which % (self.next + 1)) });
             }
             Step::Wait { milliseconds } => self.wait(Duration::from_millis(milliseconds)),
+            Step::ChangeId(id) => {
+                self.input(Input::ChangeId { id });
+            }
             Step::Backwards => {
                 self.node.handle(Time::ZERO, Input::Tick, &mut Vec::new());
             }
@@ -368,7 +404,9 @@ impl Bench {
         assert!(self.node.tasks() <= limits.operations + limits.background);
         assert!(self.node.requests_in_flight() <= 4096);
         assert!(self.node.contact_count() <= 16 * self.node.params().k);
-        assert!(self.node.contacts().all(|peer| peer.id != OWN && self.node.params().key_space.contains(&peer.id)));
+        let (own, space) = (self.node.id(), self.node.params().key_space);
+        assert!(space.contains(&own));
+        assert!(self.node.contacts().all(|peer| peer.id != own && space.contains(&peer.id)));
     }
 
     /// Everything that was started ends by itself.

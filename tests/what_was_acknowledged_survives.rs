@@ -299,46 +299,95 @@ fn without_a_store_nothing_is_kept_and_a_stopped_node_keeps_nothing_more() {
     assert!(service.flush().wait().is_err());
 }
 
+/// Fails the first batch with a record, when it is told to; then keeps all.
+struct Slow {
+    go: std::sync::mpsc::Receiver<()>,
+    begun: std::sync::mpsc::Sender<()>,
+    disk: Disk,
+    failed: bool,
+}
+
+impl StateStore for Slow {
+    fn load(&mut self) -> Result<SavedState, StateError> {
+        Ok(SavedState::default())
+    }
+
+    fn commit(&mut self, batch: &Batch) -> Result<(), StateError> {
+        if !batch.records.is_empty() && !std::mem::replace(&mut self.failed, true) {
+            self.begun.send(()).unwrap();
+            self.go.recv().unwrap();
+            return Err("not yet".into());
+        }
+        self.disk.commit(batch)
+    }
+}
+
+#[test]
+fn what_fails_while_the_node_stops_is_tried_once_more() {
+    let disk = Disk::default();
+    let (tell, go) = std::sync::mpsc::channel();
+    let (begun, has_begun) = std::sync::mpsc::channel();
+    let store = Slow { go, begun, disk: disk.clone(), failed: false };
+    let service = DHTService::start_with(Config::default(), Box::new(store)).unwrap();
+    done(service.save("one", "value"));
+    has_begun.recv_timeout(LONG).unwrap();
+    done(service.save("two", "value"));
+    let stopping = std::thread::spawn(move || service.stop());
+    tell.send(()).unwrap();
+    stopping.join().unwrap();
+    assert_eq!(disk.keys().0.len(), 2);
+}
+
 /// On a tmpfs of 1 MiB, where one can be mounted.
 #[test]
 #[cfg(target_os = "linux")]
-fn a_folder_without_room_keeps_what_it_had() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("small");
-    fs::create_dir(&path).unwrap();
-    let mount = Command::new("mount").args(["-t", "tmpfs", "-o", "size=1m", "tmpfs"]).arg(&path).status();
-    if !mount.is_ok_and(|status| status.success()) {
-        println!("no tmpfs can be mounted here: a store that is full is tested by itself");
-        return;
-    }
-    let unmount = Unmount(path.clone());
-    let service = start(&path);
-    let events = service.events();
-    let mut kept = 0;
-    loop {
-        done(service.save(format!("key {kept}"), vec![7; 60_000]));
-        if !done(service.flush()) {
-            break;
+fn a_folder_without_room_keeps_what_it_had_and_more_when_there_is_room_again() {
+    for spoilt in [false, true] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("small");
+        fs::create_dir(&path).unwrap();
+        let mount = Command::new("mount").args(["-t", "tmpfs", "-o", "size=1m", "tmpfs"]).arg(&path).status();
+        if !mount.is_ok_and(|status| status.success()) {
+            println!("no tmpfs can be mounted here: a store that is full is tested by itself");
+            return;
         }
-        kept += 1;
-        assert!(kept < 30, "more than there is room for");
+        let _unmount = Unmount(path.clone());
+        let service = start(&path);
+        let events = service.events();
+        let mut kept = 0;
+        loop {
+            done(service.save(format!("key {kept}"), vec![7; 60_000]));
+            if !done(service.flush()) {
+                break;
+            }
+            kept += 1;
+            assert!(kept < 30, "more than there is room for");
+        }
+        wait_for(&events, |event| matches!(event, Event::PersistenceFailed { .. }));
+        assert!(kept > 0 && !persistence(&service).durable);
+        all_are_there(&service, kept);
+        if spoilt {
+            // Whatever else becomes of the disk: what the node holds is written anew.
+            fs::write(path.join("state.redb"), "nonsense").unwrap();
+        }
+        assert!(Command::new("mount").args(["-o", "remount,size=16m"]).arg(&path).status().unwrap().success());
+        wait_for(&events, |event| *event == Event::PersistenceRestored);
+        assert!(done(service.flush()) && persistence(&service).durable);
+        let id = service.id();
+        service.stop();
+        let service = start(&path);
+        all_are_there(&service, kept);
+        assert_eq!((service.id(), damaged_files(&path)), (id, usize::from(spoilt)));
+        assert!(persistence(&service).notices.is_empty());
+        service.stop();
     }
-    wait_for(&events, |event| matches!(event, Event::PersistenceFailed { .. }));
-    assert!(!persistence(&service).durable);
-    for n in 0..=kept {
+}
+
+#[cfg(target_os = "linux")]
+fn all_are_there(service: &DHTService, last: usize) {
+    for n in 0..=last {
         assert_eq!(done(service.query(format!("key {n}"))).unwrap().value.len(), 60_000);
     }
-    assert!(Command::new("mount").args(["-o", "remount,size=16m"]).arg(&path).status().unwrap().success());
-    wait_for(&events, |event| *event == Event::PersistenceRestored);
-    assert!(done(service.flush()) && persistence(&service).durable);
-    service.stop();
-    let service = start(&path);
-    for n in 0..=kept {
-        assert_eq!(done(service.query(format!("key {n}"))).unwrap().value.len(), 60_000);
-    }
-    assert!(persistence(&service).notices.is_empty());
-    service.stop();
-    drop(unmount);
 }
 
 #[cfg(target_os = "linux")]

@@ -5,6 +5,7 @@
 
 pub mod address;
 pub mod datagram;
+pub mod krpc;
 pub mod node;
 pub mod parts;
 pub mod records;

@@ -1,6 +1,6 @@
 //! Multiaddrs as this network uses them: socket addresses, Unix paths, host scope, and circuits through relays.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use multiaddr::{Multiaddr, Protocol};
@@ -105,6 +105,21 @@ pub fn ip(address: &Multiaddr) -> Option<IpAddr> {
         Protocol::Ip4(ip) => Some(IpAddr::V4(ip)),
         Protocol::Ip6(ip) => Some(IpAddr::V6(ip)),
         _ => None,
+    }
+}
+
+/// What counts as one host where somebody is limited: whoever has one address of IPv6 has the 2^64 of its network. IPv4 in
+/// IPv6 is IPv4.
+///
+/// ```
+/// use kademlia_gateways::address::host;
+/// assert_eq!(host("2001:db8::1:2:3:4".parse().unwrap()).to_string(), "2001:db8::");
+/// assert_eq!(host("::ffff:1.2.3.4".parse().unwrap()).to_string(), "1.2.3.4");
+/// ```
+pub fn host(ip: IpAddr) -> IpAddr {
+    match ip.to_canonical() {
+        IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() & (!0 << 64)).into(),
+        ip => ip,
     }
 }
 
@@ -258,7 +273,7 @@ mod tests {
         let listen = parse("/ip4/0.0.0.0/tcp/4001");
         assert!(is_unspecified(&listen));
         assert_eq!(with_ip(&listen, [1, 2, 3, 4].into()), Some(parse("/ip4/1.2.3.4/tcp/4001")));
-        assert_eq!(with_ip(&listen, std::net::Ipv6Addr::LOCALHOST.into()), None);
+        assert_eq!(with_ip(&listen, Ipv6Addr::LOCALHOST.into()), None);
     }
 
     #[test]

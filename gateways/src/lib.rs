@@ -16,6 +16,7 @@
 
 pub mod address;
 mod array;
+pub mod bencode;
 pub mod codec;
 #[cfg(feature = "conformance")]
 pub mod conformance;
@@ -23,15 +24,17 @@ mod contact;
 mod count;
 #[cfg(feature = "fault")]
 mod fault;
-#[cfg(feature = "rpcudp")]
+#[cfg(any(feature = "rpcudp", feature = "mainline"))]
 mod foreign;
 pub mod frame;
 mod gateway;
 mod id;
 mod interned;
-#[cfg(any(feature = "udp", feature = "tcp", feature = "rpcudp"))]
+#[cfg(any(feature = "udp", feature = "tcp", feature = "rpcudp", feature = "mainline"))]
 mod ip;
 mod link;
+#[cfg(feature = "mainline")]
+pub mod mainline;
 #[cfg(feature = "memory")]
 mod memory;
 mod message;
@@ -43,7 +46,7 @@ pub mod parts;
 mod record;
 #[cfg(feature = "rpcudp")]
 pub mod rpcudp;
-#[cfg(any(feature = "udp", feature = "rpcudp"))]
+#[cfg(any(feature = "udp", feature = "rpcudp", feature = "mainline"))]
 mod socket;
 #[cfg(any(feature = "tcp", all(unix, feature = "unix")))]
 mod stream;

@@ -180,6 +180,18 @@ impl<P: Peer> Bucket<P> {
         Change::Check(old)
     }
 
+    /// A contact comes from the bucket of another id. Where there is no place it waits for one, and is given back.
+    pub(crate) fn adopt(&mut self, entry: Entry<P>, id: &Id, k: usize) -> Option<P> {
+        if self.entries.len() < k {
+            let place = self.entries.partition_point(|other| other.last_seen <= entry.last_seen);
+            self.entries.insert(place, entry);
+            return None;
+        }
+        let Entry { peer, last_seen, round_trip, fingerprint, .. } = entry;
+        self.wait(Waiting { peer: peer.clone(), last_seen, round_trip, fingerprint }, id, k);
+        Some(peer)
+    }
+
     fn waiting_place(&self, id: &Id, fingerprint: u8) -> Option<usize> {
         self.replacements.iter().position(|waiting| waiting.fingerprint == fingerprint && waiting.peer.id() == *id)
     }

@@ -58,6 +58,12 @@ pub enum Input<P: Peer> {
         /// The record, with the lifetime that remains.
         record: Record,
     },
+    /// The node has another id from now on, which is in its key space: in some networks ids follow from addresses, and nobody
+    /// knows theirs before others have told it.
+    ChangeId {
+        /// The new one.
+        id: Id,
+    },
     /// The same, with all that a restart must not change: what [`Node::take_changes`](super::Node::take_changes) gave.
     ResumeRecord(HeldRecord),
     /// A record that the node kept alive before it was restarted.
@@ -125,17 +131,17 @@ pub enum Command<P: Peer> {
     },
     /// Tell all that this node knows and does.
     Dump,
-    /// As [`Command::Query`], and tell of each request that it takes.
-    Trace {
-        /// The key.
-        key: Id,
-    },
     /// Tell whom this node knows.
     Contacts,
     /// Ask at these addresses, one after the other, whether anyone is there.
     Introduce {
         /// Where.
         addresses: Vec<P::Addr>,
+    },
+    /// As [`Command::Query`], and tell of each request that it takes.
+    Trace {
+        /// The key.
+        key: Id,
     },
     /// Find the k nodes closest to `target`.
     Lookup {
@@ -241,9 +247,8 @@ impl<P: Peer> Command<P> {
     /// The same, with ids of this key space: what goes beyond it is ignored, as in hashed keys.
     pub(crate) fn within(mut self, space: KeySpace) -> Self {
         match &mut self {
-            Command::Join { .. } | Command::Ping { .. } => {}
-            Command::Contacts | Command::Introduce { .. } => {}
-            Command::Ledger | Command::Neighbours | Command::Dump => {}
+            Command::Join { .. } | Command::Ping { .. } | Command::Introduce { .. } => {}
+            Command::Ledger | Command::Neighbours | Command::Dump | Command::Contacts => {}
             Command::Save { key, .. }
             | Command::Query { key }
             | Command::QueryOf { key, .. }

@@ -407,7 +407,7 @@ mod tests {
             let records: BTreeMap<_, _> = written.records.into_iter().map(aged).filter(|(_, left)| left.remaining > 0).collect();
             let held = node.records(now).map(|(key, record)| ((key, record.author()), record)).collect();
             prop_assert_eq!(records, held);
-            let published = node.ledger().into_iter().map(|entry| ((entry.key, entry.record.author()), entry.record));
+            let published = node.published().map(|entry| ((entry.key, entry.record.author()), entry.record));
             prop_assert_eq!(written.published, published.collect());
         }
     }

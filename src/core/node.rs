@@ -253,6 +253,7 @@ impl<P: Peer> Node<P> {
             Input::Start { operation, command } => self.handle_command(operation, command, out),
             Input::Cancel { operation } => self.handle_cancel(operation, out),
             Input::Restore { key, record } => self.handle_restore(key, record, out),
+            Input::ChangeId { id } => self.handle_change_id(id, out),
             Input::ResumeRecord(held) => self.handle_resume(held, out),
             Input::ResumePublished(published) => self.resume_published(published),
             Input::ResumeContact(known) => self.resume_contact(&known),
@@ -318,6 +319,19 @@ impl<P: Peer> Node<P> {
         if self.params.key_space.contains(&key) && !self.params.client {
             // Refused only where it is of no use: it is not sound, its life is over, a newer one is held, or the store is full.
             self.keep_record(key, record, Expect::Anything, None, out).ok();
+        }
+    }
+
+    fn handle_change_id(&mut self, id: Id, out: &mut Vec<Output<P>>) {
+        if id == self.id || !self.params.key_space.contains(&id) {
+            return;
+        }
+        self.id = id;
+        let displaced = self.table.move_to(self.now, id);
+        out.extend(displaced.into_iter().map(|peer| Output::Event(Event::ContactRemoved(peer))));
+        // Its new neighbours, who learn of it as they are asked. What it holds and is not near is offered to whoever is, in time.
+        if self.table.len() > 0 {
+            self.push_job(Job::Neighbours, out);
         }
     }
 

@@ -296,7 +296,7 @@ mod tests {
             run.node.handle(Time::ZERO, Input::ResumePublished(published), &mut Vec::new());
         }
         run.until(1800, u32::MAX);
-        assert!(run.node.ledger().iter().all(|entry| entry.last.is_some_and(|last| last.accepted > 0)));
+        assert!(run.node.published().all(|entry| entry.last.is_some_and(|last| last.accepted > 0)));
         let stores = |second| {
             let is_store =
                 |(then, _, request): &&(u64, u32, Request)| *then == second && matches!(request, Request::Store { .. });

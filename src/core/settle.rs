@@ -6,11 +6,10 @@
 
 use std::sync::Arc;
 
-use kademlia_gateways::{Expect, Peer, Record, RecordKind, Refusal, Request, Token, UnsentReason, Version};
+use kademlia_gateways::{Expect, Peer, Record, RecordKind, Refusal, Request, Token, Version};
 
 use super::io::{Output, Rejection, Writer};
 use super::node::Node;
-use super::requests::Purpose;
 use super::task::Work;
 use super::write::Writing;
 
@@ -98,9 +97,7 @@ impl<P: Peer> Node<P> {
             task.work = Work::Writing(writing);
         }
         for (peer, store) in stores {
-            if !self.request(peer.address().clone(), Some(peer.id()), store, Purpose::Write(id), out) {
-                self.write_ended(id, peer, Err(Rejection::Unsent(UnsentReason::QueueFull)), out);
-            }
+            self.send_store(id, peer, store, out);
         }
         None
     }

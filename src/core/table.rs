@@ -91,22 +91,28 @@ impl<P: Peer> Table<P> {
     /// `peer` answered a request that went to its address.
     pub(crate) fn answered(&mut self, now: Time, peer: P, round_trip: Lapse) -> Change<P> {
         let id = peer.id();
-        let index = self.own.common_prefix_len(&id);
         if id == self.own {
             return Change::Nothing;
         }
-        if let Some(more) = (index + 1).checked_sub(self.buckets.len()) {
-            self.buckets.reserve_exact(more);
-            self.buckets.resize_with(index + 1, || Bucket::new(now));
-        }
         self.trust(peer.address());
         self.relayed = self.relayed || P::relays(peer.address()) > 0;
-        let Some(bucket) = self.buckets.get_mut(index) else { return Change::Nothing };
-        let change = bucket.answered(now, &id, peer, round_trip, self.k);
+        let k = self.k;
+        let Some(bucket) = self.bucket_of(now, &id) else { return Change::Nothing };
+        let change = bucket.answered(now, &id, peer, round_trip, k);
         if change == Change::Added {
             self.len += 1;
         }
         change
+    }
+
+    /// The bucket in which `id` has its place.
+    fn bucket_of(&mut self, now: Time, id: &Id) -> Option<&mut Bucket<P>> {
+        let index = self.own.common_prefix_len(id);
+        if let Some(more) = (index + 1).checked_sub(self.buckets.len()) {
+            self.buckets.reserve_exact(more);
+            self.buckets.resize_with(index + 1, || Bucket::new(now));
+        }
+        self.buckets.get_mut(index)
     }
 
     /// The contact `id` did not answer at `address`.
@@ -121,6 +127,27 @@ impl<P: Peer> Table<P> {
             }
         }
         change
+    }
+
+    /// The own id is another one from now on: each contact gets the place that it has as seen from there, or waits for one.
+    /// Gives those that have no place any more.
+    pub(crate) fn move_to(&mut self, now: Time, own: Id) -> Vec<P> {
+        self.own = own;
+        self.len = 0;
+        let (k, mut displaced) = (self.k, Vec::new());
+        for bucket in std::mem::take(&mut self.buckets) {
+            for entry in bucket.entries {
+                let id = entry.peer.id();
+                if id == own {
+                    displaced.push(entry.peer);
+                } else if let Some(bucket) = self.bucket_of(now, &id) {
+                    let without = bucket.adopt(entry, &id, k);
+                    self.len += usize::from(without.is_none());
+                    displaced.extend(without);
+                }
+            }
+        }
+        displaced
     }
 
     /// The contact `id` is being asked whether it is there.
@@ -245,6 +272,32 @@ mod tests {
             all.sort_by_key(|peer| peer.id.distance(&target));
             all.truncate(count);
             prop_assert_eq!(table.closest(&target, count, |_, _| true), all);
+        }
+
+        #[test]
+        fn with_another_id_each_contact_stands_where_it_is_seen_from_there(
+            own: [u8; 32], ids in prop::collection::btree_set(any::<[u8; 2]>(), 0..120), k in 1usize..30, contact: bool,
+        ) {
+            let mut table = table(k);
+            for (second, bytes) in ids.iter().enumerate() {
+                let peer = Handle { id: Id::from_prefix(bytes), address: second as u32 };
+                table.answered(at(second as u64), peer, trip());
+            }
+            let had: BTreeSet<Id> = table.entries().map(|entry| entry.peer.id).collect();
+            let own = had.iter().next().copied().filter(|_| contact).unwrap_or(Id::new(own));
+            let displaced: BTreeSet<Id> = table.move_to(at(500), own).into_iter().map(|peer| peer.id).collect();
+            let has: BTreeSet<Id> = table.entries().map(|entry| entry.peer.id).collect();
+            prop_assert_eq!((table.own, table.len(), has.contains(&own)), (own, has.len(), false));
+            prop_assert!(has.is_disjoint(&displaced));
+            prop_assert_eq!(has.union(&displaced).copied().collect::<BTreeSet<Id>>(), had);
+            for (index, bucket) in table.buckets() {
+                prop_assert!(bucket.entries.len() <= k && bucket.waiting().count() <= k);
+                prop_assert!(bucket.entries.is_sorted_by_key(Entry::last_seen));
+                prop_assert!(bucket.waiting().count() == 0 || bucket.entries.len() == k, "one waits for a free place");
+                let stands_here = |entry: &Entry<Handle>| own.common_prefix_len(&entry.peer.id) == index;
+                prop_assert!(bucket.entries.iter().all(stands_here));
+            }
+            prop_assert!(table.buckets().last().is_none_or(|(_, bucket)| !bucket.entries.is_empty()));
         }
 
         #[test]

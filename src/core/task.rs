@@ -147,7 +147,7 @@ impl<P: Peer> Node<P> {
                 let forgotten = self.forget(&key);
                 self.answer_operation(operation, Ok(Outcome::Forgotten(forgotten)), out);
             }
-            Command::Ledger => self.answer_operation(operation, Ok(Outcome::Ledger(self.ledger())), out),
+            Command::Ledger => self.answer_operation(operation, Ok(self.ledger()), out),
             Command::Neighbours => self.answer_operation(operation, Ok(self.neighbours()), out),
             Command::Closest { target } => self.answer_operation(operation, Ok(self.closest_known(&target)), out),
             Command::Dump => self.answer_operation(operation, Ok(self.dump()), out),

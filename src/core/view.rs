@@ -141,8 +141,8 @@ impl<P: Peer> Node<P> {
         Outcome::Neighbours(self.nearest(target, self.params.k))
     }
 
-    pub(super) fn ledger(&self) -> Vec<Published> {
-        self.published().collect()
+    pub(super) fn ledger(&self) -> Outcome<P> {
+        Outcome::Ledger(self.published().collect())
     }
 
     /// At most so many contacts of the routing table, those nearest to a target, nearest first.

@@ -247,11 +247,7 @@ impl<P: Peer> Node<P> {
             task.work = Work::Writing(writing);
         }
         for (peer, token) in targets {
-            let store = Request::Store { key, record: record.clone(), token, expect };
-            if !self.request(peer.address().clone(), Some(peer.id()), store, Purpose::Write(id), out) {
-                let full = Rejection::Unsent(UnsentReason::QueueFull);
-                self.write_ended(id, peer, Err(full), out);
-            }
+            self.send_store(id, peer, Request::Store { key, record: record.clone(), token, expect }, out);
         }
         if pending == 0 {
             self.finish_write(id, out);
@@ -274,6 +270,11 @@ impl<P: Peer> Node<P> {
         let Some(Task { work: Work::Writing(writing), .. }) = self.tasks.get(&id) else { return };
         let (key, expect) = (writing.key, writing.expect);
         let store = Request::Store { key, record: writing.record.clone(), token, expect };
+        self.send_store(id, peer, store, out);
+    }
+
+    /// Asks one of the nodes to keep the record.
+    pub(super) fn send_store(&mut self, id: u64, peer: P, store: Request, out: &mut Vec<Output<P>>) {
         if !self.request(peer.address().clone(), Some(peer.id()), store, Purpose::Write(id), out) {
             self.write_ended(id, peer, Err(Rejection::Unsent(UnsentReason::QueueFull)), out);
         }

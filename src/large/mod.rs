@@ -33,6 +33,9 @@ pub const CHUNK_BYTES: usize = 16 * 1024;
 /// The bytes of a chunk where some gateway does not carry more than a datagram.
 pub const SMALL_CHUNK_BYTES: usize = 1000;
 
+/// What the bencoding of a chunk adds.
+const BENCODING_BYTES: usize = 5;
+
 /// What a message has besides the chunk in it, at most.
 const AROUND_CHUNK_BYTES: usize = 400;
 
@@ -185,7 +188,8 @@ impl From<StreamError> for io::Error {
 fn usual_chunk(service: &DHTService) -> usize {
     let carried = service.largest_message().unwrap_or(usize::MAX);
     let usual = if carried < CHUNK_BYTES + AROUND_CHUNK_BYTES { SMALL_CHUNK_BYTES } else { CHUNK_BYTES };
-    usual.min(service.largest_value()).max(tree::MIN_CHUNK_BYTES)
+    let around = if service.bencodes() { BENCODING_BYTES } else { 0 };
+    usual.min(service.largest_value()).saturating_sub(around).max(tree::MIN_CHUNK_BYTES)
 }
 
 /// Whether what a record holds says that it is the root of a large value, and must be read by a [`ValueReader`].
@@ -227,12 +231,12 @@ impl DHTService {
         let (service, options) = (self.clone(), options.bounded());
         let read = move |value: Option<Vec<u8>>| value.map(|value| ValueReader::new(service, options, value));
         match source {
-            Source::Any(key) => self.find(self.key_id(key), |report| {
+            Source::Any(key) => self.find(self.plain_key(&key), |report| {
                 let found = report.found.map(|found| found.record);
                 Some(read(found.map(crate::service::value_of)))
             }),
             Source::Immutable(key) => self.find_immutable(&key, read),
-            Source::Signed(key, salt) => self.find(self.key_id(key.key(&salt)), |report| {
+            Source::Signed(key, salt) => self.find(self.signed_key(&key, &salt), |report| {
                 let found = report.found.filter(|found| matches!(found.record.kind, RecordKind::Signed(_)));
                 Some(read(found.map(|found| crate::service::value_of(found.record))))
             }),

@@ -78,7 +78,7 @@ pub(super) fn pause(tries: u32) {
 impl DHTService {
     /// Saves a chunk under its hash, without keeping it alive.
     fn put_chunk(&self, value: Bytes) -> Pending<Receipt> {
-        let key = self.key_id(&value);
+        let key = self.content_key(&value);
         self.save_content(key, Content::Unkept(self.immutable(value)), Expect::Anything)
     }
 }

@@ -220,7 +220,7 @@ impl ValueWriter {
         };
         self.leaves += 1;
         let mut branches = Vec::new();
-        self.tree.add(self.service.key_id(&chunk), |branch| keep(&self.service, &mut branches, branch));
+        self.tree.add(self.service.content_key(&chunk), |branch| keep(&self.service, &mut branches, branch));
         for branch in branches {
             self.save(branch, None)?;
         }
@@ -254,7 +254,7 @@ impl ValueWriter {
 
 /// Notes a branch that is to be saved, and gives its hash.
 fn keep(service: &DHTService, branches: &mut Vec<Bytes>, branch: Vec<u8>) -> Id {
-    let id = service.key_id(&branch);
+    let id = service.content_key(&branch);
     branches.push(branch.into());
     id
 }

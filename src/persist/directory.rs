@@ -100,7 +100,7 @@ impl DataDirectory {
         match directory.reopen() {
             Ok(()) => {}
             // There is nothing to be lost by going on in memory.
-            Err(error) if error.is_full() && !directory.file_path().exists() => {
+            Err(error) if error.is_full() && matches!(directory.file_path().try_exists(), Ok(false)) => {
                 directory.notices.push(format!("{} cannot be made: {error}", directory.file_path().display()));
             }
             Err(Unusable::Newer(found)) => {
@@ -108,6 +108,7 @@ impl DataDirectory {
             }
             Err(error) => return Err(PersistError::File { path: directory.file_path(), cause: error.into() }),
         }
+        // Nothing was loaded yet: whatever is there now is what the node starts from.
         directory.lost = None;
         Ok(directory)
     }
@@ -127,7 +128,8 @@ impl DataDirectory {
             return Ok(());
         }
         let path = self.file_path();
-        if path.exists() {
+        // What cannot be looked for must not be taken for missing, and be written over.
+        if path.try_exists()? {
             match calmly(|| open(&self.path, &path)) {
                 Ok(file) => {
                     self.file = Some(file);
@@ -138,6 +140,7 @@ impl DataDirectory {
             }
         }
         self.file = Some(calmly(|| begin(&self.path))?);
+        self.lost.get_or_insert_with(|| format!("{} was gone; a new one is begun", path.display()));
         Ok(())
     }
 

@@ -82,7 +82,8 @@ pub trait StateStore: Send {
 
     /// Keeps what has changed: all of it or, if this fails, none of it. When this returns, it must be safe from a power cut.
     ///
-    /// It is called on a thread of its own, and may take its time. What could not be kept is part of a later batch.
+    /// It is called on a thread of its own, and may take its time; but the first time, with the id of a node that is new, it is
+    /// called before the node starts. What could not be kept is part of a later batch.
     ///
     /// # Errors
     ///

@@ -1,7 +1,5 @@
 //! Who may write what under which key: what holders check before they keep a record, and readers before they give it.
 
-mod bencode;
-
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,7 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use kademlia_gateways::{Id, KeySpace, Owned, Record, RecordKind, Refusal, Ruled, Signed, Version};
+use kademlia_gateways::{Id, KeySpace, Owned, Record, RecordKind, Refusal, Ruled, Signed, Version, bencode};
 
 use crate::hasher::{KeyHasher, Sha1Hasher, Sha256Hasher};
 use crate::signing::{owned, signed};

@@ -50,7 +50,7 @@ impl DHTService {
             Ok(value) => value,
             Err(error) => return Pending::failed(error),
         };
-        let key = self.key_id(&value);
+        let key = self.content_key(&value);
         self.save_content(key, Content::Record(self.immutable(value)), Expect::Anything)
     }
 
@@ -64,8 +64,13 @@ impl DHTService {
         key: &Id,
         take: impl FnOnce(Option<Vec<u8>>) -> T + Send + 'static,
     ) -> Pending<T> {
-        self.begin(Command::QueryImmutable { key: self.fit(key) }, |outcome| match outcome {
-            Outcome::Queried(report) => Some(take(report.immutable.map(|found| found.record.value.into()))),
+        let bencodes = self.bencodes();
+        let value = move |record: Record| match signed::string_in(&record.value) {
+            Some(string) if bencodes => string.to_vec(),
+            _ => record.value.into(),
+        };
+        self.begin(Command::QueryImmutable { key: self.fit(key) }, move |outcome| match outcome {
+            Outcome::Queried(report) => Some(take(report.immutable.map(|found| value(found.record)))),
             _ => None,
         })
     }
@@ -73,8 +78,8 @@ impl DHTService {
     /// Saves a value that only the holder of `key` can write, in the form of
     /// [BEP 44](https://www.bittorrent.org/beps/bep_0044.html): at most about 995 bytes.
     ///
-    /// With a salt one key can have many values. An empty value is one that was deleted. With `expected` it is saved only if the newest value has that sequence
-    /// number; otherwise it fails with [`Error::Conflict`](crate::core::OperationError::Conflict).
+    /// With a salt one key can have many values. An empty value is one that was deleted. With `expected` it is saved only if
+    /// the newest value has that sequence number; otherwise it fails with [`Error::Conflict`](crate::core::OperationError::Conflict).
     pub fn put_signed(
         &self,
         key: &SigningKey,
@@ -87,7 +92,7 @@ impl DHTService {
         if size > limit {
             return Pending::failed(Error::TooLarge { size, limit });
         }
-        let id = self.key_id(key.public_key().key(salt));
+        let id = self.signed_key(&key.public_key(), salt);
         // No value has a negative number.
         let expect = match expected.map(u64::try_from) {
             None => Expect::Anything,
@@ -105,13 +110,23 @@ impl DHTService {
 
     /// Finds the newest value that the holder of a key has signed; `None` if there is none, or it was deleted.
     pub fn get_signed(&self, key: &PublicKey, salt: &Salt) -> Pending<Option<SignedValue>> {
-        self.find(self.key_id(key.key(salt)), |report| {
+        self.find(self.signed_key(key, salt), |report| {
             let effort = report.effort;
             Some(report.found.filter(|found| matches!(found.record.kind, RecordKind::Signed(_))).map(|found| {
                 let sequence = i64::try_from(found.record.version.0).unwrap_or(i64::MAX);
                 SignedValue { value: value_of(found.record), sequence, effort }
             }))
         })
+    }
+
+    /// Where the values of a public key with this salt are.
+    pub(crate) fn signed_key(&self, key: &PublicKey, salt: &Salt) -> Id {
+        let id = self.key_id(key.key(salt));
+        #[cfg(feature = "mainline")]
+        if let Some(handle) = self.mainline() {
+            handle.note_salt(id, Bytes::copy_from_slice(salt.as_bytes()));
+        }
+        id
     }
 
     /// Saves a value under a key of your choice, as its owner.
@@ -130,7 +145,8 @@ impl DHTService {
         expiry: Option<u64>,
     ) -> Pending<Receipt> {
         let name = key.as_ref();
-        let checked = check_name(name).and_then(|()| check_expiry(expiry)).and_then(|()| self.checked(value.as_ref()));
+        let checked = check_length(name, MAX_NAME_BYTES).and_then(|()| check_expiry(expiry));
+        let checked = checked.and_then(|()| self.checked(value.as_ref()));
         let value = match checked {
             Ok(value) => value,
             Err(error) => return Pending::failed(error),
@@ -144,8 +160,9 @@ impl DHTService {
     /// The signature says nothing of a version, so that whoever has it can save the value again, in the place of what the
     /// owner has saved since with no more than a signature. [`put_owned`](DHTService::put_owned) seals the version as well.
     pub fn put_owned_signed(&self, owner: &OwnerId, claim: &Claim<'_>, signature: &OwnerSignature) -> Pending<Receipt> {
-        let checked =
-            check_name(claim.key).and_then(|()| check_expiry(claim.expiry)).and_then(|()| self.checked(claim.data));
+        let checked = check_length(claim.key, MAX_NAME_BYTES)
+            .and_then(|()| check_expiry(claim.expiry))
+            .and_then(|()| self.checked(claim.data));
         let value = match checked {
             Ok(value) => value,
             Err(error) => return Pending::failed(error),
@@ -204,10 +221,8 @@ impl DHTService {
             Ok(value) => value,
             Err(error) => return Pending::failed(error),
         };
-        if namespace.len() > MAX_NAMESPACE_BYTES {
-            return Pending::failed(Error::NameTooLong { size: namespace.len(), limit: MAX_NAMESPACE_BYTES });
-        }
-        if let Err(error) = check_name(name) {
+        let checked = check_length(namespace.as_bytes(), MAX_NAMESPACE_BYTES);
+        if let Err(error) = checked.and_then(|()| check_length(name, MAX_NAME_BYTES)) {
             return Pending::failed(error);
         }
         let ruled = Ruled { namespace: namespace.to_owned(), name: Bytes::copy_from_slice(name) };
@@ -241,8 +256,8 @@ impl DHTService {
     }
 }
 
-fn check_name(name: &[u8]) -> Result<(), Error> {
-    let (size, limit) = (name.len(), MAX_NAME_BYTES);
+fn check_length(name: &[u8], limit: usize) -> Result<(), Error> {
+    let size = name.len();
     if size > limit { Err(Error::NameTooLong { size, limit }) } else { Ok(()) }
 }
 

@@ -54,6 +54,9 @@ pub struct Config {
     /// The node publishes its own records again this often: 10 ms to 1 year, by default 22 hours (or 11/12 of
     /// `record_lifetime`, where that is less).
     pub republish_interval: Duration,
+    /// For a node of BitTorrent's DHT what its gateway shares with it: see `Config::mainline`.
+    #[cfg(feature = "mainline")]
+    pub mainline: Option<kademlia_gateways::mainline::MainlineHandle>,
     /// The bounds of what the node holds and does at once.
     pub limits: Limits,
     /// Whether and how much the node passes messages on between others.
@@ -113,6 +116,8 @@ impl Default for Config {
             refresh_interval: params.refresh_interval,
             replicate_interval: params.replicate_interval,
             republish_interval: params.republish_interval,
+            #[cfg(feature = "mainline")]
+            mainline: None,
             limits: params.limits,
             relay: RelayPolicy::default(),
             events_capacity: 1024,
@@ -173,15 +178,7 @@ impl Config {
         within("relay.burst", &self.relay.burst, 1..=1_000_000)?;
         within("events_capacity", &self.events_capacity, 1..=1 << 20)?;
         self.check_limits()?;
-        let space = self.hasher.key_space();
-        match self.id {
-            Some(id) if !space.contains(&id) => Err(ConfigError {
-                field: "id",
-                bounds: format!("zero beyond the {} bytes of the hasher's key space", space.bytes()),
-                value: id.to_string(),
-            }),
-            _ => Ok(()),
-        }
+        self.id.map_or(Ok(()), |id| check_id(&id, self.hasher.key_space()))
     }
 
     fn check_limits(&self) -> Result<(), ConfigError> {
@@ -226,6 +223,15 @@ impl Config {
             ..defaults
         }
     }
+}
+
+/// Whether a node can have this id.
+pub(super) fn check_id(id: &Id, space: KeySpace) -> Result<(), ConfigError> {
+    if space.contains(id) {
+        return Ok(());
+    }
+    let bounds = format!("zero beyond the {} bytes of the hasher's key space", space.bytes());
+    Err(ConfigError { field: "id", bounds, value: id.to_string() })
 }
 
 fn within<T: PartialOrd + fmt::Debug>(

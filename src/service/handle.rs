@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use kademlia_gateways::{Contact, Expect, Gateway, Id, KeySpace, Multiaddr, Record, RecordKind, Version};
 
-use super::config::Config;
+use super::config::{Config, ConfigError};
 use super::events::Events;
 use super::host::{GatewayId, RegisterError, RemoveError};
 use super::inner::{Inner, StartError};
@@ -71,12 +71,12 @@ impl DHTService {
     /// When a setting is out of its bounds, or the system gives no random numbers or no thread.
     #[allow(clippy::needless_pass_by_value, reason = "reads as the handing over that it is")]
     pub fn start(config: Config) -> Result<Self, StartError> {
-        Ok(DHTService { inner: Arc::new(Inner::start(&config, None)?) })
+        Self::start_inner(&config, None)
     }
 
     /// Starts a node that goes on where it was: with the contacts, the records and all that it kept alive of what `state`
-    /// has kept, and under the same id unless [`Config::id`] says another. What changes from now on is kept there; see
-    /// [`persist`](crate::persist).
+    /// has kept, and under the same id unless [`Config::id`] says another. What changes from now on is kept there, and the id
+    /// of a new node before this returns; see [`persist`](crate::persist).
     ///
     /// The contacts are asked whether they are there, a few a second, once a gateway is registered.
     ///
@@ -85,12 +85,34 @@ impl DHTService {
     /// As of [`start`](DHTService::start); and when the state cannot be read, or is that of a node of another network.
     #[allow(clippy::needless_pass_by_value, reason = "reads as the handing over that it is")]
     pub fn start_with(config: Config, state: Box<dyn StateStore>) -> Result<Self, StartError> {
-        Ok(DHTService { inner: Arc::new(Inner::start(&config, Some(state))?) })
+        Self::start_inner(&config, Some(state))
+    }
+
+    fn start_inner(config: &Config, state: Option<Box<dyn StateStore>>) -> Result<Self, StartError> {
+        let inner = Arc::new(Inner::start(config, state)?);
+        #[cfg(feature = "mainline")]
+        if let Some(handle) = &inner.mainline {
+            super::mainline::follow_address(handle, &inner);
+        }
+        Ok(DHTService { inner })
     }
 
     /// The node's id.
     pub fn id(&self) -> Id {
-        self.inner.id
+        self.inner.id()
+    }
+
+    /// Gives the node another id: its contacts stay, at the places that they have as seen from there, and it looks for its new
+    /// neighbours. What it holds goes to those that are near it now as records are replicated.
+    ///
+    /// For networks in which ids follow from addresses, which a node learns from others. Where there is no need, an id is
+    /// best kept.
+    ///
+    /// # Errors
+    ///
+    /// If the id is not in the hasher's key space.
+    pub fn change_id(&self, id: Id) -> Result<(), ConfigError> {
+        self.inner.change_id(id)
     }
 
     /// The id of a key in this network.
@@ -142,7 +164,7 @@ impl DHTService {
     ///
     /// How many nodes were asked in vain, [`query_report`](DHTService::query_report) tells.
     pub fn query(&self, key: impl AsRef<[u8]>) -> Pending<Option<Found>> {
-        self.inner.begin(Command::Query { key: self.key_id(key) }, |outcome| match outcome {
+        self.inner.begin(Command::Query { key: self.plain_key(key.as_ref()) }, |outcome| match outcome {
             Outcome::Queried(report) => Some(found(report)),
             _ => None,
         })
@@ -150,7 +172,7 @@ impl DHTService {
 
     /// As [`query`](DHTService::query), but tells also of a search in vain what it took.
     pub fn query_report(&self, key: impl AsRef<[u8]>) -> Pending<QueryReport> {
-        self.inner.begin(Command::Query { key: self.key_id(key) }, |outcome| match outcome {
+        self.inner.begin(Command::Query { key: self.plain_key(key.as_ref()) }, |outcome| match outcome {
             Outcome::Queried(report) => Some(report),
             _ => None,
         })
@@ -308,6 +330,10 @@ impl DHTService {
     }
 
     fn write(&self, key: &[u8], value: Option<&[u8]>, expect: Expect) -> Pending<Receipt> {
+        #[cfg(feature = "mainline")]
+        if self.bencodes() {
+            return self.write_signed(key, value.unwrap_or_default(), expect);
+        }
         let value = match value.map(|value| self.checked(value)).transpose() {
             Ok(value) => value,
             Err(error) => return Pending::failed(error),
@@ -346,8 +372,37 @@ impl DHTService {
         self.inner.key_space
     }
 
-    /// A record of an immutable value.
+    /// Whether the network's values are bencoded.
+    pub(crate) fn bencodes(&self) -> bool {
+        #[cfg(feature = "mainline")]
+        let bencodes = self.mainline().is_some();
+        #[cfg(not(feature = "mainline"))]
+        let bencodes = false;
+        bencodes
+    }
+
+    #[cfg(feature = "mainline")]
+    pub(super) fn mainline(&self) -> Option<&kademlia_gateways::mainline::MainlineHandle> {
+        self.inner.mainline.as_ref()
+    }
+
+    /// The id of a key under which anybody may write.
+    pub(crate) fn plain_key(&self, key: &[u8]) -> Id {
+        #[cfg(feature = "mainline")]
+        if self.bencodes() {
+            return self.key_id(super::mainline::key_pair_of(key).public_key().key(&signed::Salt::default()));
+        }
+        self.key_id(key)
+    }
+
+    /// The key that a value is under which nobody can change.
+    pub(crate) fn content_key(&self, value: &[u8]) -> Id {
+        if self.bencodes() { self.key_id(signed::bencoded_string(value)) } else { self.key_id(value) }
+    }
+
+    /// A record of such a value.
     pub(crate) fn immutable(&self, value: Bytes) -> Record {
+        let value = if self.bencodes() { signed::bencoded_string(&value) } else { value };
         Record::new(RecordKind::Immutable, value, Version::default(), self.inner.record_lifetime)
     }
 

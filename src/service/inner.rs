@@ -12,7 +12,7 @@ use kademlia_gateways::{Contact, ID_BYTES, Id, KeySpace, Version};
 
 use super::Error;
 use super::bell::{Bell, Post};
-use super::config::{Config, ConfigError};
+use super::config::{Config, ConfigError, check_id};
 use super::events::Publisher;
 use super::host::Gateways;
 use super::keeper::{Flush, Keeper};
@@ -22,10 +22,10 @@ use super::restore::Restored;
 use super::router::Router;
 use super::saver::Saver;
 use super::status::{Snapshot, Status};
-use super::threads::Crew;
+use super::threads::{Crew, calmly};
 use super::turns::Turns;
 use crate::core::{Command, Node, OperationId, Outcome, Params, Time};
-use crate::persist::{Identity, StateError, StateStore};
+use crate::persist::{Batch, Identity, StateError, StateStore};
 use crate::rules::Rules;
 
 /// Why a service did not start.
@@ -53,11 +53,13 @@ pub enum StartError {
 
 /// What all handles of one service share.
 pub(super) struct Inner {
-    pub(super) id: Id,
+    id: Mutex<Id>,
     pub(super) rules: Arc<Rules>,
     pub(super) key_space: KeySpace,
     pub(super) record_lifetime: Duration,
     pub(super) value_bytes: usize,
+    #[cfg(feature = "mainline")]
+    pub(super) mainline: Option<kademlia_gateways::mainline::MainlineHandle>,
     start: Instant,
     crew: Crew,
     operations: AtomicU64,
@@ -126,11 +128,13 @@ impl Inner {
         let gateways = Gateways::new(crew, control.clone(), to_manager, turns, Arc::clone(&publisher));
         let manager = Mutex::new(Some(thread));
         Ok(Inner {
-            id,
+            id: Mutex::new(id),
             rules,
             key_space,
             record_lifetime: config.record_lifetime,
             value_bytes: config.limits.value_bytes,
+            #[cfg(feature = "mainline")]
+            mainline: config.mainline.clone(),
             start,
             crew,
             operations: AtomicU64::new(0),
@@ -153,6 +157,20 @@ impl Inner {
         let last = self.last_version.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| Some(next(last).0));
         // The closure never gives up, so there is always a last one.
         next(last.unwrap_or_default())
+    }
+
+    pub(super) fn id(&self) -> Id {
+        *lock(&self.id)
+    }
+
+    /// Gives the node another id.
+    pub(super) fn change_id(&self, id: Id) -> Result<(), ConfigError> {
+        check_id(&id, self.key_space)?;
+        let mut own = lock(&self.id);
+        *own = id;
+        // Within the lock, so that of two the manager is told last of the one that stays. It has gone already if this fails.
+        self.control.send(Control::ChangeId(id)).ok();
+        Ok(())
     }
 
     /// Hands a command to the manager.
@@ -193,7 +211,7 @@ impl Inner {
         let snapshot = self.snapshot();
         let stopped = self.stopped.load(Ordering::Acquire) || snapshot.failure.is_some();
         Status {
-            id: self.id,
+            id: self.id(),
             stopped,
             failure: snapshot.failure,
             uptime: self.start.elapsed(),
@@ -264,7 +282,14 @@ fn keep(
     control: &Post<Control>,
     publisher: &Arc<Publisher>,
 ) -> Result<(Saver, KeeperThread), StartError> {
-    let Restored { store, identity: saved, contacts, notices, .. } = restored;
+    let Restored { mut store, identity: mut saved, contacts, notices, .. } = restored;
+    if saved != Some(identity) {
+        // Whoever is told the id can rely on it. If it cannot be kept now, the keeper goes on trying, and says so.
+        let batch = Batch { identity: Some(identity), ..Batch::default() };
+        if matches!(calmly(|| store.commit(&batch)), Ok(Ok(()))) {
+            saved = Some(identity);
+        }
+    }
     // At most one batch at a time, and who waits for it holds a place.
     let (orders, receiver) = unbounded();
     let (running, ended) = bounded::<()>(1);
@@ -286,7 +311,7 @@ impl Drop for Inner {
 
 impl fmt::Debug for Inner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Inner").field("id", &self.id).field("stopped", &self.stopped).finish_non_exhaustive()
+        f.debug_struct("Inner").field("id", &self.id()).field("stopped", &self.stopped).finish_non_exhaustive()
     }
 }
 

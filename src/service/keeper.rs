@@ -3,6 +3,7 @@
 //! The manager hands over one batch at a time. What changes meanwhile is noted in the core by its place alone, so that a
 //! slow disk makes batches larger, and neither the node slower nor a queue longer.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, RecvTimeoutError};
@@ -36,14 +37,14 @@ impl Flush {
 /// What the manager wants of the keeper.
 pub(super) enum Order {
     /// Write this, and tell those who wait for it. The last one is the last thing that is done.
-    Commit { batch: Box<Batch>, flushes: Vec<Flush>, last: bool },
+    Commit { batch: Arc<Batch>, flushes: Vec<Flush>, last: bool },
     /// Tell those who wait: there is nothing to be written, or nothing can be.
     Tell { flushes: Vec<Flush>, durable: bool },
 }
 
 /// What became of a batch.
 pub(super) struct Kept {
-    pub(super) batch: Box<Batch>,
+    pub(super) batch: Arc<Batch>,
     pub(super) failure: Option<Failure>,
 }
 
@@ -77,6 +78,9 @@ impl Keeper {
             };
             let failure = self.commit(&batch);
             let durable = failure.is_none();
+            if let Some(failure) = failure.as_ref().filter(|_| last) {
+                log::warn!("what changed last in the node could not be kept: {}", failure.cause);
+            }
             let rest = if durable { PACE } else { pause };
             pause = if durable { FIRST_PAUSE } else { (pause * 2).min(LONGEST_PAUSE) };
             self.control.send(Control::Kept(Kept { batch, failure })).ok();
@@ -115,7 +119,6 @@ impl Keeper {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
     use std::thread;
 
     use crossbeam::channel::{Sender, unbounded};
@@ -153,7 +156,7 @@ mod tests {
     }
 
     fn commit(flushes: Vec<Flush>, last: bool) -> Order {
-        Order::Commit { batch: Box::default(), flushes, last }
+        Order::Commit { batch: Arc::default(), flushes, last }
     }
 
     #[test]

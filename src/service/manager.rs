@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use std::vec;
 
 use crossbeam::channel::{Receiver, Sender};
-use kademlia_gateways::{Contact, Delivery, FromGateway, Inbound, Outbox};
+use kademlia_gateways::{Contact, Delivery, FromGateway, Id, Inbound, Outbox};
 
 use super::events::{Event, Publisher};
 use super::host::{Facts, GatewayId};
@@ -57,6 +57,8 @@ pub(super) enum Control {
     Show { done: Sender<()> },
     /// Nobody waits for the operation any more.
     Cancel(OperationId),
+    /// The node has another id from now on.
+    ChangeId(Id),
     /// Tell when all is written that has happened.
     Flush(Flush),
     /// The keeper has done with a batch.
@@ -269,6 +271,10 @@ impl Manager {
                 if self.open.contains_key(&operation) {
                     self.feed(Input::Cancel { operation });
                 }
+            }
+            Control::ChangeId(id) => {
+                self.feed(Input::ChangeId { id });
+                self.saver.iter_mut().for_each(|saver| saver.id_changed(id));
             }
             Control::Flush(flush) => {
                 if let Some(saver) = &mut self.saver {

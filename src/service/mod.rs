@@ -11,6 +11,8 @@ mod handle;
 mod host;
 mod inner;
 mod keeper;
+#[cfg(feature = "mainline")]
+mod mainline;
 mod manager;
 mod pending;
 mod restore;
@@ -30,6 +32,8 @@ pub use events::{Event, Events, EventsError};
 pub use handle::{DHTService, Found, value_of};
 pub use host::{GatewayId, RegisterCause, RegisterError, RemoveError};
 pub use inner::StartError;
+#[cfg(feature = "mainline")]
+pub use mainline::Peers;
 pub use pending::Pending;
 pub use status::{GatewayState, GatewayStatus, PersistenceStatus, Status};
 pub use view::{Dump, Neighbour, Trace, TracedRequest};

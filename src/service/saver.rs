@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crossbeam::channel::Sender;
-use kademlia_gateways::Contact;
+use kademlia_gateways::{Contact, Id};
 
 use super::events::{Event, Publisher};
 use super::keeper::{Failure, Flush, Kept, Order};
@@ -20,12 +20,11 @@ const AFTER_CHANGES: Duration = Duration::from_secs(10);
 const AFTER_ANSWERS: Duration = Duration::from_secs(600);
 
 /// What the keeper is at.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Work {
     /// It waits for a batch.
     None,
-    /// It writes a batch of so many records.
-    Writing(usize),
+    /// It writes this.
+    Writing(Arc<Batch>),
     /// It has written one, and waits for a while if nobody presses.
     Resting,
 }
@@ -77,7 +76,7 @@ impl Saver {
     /// Hands over what has changed, if the keeper has time for it.
     pub(super) fn save(&mut self, node: &mut Node<Contact>, now: Time) {
         let presses = !self.waiting.is_empty();
-        match (self.work, &self.failure) {
+        match (&self.work, &self.failure) {
             (Work::Writing(_), _) => return,
             // It is tried again soon. Until then nobody need wait.
             (Work::Resting, Some(_)) => return self.tell(false),
@@ -89,7 +88,7 @@ impl Saver {
             let batch = self.take(node, now, MOST, contacts);
             // Those go on waiting for whom there is more to be written.
             let flushes = if node.changes() == 0 { std::mem::take(&mut self.waiting) } else { Vec::new() };
-            self.work = Work::Writing(batch.len());
+            self.work = Work::Writing(Arc::clone(&batch));
             self.orders.send(Order::Commit { batch, flushes, last: false }).ok();
         } else if presses {
             self.tell(true);
@@ -98,6 +97,10 @@ impl Saver {
 
     /// Hands over all that has changed: the node stops.
     pub(super) fn save_last(&mut self, node: &mut Node<Contact>, now: Time) {
+        if let Work::Writing(batch) = std::mem::replace(&mut self.work, Work::None) {
+            // Nobody will be here to hear that it failed.
+            self.note_again(node, &batch);
+        }
         let contacts = self.former.is_empty() && node.contact_news() != ContactNews::None;
         let batch = self.take(node, now, usize::MAX, contacts);
         let flushes = std::mem::take(&mut self.waiting);
@@ -105,6 +108,12 @@ impl Saver {
             return;
         }
         self.orders.send(Order::Commit { batch, flushes, last: true }).ok();
+    }
+
+    /// The node has another id.
+    pub(super) fn id_changed(&mut self, id: Id) {
+        self.is_identity_new |= self.identity.id != id;
+        self.identity.id = id;
     }
 
     /// Somebody waits until all is written that has happened.
@@ -130,15 +139,9 @@ impl Saver {
     fn failed(&mut self, node: &mut Node<Contact>, batch: &Batch, failure: Failure) {
         let Failure { cause, lost } = failure;
         self.failed_commits += 1;
-        self.is_identity_new |= batch.identity.is_some();
-        if lost || batch.whole {
+        self.note_again(node, batch);
+        if lost {
             node.change_all();
-        }
-        let records = batch.records.iter().map(|change| (change.key, change.author));
-        let published = batch.published.iter().map(|change| (change.key, change.author));
-        node.change_again(records, published, batch.contacts.is_some());
-        if batch.contacts.is_some() {
-            self.contacts_saved = None;
         }
         if self.failure.as_ref() != Some(&cause) {
             log::warn!("the node's state cannot be kept: {cause}");
@@ -147,9 +150,23 @@ impl Saver {
         }
     }
 
+    /// What is in a batch counts as changed.
+    fn note_again(&mut self, node: &mut Node<Contact>, batch: &Batch) {
+        self.is_identity_new |= batch.identity.is_some();
+        if batch.whole {
+            node.change_all();
+        }
+        let records = batch.records.iter().map(|change| (change.key, change.author));
+        let published = batch.published.iter().map(|change| (change.key, change.author));
+        node.change_again(records, published, batch.contacts.is_some());
+        if batch.contacts.is_some() {
+            self.contacts_saved = None;
+        }
+    }
+
     /// The keeper has waited for long enough.
     pub(super) fn rested(&mut self) {
-        if self.work == Work::Resting {
+        if matches!(self.work, Work::Resting) {
             self.work = Work::None;
         }
     }
@@ -161,7 +178,7 @@ impl Saver {
     }
 
     pub(super) fn status(&self, node: &Node<Contact>) -> PersistenceStatus {
-        let writing = if let Work::Writing(records) = self.work { records } else { 0 };
+        let writing = if let Work::Writing(batch) = &self.work { batch.len() } else { 0 };
         PersistenceStatus {
             durable: self.failure.is_none(),
             failure: self.failure.clone(),
@@ -191,13 +208,13 @@ impl Saver {
         self.contacts_saved.is_none_or(|saved| now.since(saved) >= after)
     }
 
-    fn take(&mut self, node: &mut Node<Contact>, now: Time, most: usize, contacts: bool) -> Box<Batch> {
+    fn take(&mut self, node: &mut Node<Contact>, now: Time, most: usize, contacts: bool) -> Arc<Batch> {
         let changes = node.take_changes(now, most, contacts);
         let is_new = std::mem::take(&mut self.is_identity_new) || changes.whole;
         if contacts {
             self.contacts_saved = Some(now);
         }
-        Box::new(Batch::new(wall(), is_new.then_some(self.identity), changes))
+        Arc::new(Batch::new(wall(), is_new.then_some(self.identity), changes))
     }
 }
 

@@ -4,6 +4,7 @@
 #![cfg(unix)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "it is a test")]
 
+mod mainline_dht;
 mod python;
 
 use std::time::Duration;
@@ -13,6 +14,8 @@ use kademlia_dht::gateway::rpcudp::Value;
 use kademlia_dht::{Config, DHTService, Error, Id, Rejection, UnsentReason, core};
 use python::{Call, Python, address, from_json, hex, to_json};
 use serde_json::json;
+
+const PACKAGES: [&str; 3] = ["kademlia==2.2.3", "rpcudp==5.0.1", "u-msgpack-python==2.8.0"];
 
 const DEADLINE: Duration = Duration::from_secs(60);
 
@@ -56,7 +59,7 @@ struct Network {
 impl Network {
     /// So many of each. All but the first two join through a node of the other side.
     fn new(k: usize, of_each: usize) -> Self {
-        let mut python = Python::start();
+        let mut python = Python::start("nodes.py", &PACKAGES);
         let (first, _) = python.node(0, k, None);
         let (service_0, port) = service(k, None);
         service_0.connect(address(first)).wait().unwrap();
@@ -146,7 +149,7 @@ fn the_last_one_who_writes_wins_on_either_side() {
 
 #[test]
 fn a_newcomer_is_handed_what_it_should_hold() {
-    let mut python = Python::start();
+    let mut python = Python::start("nodes.py", &PACKAGES);
     let (service, port) = service(K, None);
     // The package looks for who is near the digest of the digest.
     let key = service.key_id("handed over");
@@ -184,7 +187,7 @@ fn a_newcomer_is_handed_what_it_should_hold() {
 
 #[test]
 fn small_things_are_answered_as_the_package_answers_them() {
-    let mut python = Python::start();
+    let mut python = Python::start("nodes.py", &PACKAGES);
     let (port, id) = python.node(0, K, None);
     let (service, own) = service(K, None);
     assert_eq!(python.call("ping", 0, json!({ "port": own })), json!(hex(&service.id().as_bytes()[..20])));
@@ -195,7 +198,7 @@ fn small_things_are_answered_as_the_package_answers_them() {
 
 #[test]
 fn what_the_wire_has_no_form_for_is_refused_by_name() {
-    let mut python = Python::start();
+    let mut python = Python::start("nodes.py", &PACKAGES);
     let (port, _) = python.node(0, K, None);
     let (service, _) = service(K, None);
     service.connect(address(port)).wait().unwrap();

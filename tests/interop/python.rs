@@ -1,20 +1,21 @@
-//! A Python that has the package, and nodes of it in a process that is driven line by line.
+//! A Python that has the packages, and nodes of them in a process that is driven line by line.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
-use std::sync::mpsc::{self, Receiver};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
-use std::{fs, thread};
+use std::{fs, iter, thread};
 
 use kademlia_dht::Multiaddr;
 use kademlia_dht::gateway::rpcudp::{Integer, Value};
 use serde_json::{Value as Json, json};
 
-const PACKAGES: [&str; 3] = ["kademlia==2.2.3", "rpcudp==5.0.1", "u-msgpack-python==2.8.0"];
+/// The package that `torrents.py` drives.
+pub(crate) const LIBTORRENT: &str = "libtorrent==2.1.1";
 
 /// The longest that any call takes: the package waits five seconds for each node that is dead.
 const DEADLINE: Duration = Duration::from_secs(90);
@@ -30,18 +31,18 @@ fn run(command: &mut Command) {
 }
 
 /// The Python of a virtual environment with the packages, which is made once and stays in the target folder.
-fn python() -> PathBuf {
+fn python(packages: &[&str]) -> PathBuf {
     static MAKING: Mutex<()> = Mutex::new(());
-    // Tests run at the same time, and all of them need it.
+    // Tests that need the same one at the same time make it once.
     let _making = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("venv-{}", PACKAGES.join("-")));
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("venv-{}", packages.join("-")));
     let python = Path::new("bin").join("python3");
     if !folder.exists() {
         // Elsewhere first: where two are at it, one of them comes first, and no half of one is ever used.
         let unfinished = folder.with_extension(format!("unfinished-{}", std::process::id()));
         run(Command::new("python3").args(["-m", "venv"]).arg(&unfinished));
         let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check"];
-        run(Command::new(unfinished.join(&python)).args(pip).args(PACKAGES));
+        run(Command::new(unfinished.join(&python)).args(pip).args(packages));
         if fs::rename(&unfinished, &folder).is_err() {
             assert!(folder.exists(), "{} cannot be renamed", unfinished.display());
             fs::remove_dir_all(&unfinished).unwrap();
@@ -50,7 +51,7 @@ fn python() -> PathBuf {
     folder.join(python)
 }
 
-/// Nodes of the package, by number, in one process.
+/// Nodes, by number, in one process.
 pub(crate) struct Python {
     process: Child,
     input: Option<ChildStdin>,
@@ -64,9 +65,10 @@ pub(crate) struct Python {
 pub(crate) struct Call(u64);
 
 impl Python {
-    pub(crate) fn start() -> Self {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/interop/nodes.py");
-        let mut command = Command::new(python());
+    /// Runs a script of this folder, with these packages.
+    pub(crate) fn start(script: &str, packages: &[&str]) -> Self {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/interop").join(script);
+        let mut command = Command::new(python(packages));
         command.arg(script).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut process = command.spawn().unwrap();
         let (tell, replies) = mpsc::channel();
@@ -122,8 +124,13 @@ impl Python {
 
 impl Drop for Python {
     fn drop(&mut self) {
-        // It ends when nothing more can come.
+        // It ends when nothing more can come, and with it its output.
         self.input = None;
+        let until = Instant::now() + DEADLINE;
+        let next = || self.replies.recv_timeout(until.saturating_duration_since(Instant::now()));
+        if iter::repeat_with(next).find_map(Result::err) == Some(RecvTimeoutError::Timeout) {
+            self.process.kill().ok();
+        }
         self.process.wait().ok();
     }
 }

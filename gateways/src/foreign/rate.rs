@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use super::Recent;
+use crate::address;
 
 /// The most sources whose use is remembered. Whoever has more addresses at once, each proved, has as many allowances.
 const MAX_SOURCES: usize = 4096;
@@ -26,7 +27,7 @@ impl Rate {
 
     /// Whether the source may have one more.
     pub(crate) fn allow(&mut self, now: Instant, source: IpAddr) -> bool {
-        let source = network(source);
+        let source = address::host(source);
         let left = self.left.get(now, &source).map_or(self.burst, |(left, since)| {
             let grown = now.saturating_duration_since(*since).as_secs_f64() * self.per_second;
             (left + grown).min(self.burst)
@@ -36,14 +37,6 @@ impl Rate {
         }
         self.left.insert(now, source, (left - 1.0, now));
         true
-    }
-}
-
-/// Whoever has one address of IPv6 has the 2^64 of its network.
-fn network(ip: IpAddr) -> IpAddr {
-    match ip {
-        IpAddr::V6(ip) => IpAddr::V6((ip.to_bits() >> 64 << 64).into()),
-        ip => ip,
     }
 }
 

@@ -57,10 +57,6 @@ impl<K: Hash + Eq + Clone, V> Recent<K, V> {
         self.remove(key).filter(|entry| now < entry.until).map(|entry| entry.value)
     }
 
-    pub(crate) fn forget(&mut self, key: &K) {
-        self.remove(key);
-    }
-
     fn remove(&mut self, key: &K) -> Option<Entry<V>> {
         let entry = self.entries.remove(key)?;
         self.order.remove(&entry.number);
@@ -88,7 +84,7 @@ mod tests {
         assert_eq!((recent.take(start, &2), recent.take(start, &2)), (Some(21), None));
         recent.insert(start + 20 * second, 6, 60);
         assert_eq!((recent.entries.len(), recent.order.len()), (1, 1), "what is over makes room");
-        recent.forget(&6);
+        assert_eq!(recent.take(start + 20 * second, &6), Some(60));
         assert!(recent.entries.is_empty() && recent.order.is_empty());
     }
 }

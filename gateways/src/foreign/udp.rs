@@ -25,6 +25,7 @@ const BATCH: usize = 64;
 pub(crate) struct Now {
     pub(crate) instant: Instant,
     /// Since 1970.
+    #[cfg_attr(not(feature = "rpcudp"), allow(dead_code, reason = "not every wire has dates"))]
     pub(crate) unix_milliseconds: u64,
 }
 

@@ -87,7 +87,7 @@ fn known_replies_both_ways() {
 
 #[test]
 fn what_the_package_sent_is_read_and_written_alike() {
-    let recorded = include_str!("../../tests/data/rpcudp.txt");
+    let recorded = include_str!("../../../tests/data/rpcudp/datagrams.txt");
     let mut kinds = std::collections::BTreeSet::new();
     for line in recorded.lines().filter(|line| !line.starts_with('#')) {
         let [side, kind, bytes] = line.split(' ').collect::<Vec<_>>()[..] else { panic!("{line}") };

@@ -1,7 +1,7 @@
 //! How many messages of one source are relayed.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use kademlia_gateways::{Multiaddr, address};
@@ -42,9 +42,7 @@ impl Source {
     fn of(from: &Multiaddr) -> Self {
         match address::ip(from).map(|ip| ip.to_canonical()) {
             Some(ip) if ip.is_loopback() => Source::Address(from.clone()),
-            // One host has a whole /64 to choose from.
-            Some(IpAddr::V6(ip)) => Source::Ip(Ipv6Addr::from_bits(ip.to_bits() & (!0 << 64)).into()),
-            Some(ip) => Source::Ip(ip),
+            Some(ip) => Source::Ip(address::host(ip)),
             None => Source::Address(from.clone()),
         }
     }

@@ -115,7 +115,7 @@ impl RpcUdp {
     /// Somebody has said who they are.
     fn named(&mut self, now: Now, from: SocketAddr, node: WireId, out: &mut Effects) -> message::Reply {
         self.names.insert(now.instant, from, node);
-        self.greeted.forget(&from);
+        self.greeted.take(now.instant, &from);
         for (tag, reply) in self.unnamed.release(&from) {
             self.deliver_reply(now, from, tag, reply, out);
         }

@@ -57,7 +57,7 @@ impl RpcUdp {
         };
         // Anybody could have written that address: nobody is given another name for that, but asked again for the own one.
         if self.names.get(now.instant, &from).is_some_and(|known| *known != node) {
-            self.names.forget(&from);
+            self.names.take(now.instant, &from);
         }
         let number = self.next_number();
         // A node that asks itself recognises its own tag.

@@ -1,16 +1,35 @@
-//! Whether bytes are bencoded, in the one right form ([BEP 3](https://www.bittorrent.org/beps/bep_0003.html)).
+//! Whether bytes are bencoded ([BEP 3](https://www.bittorrent.org/beps/bep_0003.html)).
 
 /// Lists and dictionaries within each other.
 const MAX_DEPTH: usize = 32;
 
-/// Whether `bytes` are exactly one value: numbers without needless digits, the keys of dictionaries in order and each
-/// once.
-pub(super) fn is_one_value(bytes: &[u8]) -> bool {
-    value(bytes, 0).is_some_and(<[u8]>::is_empty)
+/// Whether `bytes` are exactly one value in the one right form: numbers without needless digits, the keys of dictionaries in
+/// order and each once, and no more than 32 lists and dictionaries within each other.
+///
+/// ```
+/// use kademlia_gateways::bencode::is_one_value;
+/// assert!(is_one_value(b"d1:ai1e1:bli2eee"));
+/// assert!(!is_one_value(b"d1:bi1e1:ai2ee"));
+/// ```
+pub fn is_one_value(bytes: &[u8]) -> bool {
+    value(bytes, Keys::InOrder, 0).is_some_and(<[u8]>::is_empty)
+}
+
+/// The same, with the keys of dictionaries in any order, as careless programs write them.
+#[cfg(feature = "mainline")]
+pub(crate) fn is_flat(bytes: &[u8]) -> bool {
+    value(bytes, Keys::InAnyOrder, 0).is_some_and(<[u8]>::is_empty)
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Keys {
+    InOrder,
+    #[cfg(feature = "mainline")]
+    InAnyOrder,
 }
 
 /// What follows the value that `bytes` begin with; `None` if they begin with none.
-fn value(bytes: &[u8], depth: usize) -> Option<&[u8]> {
+fn value(bytes: &[u8], keys: Keys, depth: usize) -> Option<&[u8]> {
     if depth > MAX_DEPTH {
         return None;
     }
@@ -24,7 +43,7 @@ fn value(bytes: &[u8], depth: usize) -> Option<&[u8]> {
             loop {
                 match rest {
                     [b'e', rest @ ..] => return Some(rest),
-                    _ => rest = value(rest, depth + 1)?,
+                    _ => rest = value(rest, keys, depth + 1)?,
                 }
             }
         }
@@ -35,11 +54,11 @@ fn value(bytes: &[u8], depth: usize) -> Option<&[u8]> {
                     return Some(rest);
                 }
                 let (key, behind) = string(rest)?;
-                if last.is_some_and(|last| last >= key) {
+                if keys == Keys::InOrder && last.is_some_and(|last| last >= key) {
                     return None;
                 }
                 last = Some(key);
-                rest = value(behind, depth + 1)?;
+                rest = value(behind, keys, depth + 1)?;
             }
         }
         _ => string(bytes).map(|(_, rest)| rest),
@@ -105,6 +124,16 @@ mod tests {
         for bytes in wrong {
             assert!(!is_one_value(bytes.as_bytes()), "{bytes}");
         }
+    }
+
+    #[test]
+    #[cfg(feature = "mainline")]
+    fn careless_programs_are_read_and_deep_ones_are_not() {
+        for bytes in ["d1:bi1e1:ai2ee", "d1:ai1e1:bdee"] {
+            assert!(is_flat(bytes.as_bytes()), "{bytes}");
+        }
+        let deep = |levels: usize| "l".repeat(levels) + &"e".repeat(levels);
+        assert!(is_flat(deep(32).as_bytes()) && !is_flat(deep(40).as_bytes()) && !is_flat(b"d1:ae"));
     }
 
     proptest! {

@@ -1,0 +1,318 @@
+//! [`MainlineHandle`]: what BitTorrent's DHT has and the messages of this library have not.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use crossbeam::channel::{Receiver, Sender, TrySendError, bounded};
+
+use super::security::is_local;
+use crate::address::host;
+use crate::id::Id;
+
+/// The most peers that wait to be taken by who looks for them.
+const MAX_FOUND: usize = 4096;
+
+/// The most salts that are remembered, and the most nodes that have said where they see this one.
+const MAX_SALTS: usize = 4096;
+const MAX_VOTES: usize = 64;
+
+/// So many must agree on where this node is.
+const LEAST_VOTES: usize = 3;
+
+/// What a [`MainlineGateway`](super::MainlineGateway) shares with whoever uses it: which keys stand for peers, not values; what
+/// is announced; the salts of values; and where others see this node.
+///
+/// A node asks for peers, and announces one, as it asks for values and saves them. The gateway makes `get_peers` and
+/// `announce_peer` of that where the key is said here to be one of peers.
+#[derive(Debug, Clone, Default)]
+pub struct MainlineHandle {
+    book: Arc<Mutex<Book>>,
+}
+
+#[derive(Debug, Default)]
+struct Book {
+    watches: BTreeMap<Id, Vec<Watching>>,
+    next_watch: u64,
+    announced: BTreeMap<Id, Option<u16>>,
+    salts: Latest<Id, Bytes>,
+    /// By the network of who says it.
+    votes: Latest<IpAddr, IpAddr>,
+    external: Option<IpAddr>,
+    told: Option<Told>,
+}
+
+/// Whom to tell where others see this node.
+#[derive(Clone)]
+struct Told(Arc<dyn Fn(IpAddr) + Send + Sync>);
+
+impl fmt::Debug for Told {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Told")
+    }
+}
+
+impl Book {
+    /// The address at which most see this node.
+    fn elected(&self) -> Option<IpAddr> {
+        let mut counts: BTreeMap<IpAddr, usize> = BTreeMap::new();
+        self.votes.values().for_each(|ip| *counts.entry(*ip).or_default() += 1);
+        let (ip, votes) = counts.into_iter().max_by_key(|(_, votes)| *votes)?;
+        (votes >= LEAST_VOTES && votes * 2 > self.votes.values().count()).then_some(ip)
+    }
+}
+
+/// A map of what was put into it last.
+#[derive(Debug)]
+struct Latest<K, V> {
+    values: BTreeMap<K, (u64, V)>,
+    order: BTreeMap<u64, K>,
+    next: u64,
+}
+
+impl<K, V> Default for Latest<K, V> {
+    fn default() -> Self {
+        Latest { values: BTreeMap::new(), order: BTreeMap::new(), next: 0 }
+    }
+}
+
+impl<K: Ord + Copy, V> Latest<K, V> {
+    /// Where there are as many already, what was put in the longest ago goes.
+    fn insert(&mut self, key: K, value: V, most: usize) {
+        let number = self.next;
+        self.next += 1;
+        if let Some((before, _)) = self.values.insert(key, (number, value)) {
+            self.order.remove(&before);
+        }
+        self.order.insert(number, key);
+        if self.order.len() > most
+            && let Some((_, oldest)) = self.order.pop_first()
+        {
+            self.values.remove(&oldest);
+        }
+    }
+
+    fn get(&self, key: &K) -> Option<&V> {
+        self.values.get(key).map(|(_, value)| value)
+    }
+
+    fn values(&self) -> impl Iterator<Item = &V> {
+        self.values.values().map(|(_, value)| value)
+    }
+}
+
+#[derive(Debug)]
+struct Watching {
+    number: u64,
+    seen: BTreeSet<SocketAddr>,
+    found: Sender<SocketAddr>,
+}
+
+/// The peers that are found under a key, as they are found. While it lives, the key is one of peers.
+#[derive(Debug)]
+pub struct Watch {
+    handle: MainlineHandle,
+    info_hash: Id,
+    number: u64,
+    found: Receiver<SocketAddr>,
+}
+
+impl Watch {
+    /// Where they come out, each of them once.
+    pub fn found(&self) -> &Receiver<SocketAddr> {
+        &self.found
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        let mut book = self.handle.book();
+        if let Some(watches) = book.watches.get_mut(&self.info_hash) {
+            watches.retain(|watching| watching.number != self.number);
+            if watches.is_empty() {
+                book.watches.remove(&self.info_hash);
+            }
+        }
+    }
+}
+
+impl MainlineHandle {
+    fn book(&self) -> MutexGuard<'_, Book> {
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// From now on queries of the key look for peers.
+    pub fn watch(&self, info_hash: Id) -> Watch {
+        let (sender, found) = bounded(MAX_FOUND);
+        let mut book = self.book();
+        let number = book.next_watch;
+        book.next_watch += 1;
+        let watching = Watching { number, seen: BTreeSet::new(), found: sender };
+        book.watches.entry(info_hash).or_default().push(watching);
+        drop(book);
+        Watch { handle: self.clone(), info_hash, number, found }
+    }
+
+    /// From now on what is saved under the key announces a peer at this port; `None` for the port of the gateway itself.
+    pub fn announce(&self, info_hash: Id, port: Option<u16>) {
+        self.book().announced.insert(info_hash, port);
+    }
+
+    /// The opposite of [`announce`](MainlineHandle::announce).
+    pub fn withdraw(&self, info_hash: &Id) {
+        self.book().announced.remove(info_hash);
+    }
+
+    /// Notes the salt that a key is made of, as no answer tells it. The values of a key whose salt is not known cannot be
+    /// checked, and so are not found.
+    pub fn note_salt(&self, key: Id, salt: Bytes) {
+        self.book().salts.insert(key, salt, MAX_SALTS);
+    }
+
+    /// The address at which others see this node, if enough of them agree; else the one on which they agreed before.
+    pub fn external_address(&self) -> Option<IpAddr> {
+        self.book().external
+    }
+
+    /// From now on this is called with the address at which others see this node, whenever they agree on another one; and at
+    /// once, if they have agreed on one. It runs on the gateway's thread and must not wait for anything.
+    pub fn on_external_address(&self, tell: impl Fn(IpAddr) + Send + Sync + 'static) {
+        let told = Told(Arc::new(tell));
+        let mut book = self.book();
+        book.told = Some(told.clone());
+        let known = book.external;
+        drop(book);
+        if let Some(ip) = known {
+            (told.0)(ip);
+        }
+    }
+
+    /// `voter` sees this node at `ip`. Addresses that mean another host in each network say nothing.
+    pub(super) fn vote(&self, voter: IpAddr, ip: IpAddr) {
+        if is_local(ip) {
+            return;
+        }
+        let mut book = self.book();
+        book.votes.insert(host(voter), ip, MAX_VOTES);
+        let elected = book.elected();
+        if elected.is_none() || elected == book.external {
+            return;
+        }
+        book.external = elected;
+        let told = book.told.clone();
+        // Whoever is told may use this handle.
+        drop(book);
+        if let (Some(told), Some(ip)) = (told, elected) {
+            (told.0)(ip);
+        }
+    }
+
+    /// Whether the key is one of peers.
+    pub(super) fn is_of_peers(&self, key: &Id) -> bool {
+        let book = self.book();
+        book.watches.contains_key(key) || book.announced.contains_key(key)
+    }
+
+    /// The port that is announced under the key.
+    pub(super) fn announced(&self, key: &Id) -> Option<Option<u16>> {
+        self.book().announced.get(key).copied()
+    }
+
+    pub(super) fn salt(&self, key: &Id) -> Option<Bytes> {
+        self.book().salts.get(key).cloned()
+    }
+
+    /// Tells who looks for them.
+    pub(super) fn found(&self, info_hash: &Id, peers: &[SocketAddr]) {
+        let mut book = self.book();
+        for watching in book.watches.get_mut(info_hash).into_iter().flatten() {
+            for peer in peers {
+                if watching.seen.len() < MAX_FOUND && watching.seen.insert(*peer) {
+                    // There is room for all that are seen; and who has gone away needs none.
+                    if let Err(TrySendError::Full(_)) = watching.found.try_send(*peer) {
+                        break;
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_peer_is_found_once_as_long_as_somebody_looks() {
+        let (handle, key) = (MainlineHandle::default(), Id::from_prefix(b"key"));
+        let peer = |n: u8| SocketAddr::from(([10, 0, 0, n], 1));
+        handle.found(&key, &[peer(1)]);
+        assert!(!handle.is_of_peers(&key));
+        let (first, second) = (handle.watch(key), handle.watch(key));
+        handle.found(&key, &[peer(1), peer(2)]);
+        handle.found(&key, &[peer(2), peer(3)]);
+        drop(second);
+        assert!(handle.is_of_peers(&key));
+        assert_eq!(first.found().try_iter().collect::<Vec<_>>(), [peer(1), peer(2), peer(3)]);
+        drop(first);
+        assert!(!handle.is_of_peers(&key));
+        handle.announce(key, None);
+        assert!(handle.is_of_peers(&key) && handle.announced(&key) == Some(None));
+        handle.withdraw(&key);
+        assert_eq!(handle.announced(&key), None);
+    }
+
+    #[test]
+    fn most_of_those_who_say_where_this_node_is_must_agree() {
+        let handle = MainlineHandle::default();
+        let ip = |n: u8| IpAddr::from([1, 1, 1, n]);
+        handle.vote(ip(1), ip(100));
+        handle.vote(ip(2), ip(100));
+        assert_eq!(handle.external_address(), None, "too few");
+        handle.vote(ip(3), ip(100));
+        assert_eq!(handle.external_address(), Some(ip(100)));
+        // One voice has one vote.
+        (0..9).for_each(|_| handle.vote(ip(4), ip(101)));
+        assert_eq!(handle.external_address(), Some(ip(100)));
+        (5..9).for_each(|n| handle.vote(ip(n), ip(n)));
+        assert_eq!(handle.external_address(), Some(ip(100)), "no other majority");
+    }
+
+    #[test]
+    fn who_wants_to_know_is_told_of_each_new_address_once() {
+        let (handle, told) = (MainlineHandle::default(), Arc::new(Mutex::new(Vec::new())));
+        let ip = |n: u8| IpAddr::from([1, 1, 1, n]);
+        (1..6).for_each(|n| handle.vote(ip(n), ip(100)));
+        let (list, same) = (Arc::clone(&told), handle.clone());
+        handle.on_external_address(move |ip| list.lock().unwrap().push((ip, same.external_address())));
+        (1..6).for_each(|n| handle.vote(ip(n), ip(101)));
+        (1..6).for_each(|n| handle.vote(ip(n), [192, 168, 0, 1].into()));
+        assert_eq!(*told.lock().unwrap(), [(ip(100), Some(ip(100))), (ip(101), Some(ip(101)))]);
+    }
+
+    #[test]
+    fn a_network_of_ipv6_has_one_vote() {
+        let handle = MainlineHandle::default();
+        (1..9_u128)
+            .for_each(|n| handle.vote(IpAddr::from((0x2001_0db8_u128 << 96 | n).to_be_bytes()), [1, 1, 1, 1].into()));
+        assert_eq!(handle.external_address(), None);
+    }
+
+    #[test]
+    fn the_salts_and_votes_that_came_last_are_kept() {
+        let handle = MainlineHandle::default();
+        // Those at first would come first by their order too.
+        let key = |n: usize| Id::from_prefix(&(u32::MAX - n as u32).to_be_bytes());
+        for n in 0..MAX_SALTS {
+            handle.note_salt(key(n), Bytes::from_static(b"salt"));
+        }
+        handle.note_salt(key(0), Bytes::from_static(b"again"));
+        handle.note_salt(key(MAX_SALTS), Bytes::from_static(b"salt"));
+        assert_eq!(handle.salt(&key(0)).as_deref(), Some(&b"again"[..]));
+        assert_eq!((handle.salt(&key(1)), handle.salt(&key(MAX_SALTS)).is_some()), (None, true));
+        let book = handle.book();
+        assert_eq!((book.salts.values.len(), book.salts.order.len()), (MAX_SALTS, MAX_SALTS));
+    }
+}

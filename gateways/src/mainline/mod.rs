@@ -1,0 +1,29 @@
+//! BitTorrent's DHT, the largest there is: [`MainlineGateway`].
+//!
+//! Spoken are [BEP 5](https://www.bittorrent.org/beps/bep_0005.html) (peers),
+//! [BEP 32](https://www.bittorrent.org/beps/bep_0032.html) (IPv6), [BEP 42](https://www.bittorrent.org/beps/bep_0042.html) (ids
+//! that follow from addresses), [BEP 43](https://www.bittorrent.org/beps/bep_0043.html) (read-only nodes),
+//! [BEP 44](https://www.bittorrent.org/beps/bep_0044.html) (items) and
+//! [BEP 51](https://www.bittorrent.org/beps/bep_0051.html) (samples of the keys of peers).
+
+mod asking;
+mod compact;
+#[doc(hidden)] // Public for fuzzing alone.
+pub mod fuzzing;
+mod gateway;
+mod handle;
+mod krpc;
+mod peers;
+mod read;
+mod security;
+mod serving;
+#[cfg(test)]
+mod tests;
+mod tokens;
+mod wire;
+#[cfg(test)]
+mod wire_tests;
+mod write;
+
+pub use gateway::MainlineGateway;
+pub use handle::{MainlineHandle, Watch};

@@ -1,0 +1,403 @@
+//! The translation alone, without sockets and clocks.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use proptest::prelude::*;
+
+use super::krpc::{Body, Failure, Item, Message, Query, Response, Want, code};
+use super::read::read;
+use super::security;
+use super::wire::MainlineWire;
+use super::write::write;
+use crate::address::{self, IpTransport};
+use crate::contact::Contact;
+use crate::count::Count;
+use crate::foreign::{Effects, Now, Wire};
+use crate::gateway::{Inbound, Outbound, UnsentReason};
+use crate::id::Id;
+use crate::message::{Body as MessageBody, Expect, Found, Refusal, Reply, Request, Tag, Token};
+use crate::record::{Record, RecordKind, Version};
+
+const NODE: [u8; 20] = [9; 20];
+const KEY: [u8; 20] = [5; 20];
+
+/// Far away, where not everybody may have any id.
+fn other() -> SocketAddr {
+    "8.8.8.8:1".parse().unwrap()
+}
+
+fn sound() -> Id {
+    security::id_for(other().ip(), [3; 20])
+}
+
+fn key() -> Id {
+    Id::from_prefix(&KEY)
+}
+
+struct World {
+    wire: MainlineWire,
+    now: Instant,
+    out: Effects,
+}
+
+impl World {
+    fn new() -> Self {
+        World { wire: MainlineWire::new(true), now: Instant::now(), out: Effects::default() }
+    }
+
+    fn now(&self) -> Now {
+        Now { instant: self.now, unix_milliseconds: 0 }
+    }
+
+    fn wait(&mut self, time: Duration) {
+        self.now += time;
+        self.wire.tick(self.now(), &mut self.out);
+    }
+
+    fn receive(&mut self, from: SocketAddr, message: &Message) -> usize {
+        let (bytes, now) = (write(message).unwrap(), self.now());
+        self.wire.receive(now, from, &bytes, &mut self.out);
+        bytes.len()
+    }
+
+    fn send_as(&mut self, sender: Option<Id>, tag: Tag, body: MessageBody) -> Result<(), UnsentReason> {
+        let envelope = self.wire.message(tag, sender, body);
+        let outbound = Outbound::new(address::ip_address(other(), IpTransport::Udp), envelope);
+        let now = self.now();
+        self.wire.send(now, other(), &outbound, &mut self.out)
+    }
+
+    fn send(&mut self, tag: Tag, body: MessageBody) -> Result<(), UnsentReason> {
+        self.send_as(Some(Id::from_prefix(&NODE)), tag, body)
+    }
+
+    /// The one message that is sent.
+    fn sent(&mut self) -> Message {
+        let datagrams = std::mem::take(&mut self.out.datagrams);
+        let [(to, datagram)] = datagrams.as_slice() else { panic!("one datagram: {datagrams:?}") };
+        assert_eq!(*to, other());
+        read(datagram).unwrap()
+    }
+
+    fn delivered(&mut self) -> Vec<Inbound> {
+        std::mem::take(&mut self.out.deliveries)
+    }
+
+    fn reply(&mut self) -> (Option<Id>, Reply) {
+        let [inbound] = &self.delivered()[..] else { panic!("one message") };
+        let message = inbound.envelope.message();
+        let MessageBody::Reply(reply) = &message.body else { panic!("a reply") };
+        (message.sender, reply.clone())
+    }
+
+    fn answer(&mut self, from: SocketAddr, to: &Message, response: Response) {
+        let seen_at = Some("1.2.3.4:5".parse().unwrap());
+        let body = Body::Response(response);
+        self.receive(from, &Message { body, seen_at, ..to.clone() });
+    }
+
+    /// The other one has answered.
+    fn prove(&mut self) {
+        self.send(Tag(1), MessageBody::Request(Request::Ping)).unwrap();
+        let ping = self.sent();
+        self.answer(other(), &ping, Response::of(sound()));
+        assert_eq!(self.reply(), (Some(sound()), Reply::Pong));
+    }
+
+    /// Has the node answer all that it was asked, with as much as it can, and ask back twice whoever is named.
+    fn serve(&mut self) {
+        for inbound in self.delivered() {
+            let message = inbound.envelope.message();
+            let MessageBody::Request(request) = &message.body else { continue };
+            let reply = match request {
+                Request::Ping => Reply::Pong,
+                Request::Store { .. } => Reply::Refused(Refusal::Token),
+                Request::FindNode { .. } | Request::FindValue { .. } => Reply::Found(much()),
+            };
+            // Where it is too large, nothing goes.
+            self.send(message.tag, MessageBody::Reply(reply)).ok();
+            if message.sender.is_some() && !inbound.proved {
+                for n in 0..2 {
+                    self.send(Tag(100 + n), MessageBody::Request(Request::Ping)).unwrap();
+                }
+            }
+        }
+    }
+}
+
+fn much() -> Found {
+    let contact = |n: u8| Contact::new(Id::from_prefix(&[n; 20]), format!("/ip4/9.9.9.{n}/udp/1").parse().unwrap());
+    let value = Bytes::from([b"900:", &[7; 900][..]].concat());
+    Found {
+        records: vec![Record::new(RecordKind::Immutable, value, Version::default(), Duration::from_secs(9))],
+        held: Some(Version::default()),
+        more: false,
+        contacts: (0..20).map(contact).collect(),
+        token: Token(7),
+    }
+}
+
+fn query(sender: Id, transaction: &[u8], read_only: bool, query: Query) -> Message {
+    let transaction = Bytes::copy_from_slice(transaction);
+    Message { transaction, version: None, read_only, seen_at: None, body: Body::Query { sender, query } }
+}
+
+fn item() -> Item {
+    Item { value: Bytes::from_static(b"1:x"), mutable: None }
+}
+
+fn all_queries() -> Vec<Query> {
+    let want = Want { v4: true, v6: true };
+    let token = Bytes::from_static(b"12345678");
+    vec![
+        Query::Ping,
+        Query::FindNode { target: key(), want: Want::default() },
+        Query::FindNode { target: key(), want },
+        Query::GetPeers { info_hash: key(), want: Want::default() },
+        Query::AnnouncePeer { info_hash: key(), port: None, token: token.clone() },
+        Query::AnnouncePeer { info_hash: key(), port: Some(1), token: Bytes::new() },
+        Query::Get { target: key(), sequence: None, want: Want::default() },
+        Query::Get { target: key(), sequence: Some(1), want },
+        Query::Put { target: None, token: token.clone(), item: item(), expected: None },
+        Query::Put { target: Some(key()), token: Bytes::new(), item: item(), expected: Some(-1) },
+        Query::SampleInfohashes { target: key(), want: Want::default() },
+    ]
+}
+
+#[test]
+fn who_is_not_proved_gets_at_most_three_times_as_much_whatever_it_asks() {
+    for ask in all_queries() {
+        for (sender, read_only, transaction) in
+            [(sound(), false, &b""[..]), (sound(), true, b""), (Id::ZERO, false, b"aaaa"), (Id::ZERO, true, &[7; 32])]
+        {
+            // Each alone, and several at once, of which the last ones displace the first.
+            for times in [1, 3, 3000] {
+                let mut world = World::new();
+                let message = query(sender, transaction, read_only, ask.clone());
+                let mut came = 0;
+                for _ in 0..times {
+                    came += world.receive(other(), &message);
+                    world.serve();
+                }
+                world.wait(Duration::from_secs(1));
+                world.serve();
+                let went: usize = world.out.datagrams.iter().map(|(_, bytes)| bytes.len()).sum();
+                assert!(went <= came * 3, "{came} bytes came, {went} went: {message:?}");
+                assert!(went > 0, "something is said: {message:?}");
+                assert_eq!(world.wire.due(), None);
+            }
+        }
+    }
+}
+
+#[test]
+fn who_is_proved_gets_all_of_it_and_at_once() {
+    for ask in all_queries() {
+        let mut world = World::new();
+        world.prove();
+        world.receive(other(), &query(sound(), b"aa", false, ask.clone()));
+        world.serve();
+        let sent = world.sent();
+        assert_eq!(sent.transaction, "aa");
+        match (ask, sent.body) {
+            (Query::Get { .. }, Body::Response(response)) => {
+                assert!(response.item.is_some() && response.nodes.len() == 8);
+            }
+            (Query::Put { .. } | Query::AnnouncePeer { .. }, Body::Failure(Failure { code, .. })) => {
+                assert_eq!(code, code::PROTOCOL);
+            }
+            (_, Body::Response(_)) => assert_eq!(sent.seen_at, Some(other())),
+            (ask, other) => panic!("{ask:?}: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn who_shows_that_it_is_there_is_served_what_waited() {
+    let mut world = World::new();
+    let ask = Query::Get { target: key(), sequence: None, want: Want::default() };
+    world.receive(other(), &query(sound(), b"aa", false, ask));
+    assert!(world.delivered().is_empty() && world.wire.due().is_some());
+    let ping = world.sent();
+    assert!(matches!(ping.body, Body::Query { query: Query::Ping, .. }));
+    world.answer(other(), &ping, Response::of(sound()));
+    let [inbound] = &world.delivered()[..] else { panic!("the question") };
+    assert!(inbound.proved && inbound.envelope.message().sender == Some(sound()));
+    assert_eq!(world.wire.due(), None);
+}
+
+#[test]
+fn who_is_not_to_be_in_a_table_is_not_named() {
+    for (sender, read_only, named) in
+        [(sound(), false, Some(sound())), (sound(), true, None), (Id::ZERO, false, None), (Id::ZERO, true, None)]
+    {
+        let mut world = World::new();
+        world.receive(other(), &query(sender, b"aa", read_only, Query::Ping));
+        let [inbound] = &world.delivered()[..] else { panic!("the question") };
+        assert_eq!(inbound.envelope.message().sender, named);
+    }
+    // Nor is its answer one.
+    let mut world = World::new();
+    world.send(Tag(1), MessageBody::Request(Request::Ping)).unwrap();
+    let ping = world.sent();
+    world.answer(other(), &ping, Response::of(Id::ZERO));
+    assert!(world.delivered().is_empty());
+    assert_eq!(world.out.counts, [Count::Unserved]);
+}
+
+#[test]
+fn what_answers_nothing_is_counted_and_dropped() {
+    let mut world = World::new();
+    let nothing = query(sound(), b"none", false, Query::Ping);
+    world.answer(other(), &nothing, Response::of(sound()));
+    world.send(Tag(1), MessageBody::Request(Request::Ping)).unwrap();
+    let ping = world.sent();
+    world.answer("8.8.8.8:2".parse().unwrap(), &ping, Response::of(sound()));
+    assert!(world.delivered().is_empty() && world.out.counts == [Count::Unasked; 2]);
+    world.answer(other(), &ping, Response::of(sound()));
+    assert_eq!(world.reply(), (Some(sound()), Reply::Pong));
+    world.answer(other(), &ping, Response::of(sound()));
+    let failure = Body::Failure(Failure { code: code::GENERIC, text: String::new() });
+    world.receive(other(), &Message { body: failure, ..ping });
+    assert!(world.delivered().is_empty() && world.out.counts == [Count::Unasked; 4]);
+    // Too late.
+    world.send(Tag(2), MessageBody::Request(Request::Ping)).unwrap();
+    let ping = world.sent();
+    world.wait(Duration::from_secs(21));
+    world.answer(other(), &ping, Response::of(sound()));
+    assert!(world.delivered().is_empty() && world.out.counts == [Count::Unasked; 5]);
+}
+
+#[test]
+fn a_client_answers_nobody() {
+    let mut world = World::new();
+    world.send_as(None, Tag(1), MessageBody::Request(Request::Ping)).unwrap();
+    assert!(world.sent().read_only);
+    for ask in all_queries() {
+        world.receive(other(), &query(sound(), b"aa", false, ask));
+    }
+    world.wait(Duration::from_secs(1));
+    assert!(world.out.datagrams.is_empty() && world.delivered().is_empty());
+}
+
+#[test]
+fn who_answers_says_where_it_sees_this_node() {
+    let mut world = World::new();
+    for n in 1..=3_u8 {
+        assert_eq!(world.wire.handle.external_address(), None);
+        let voter = SocketAddr::from(([8, 8, 8, n], 1));
+        let envelope = world.wire.message(Tag(1), Some(sound()), MessageBody::Request(Request::Ping));
+        let outbound = Outbound::new(address::ip_address(voter, IpTransport::Udp), envelope);
+        let now = world.now();
+        world.wire.send(now, voter, &outbound, &mut world.out).unwrap();
+        let (_, bytes) = world.out.datagrams.pop().unwrap();
+        world.answer(voter, &read(&bytes).unwrap(), Response::of(sound()));
+    }
+    assert_eq!(world.wire.handle.external_address(), Some([1, 2, 3, 4].into()));
+}
+
+fn store() -> MessageBody {
+    let record = Record::new(RecordKind::Immutable, item().value, Version::default(), Duration::from_secs(9));
+    MessageBody::Request(Request::Store { key: key(), record, token: Token(1), expect: Expect::Anything })
+}
+
+#[test]
+fn what_is_to_be_stored_without_a_token_asks_for_one() {
+    let mut world = World::new();
+    world.send(Tag(5), store()).unwrap();
+    let get = world.sent();
+    assert!(matches!(get.body, Body::Query { query: Query::Get { .. }, .. }));
+    let token = Bytes::from_static(b"theirs");
+    world.answer(other(), &get, Response { token: Some(token.clone()), ..Response::of(sound()) });
+    let put = world.sent();
+    let expected = Query::Put { target: Some(key()), token, item: item(), expected: None };
+    assert_eq!(put.body, Body::Query { sender: Id::from_prefix(&NODE), query: expected });
+    world.answer(other(), &put, Response::of(sound()));
+    assert_eq!(world.reply(), (Some(sound()), Reply::Stored));
+    // Who gives none takes none.
+    world.send(Tag(6), store()).unwrap();
+    let get = world.sent();
+    world.answer(other(), &get, Response::of(sound()));
+    assert_eq!(world.reply(), (Some(sound()), Reply::Refused(Refusal::Token)));
+}
+
+#[test]
+fn a_token_that_came_with_an_answer_is_used_with_whom_it_is_of() {
+    let mut world = World::new();
+    let find = Request::FindValue { key: key(), after: None, proof: None };
+    world.send(Tag(5), MessageBody::Request(find)).unwrap();
+    let get = world.sent();
+    world.answer(other(), &get, Response { token: Some(Bytes::from_static(b"theirs")), ..Response::of(sound()) });
+    let (_, Reply::Found(found)) = world.reply() else { panic!("what was found") };
+    let MessageBody::Request(Request::Store { record, .. }) = store() else { panic!("a store") };
+    let request = Request::Store { key: key(), record, token: found.token, expect: Expect::Anything };
+    world.send(Tag(6), MessageBody::Request(request)).unwrap();
+    assert!(matches!(world.sent().body, Body::Query { query: Query::Put { token, .. }, .. } if token == "theirs"));
+}
+
+#[test]
+fn the_datagrams_of_other_programs_are_read() {
+    let hex = |text: &str| -> Vec<u8> {
+        (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap()).collect()
+    };
+    let all = include_str!("../../../tests/data/mainline/datagrams.txt");
+    for line in all.lines().filter(|line| !line.starts_with('#')) {
+        let (what, bytes) = line.rsplit_once(": ").unwrap();
+        let message = read(&hex(bytes)).unwrap_or_else(|error| panic!("{what}: {error}"));
+        assert_eq!(read(&write(&message).unwrap()), Ok(message.clone()), "{what}");
+        let fits = match message.body {
+            Body::Query { query, .. } => match query {
+                Query::Ping => what.ends_with("pings"),
+                Query::FindNode { .. } => what.ends_with("asks for nodes"),
+                Query::GetPeers { .. } => what.ends_with("asks for peers"),
+                Query::AnnouncePeer { port, .. } => {
+                    what.contains("announces") && port.is_none() == what.ends_with("port of the datagram")
+                }
+                Query::Get { .. } => what.ends_with("asks for an item"),
+                Query::Put { item, expected, .. } => {
+                    what.contains("puts")
+                        && item.mutable.is_some() == what.contains(" mutable")
+                        && expected.is_some() == what.contains("if another")
+                }
+                Query::SampleInfohashes { .. } => what.ends_with("asks for samples"),
+            },
+            Body::Response(response) => {
+                let mutable = response.item.as_ref().map(|item| item.mutable.is_some());
+                assert_eq!(mutable, what.contains("item").then_some(what.contains(" mutable")), "{what}");
+                assert_eq!(response.peers.is_empty(), !what.contains("get_peers"), "{what}");
+                what.contains("answers") && message.seen_at.is_some()
+            }
+            Body::Failure(failure) => what.contains("refuses") && failure.code == code::OTHER_EXPECTED,
+        };
+        assert!(fits, "{what}");
+    }
+}
+
+#[test]
+fn a_failure_that_is_no_text_is_read_alike_when_it_is_written() {
+    let bytes = [&b"d1:eli201e100:"[..], &[0xff; 100], b"e1:t2:aa1:y1:ee"].concat();
+    assert_eq!(super::fuzzing::survives(&bytes), Some(true));
+}
+
+proptest! {
+    #[test]
+    fn nothing_that_comes_is_multiplied(
+        steps in prop::collection::vec((0..11_usize, any::<bool>(), any::<bool>(), 0..400_u64, 0..33_usize), 1..60)
+    ) {
+        let (mut world, mut came, queries) = (World::new(), 0, all_queries());
+        for (which, is_sound, read_only, after, transaction) in steps {
+            world.wait(Duration::from_millis(after));
+            let sender = if is_sound { sound() } else { Id::ZERO };
+            came += world.receive(other(), &query(sender, &vec![7; transaction], read_only, queries[which].clone()));
+            world.serve();
+            let went: usize = world.out.datagrams.iter().map(|(_, bytes)| bytes.len()).sum();
+            prop_assert!(went <= came * 3);
+        }
+        world.wait(Duration::from_secs(1));
+        world.serve();
+        let went: usize = world.out.datagrams.iter().map(|(_, bytes)| bytes.len()).sum();
+        prop_assert!(went <= came * 3 && world.wire.due().is_none());
+    }
+}

@@ -1,0 +1,174 @@
+//! What a node of BitTorrent's DHT can do besides.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam::channel::{Receiver, bounded, select};
+use kademlia_gateways::mainline::{MainlineGateway, MainlineHandle, Watch};
+use kademlia_gateways::{Expect, Id, UnsentReason};
+
+use super::config::Config;
+use super::handle::DHTService;
+use super::inner::Inner;
+use super::pending::Pending;
+use super::{Error, QueryReport, Receipt};
+use crate::core::{Command, Content, Limits, Outcome};
+use crate::signing::signed::{MAX_VALUE_BYTES, Salt, SigningKey};
+
+/// Peers, as they are found; ends when all who could know of some have been asked.
+///
+/// ```no_run
+/// # fn run(service: kademlia_dht::DHTService, info_hash: kademlia_dht::Id) {
+/// for peer in service.peers(info_hash) {
+///     println!("{peer}");
+/// }
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Peers {
+    watch: Option<Watch>,
+    search: Option<Search>,
+    failure: Option<Error>,
+}
+
+#[derive(Debug)]
+struct Search {
+    pending: Pending<QueryReport>,
+    /// Is closed when it is over.
+    ended: Receiver<()>,
+}
+
+impl Peers {
+    /// Why the search has ended early, if it has.
+    pub fn failure(&self) -> Option<&Error> {
+        self.failure.as_ref()
+    }
+}
+
+impl Iterator for Peers {
+    type Item = SocketAddr;
+
+    fn next(&mut self) -> Option<SocketAddr> {
+        let found = self.watch.as_ref()?.found();
+        if let Some(Search { ended, .. }) = &self.search {
+            select! {
+                recv(found) -> peer => return peer.ok(),
+                recv(ended) -> _ => {}
+            }
+            self.failure = self.search.take().and_then(|search| search.pending.wait().err());
+        }
+        found.try_recv().ok()
+    }
+}
+
+impl Config {
+    /// The settings of a node of BitTorrent's DHT, whose [`MainlineGateway`](kademlia_gateways::mainline::MainlineGateway) has
+    /// this handle: k = 8, values of at most 1,000 bytes that live for two hours and are published again twice an hour.
+    ///
+    /// ```
+    /// use kademlia_dht::gateway::mainline::MainlineGateway;
+    /// use kademlia_dht::{Config, DHTService};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let gateway = MainlineGateway::bind("/ip4/127.0.0.1/udp/0".parse()?)?;
+    /// let service = DHTService::start(Config::mainline(gateway.handle()))?;
+    /// service.register_gateway(gateway)?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn mainline(handle: MainlineHandle) -> Self {
+        let hour = Duration::from_secs(3600);
+        Config {
+            k: 8,
+            mainline: Some(handle),
+            record_lifetime: 2 * hour,
+            republish_interval: hour / 2,
+            // Nobody there passes on what others have written.
+            replicate_interval: 365 * 24 * hour,
+            refresh_interval: hour / 4,
+            limits: Limits { value_bytes: MAX_VALUE_BYTES, ..Limits::default() },
+            ..Config::default()
+        }
+    }
+}
+
+/// Of nodes of BitTorrent's DHT: see [`Config::mainline`]. Elsewhere these fail with [`UnsentReason::Inexpressible`].
+impl DHTService {
+    /// Tells the nodes closest to `info_hash` that this host has what it stands for, at this port; `None` for the port of the
+    /// gateway itself. It is told again twice an hour as long as this service runs, or until [`withdraw`](Self::withdraw).
+    pub fn announce(&self, info_hash: Id, port: Option<u16>) -> Pending<Receipt> {
+        let Some(handle) = self.mainline() else { return Pending::failed(Error::Unsent(UnsentReason::Inexpressible)) };
+        handle.announce(info_hash, port);
+        self.save_content(info_hash, Content::Value(bytes::Bytes::new()), Expect::Anything)
+    }
+
+    /// Announces it no longer. Others forget it within half an hour.
+    pub fn withdraw(&self, info_hash: Id) -> Pending<usize> {
+        if let Some(handle) = self.mainline() {
+            handle.withdraw(&info_hash);
+        }
+        self.forget(info_hash)
+    }
+
+    /// Finds who has what `info_hash` stands for.
+    pub fn peers(&self, info_hash: Id) -> Peers {
+        let Some(handle) = self.mainline() else {
+            let failure = Some(Error::Unsent(UnsentReason::Inexpressible));
+            return Peers { watch: None, search: None, failure };
+        };
+        // First, so that what is asked is about peers.
+        let watch = Some(handle.watch(info_hash));
+        let (end, ended) = bounded(0);
+        let pending = self.begin(Command::Query { key: self.fit(&info_hash) }, move |outcome| {
+            // However it ends, this goes with it.
+            drop::<crossbeam::channel::Sender<()>>(end);
+            match outcome {
+                Outcome::Queried(report) => Some(report),
+                _ => None,
+            }
+        });
+        Peers { watch, search: Some(Search { pending, ended }), failure: None }
+    }
+}
+
+impl DHTService {
+    /// Saves what anybody may write: signed with a key pair that everybody has who knows the key.
+    pub(super) fn write_signed(&self, key: &[u8], value: &[u8], expect: Expect) -> Pending<Receipt> {
+        let expected = match expect {
+            Expect::Anything => None,
+            // Of a number that is none there is no value.
+            Expect::Version(version) => Some(i64::try_from(version.0).unwrap_or(-1)),
+            Expect::Absent => return Pending::failed(Error::Unsent(UnsentReason::Inexpressible)),
+        };
+        self.put_signed(&key_pair_of(key), &Salt::default(), value, expected)
+    }
+}
+
+/// Has the node's id follow from the address at which others see it, as BEP 42 wants.
+pub(super) fn follow_address(handle: &MainlineHandle, inner: &Arc<Inner>) {
+    // The gateway that has the handle is not to keep the service alive.
+    let inner = Arc::downgrade(inner);
+    handle.on_external_address(move |ip| {
+        let Some(inner) = inner.upgrade() else { return };
+        if MainlineGateway::may_have(ip, &inner.id()) {
+            return;
+        }
+        let mut random = [0; 20];
+        if let Err(error) = getrandom::fill(&mut random) {
+            log::warn!("others see this node at {ip}, but it keeps its id: there are no random numbers: {error}");
+            return;
+        }
+        let id = MainlineGateway::id_for(ip, random);
+        log::info!("others see this node at {ip}: its id is {id} from now on");
+        if let Err(error) = inner.change_id(id) {
+            log::warn!("others see this node at {ip}, but it keeps its id: {error}");
+        }
+    });
+}
+
+/// The key pair that stands for a key that anybody may write: whoever knows the key has it.
+pub(super) fn key_pair_of(key: &[u8]) -> SigningKey {
+    use sha2::{Digest, Sha256};
+    let seed = Sha256::new().chain_update(b"kademlia-dht: a key that anybody may write: ").chain_update(key).finalize();
+    SigningKey::from_bytes(&seed.into())
+}

@@ -1,0 +1,115 @@
+//! A network of our own nodes on the wire of BitTorrent's DHT.
+
+#![cfg(feature = "mainline")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+
+use std::io::{Read, Write};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use kademlia_dht::gateway::address::socket_addr;
+use kademlia_dht::gateway::mainline::MainlineGateway;
+use kademlia_dht::large::{Place, Source, StreamOptions};
+use kademlia_dht::signing::signed::{Salt, SigningKey};
+use kademlia_dht::{Config, DHTService, Error, Id, OwnedMode, Pending, UnsentReason, Version};
+
+const LONG: Duration = Duration::from_secs(60);
+
+fn done<T>(pending: Pending<T>) -> Result<T, Error> {
+    pending.wait_timeout(LONG).unwrap_or_else(|_| panic!("nothing within {LONG:?}"))
+}
+
+fn node() -> DHTService {
+    let gateway = MainlineGateway::bind("/ip4/127.0.0.1/udp/0".parse().unwrap()).unwrap();
+    let service = DHTService::start(Config::mainline(gateway.handle())).unwrap();
+    service.register_gateway(gateway).unwrap();
+    service
+}
+
+/// So many nodes that know each other.
+fn network(nodes: usize) -> Vec<DHTService> {
+    let all: Vec<DHTService> = (0..nodes).map(|_| node()).collect();
+    let first = all[0].listen_addresses()[0].clone();
+    for service in &all[1..] {
+        done(service.connect(first.clone())).unwrap();
+    }
+    all
+}
+
+#[test]
+fn values_are_saved_and_found_in_the_forms_of_that_network() {
+    let nodes = network(12);
+    let (ours, others) = (&nodes[1], &nodes[9]);
+
+    let key = done(ours.put_immutable("for ever")).unwrap().key;
+    assert_eq!(key, ours.key_id("8:for ever"));
+    assert_eq!(done(others.get_immutable(key)).unwrap().unwrap(), b"for ever");
+
+    let (owner, salt) = (SigningKey::generate().unwrap(), Salt::new("profile").unwrap());
+    for (number, expected) in [(1, None), (2, Some(1)), (3, Some(2))] {
+        let receipt = done(ours.put_signed(&owner, &salt, format!("value {number}"), expected)).unwrap();
+        assert_eq!(receipt.version, Version(number));
+        let found = done(others.get_signed(&owner.public_key(), &salt)).unwrap().unwrap();
+        assert_eq!((found.value, found.sequence), (format!("value {number}").into_bytes(), number as i64));
+    }
+    assert!(matches!(done(others.put_signed(&owner, &salt, "late", Some(1))), Err(Error::Conflict { .. })));
+
+    done(ours.save("greeting", "hello")).unwrap();
+    let found = done(others.query("greeting")).unwrap().unwrap();
+    assert_eq!(found.value, b"hello");
+    done(others.save_if("greeting", Some(found.version), "hello again")).unwrap();
+    assert_eq!(done(nodes[5].query("greeting")).unwrap().unwrap().value, b"hello again");
+    done(ours.delete("greeting")).unwrap();
+    assert_eq!(done(others.query("greeting")).unwrap(), None);
+}
+
+#[test]
+fn what_that_network_has_no_form_for_is_refused_by_name() {
+    let nodes = network(3);
+    let inexpressible = |error: Error| match error {
+        Error::Unsent(reason) => reason == UnsentReason::Inexpressible,
+        Error::NotStored { refused } => refused.iter().all(|(_, why)| why.to_string().contains("no form")),
+        _ => false,
+    };
+    assert!(inexpressible(done(nodes[1].save_if("key", None, "value")).unwrap_err()));
+    let owner = kademlia_dht::signing::owned::OwnerKey::generate().unwrap();
+    let owned = nodes[1].put_owned(&owner, "key", OwnedMode::Secured, "value", None);
+    assert!(inexpressible(done(owned).unwrap_err()));
+    let large = done(nodes[1].save("key", vec![0; 1000])).unwrap_err();
+    assert_eq!(large, Error::TooLarge { size: 1005, limit: 1000 });
+
+    let native = DHTService::start(Config::default()).unwrap();
+    assert!(inexpressible(done(native.announce(Id::ZERO, None)).unwrap_err()));
+    let mut peers = native.peers(Id::ZERO);
+    assert!(peers.next().is_none() && inexpressible(peers.failure().unwrap().clone()));
+}
+
+#[test]
+fn peers_are_announced_and_found() {
+    let nodes = network(12);
+    let info_hash = nodes[0].key_id("a film");
+    assert_eq!(nodes[3].peers(info_hash).count(), 0);
+    let port = |service: &DHTService| socket_addr(&service.listen_addresses()[0]).unwrap().0.port();
+    done(nodes[1].announce(info_hash, Some(1234))).unwrap();
+    done(nodes[2].announce(info_hash, None)).unwrap();
+    let mut found: Vec<SocketAddr> = nodes[7].peers(info_hash).collect();
+    found.sort();
+    let mut expected = [1234, port(&nodes[2])].map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
+    expected.sort();
+    assert_eq!(found, expected);
+    assert_eq!(done(nodes[1].withdraw(info_hash)).unwrap(), 1);
+}
+
+#[test]
+fn large_values_are_in_small_chunks() {
+    let nodes = network(10);
+    let value: Vec<u8> = (0..50_000_u32).map(|n| ((n * n) >> 3) as u8).collect();
+    let mut writer = nodes[1].value_writer(Place::Plain(b"film".to_vec()), StreamOptions::default());
+    writer.write_all(&value).unwrap();
+    writer.finish().unwrap();
+    let source = Source::Any(b"film".to_vec());
+    let mut reader = done(nodes[8].query_stream(source, StreamOptions::default())).unwrap().unwrap();
+    let mut read = Vec::new();
+    reader.read_to_end(&mut read).unwrap();
+    assert!(read == value);
+}

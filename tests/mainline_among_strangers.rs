@@ -1,0 +1,214 @@
+//! A node of BitTorrent's DHT answers a program that is not ours as BEP 5 and BEP 44 say, and bears whatever strangers throw
+//! at it: it changes nothing, and brings nobody more than three times what they sent.
+
+#![cfg(feature = "mainline")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "it is a test")]
+
+mod support {
+    pub(crate) mod changed_datagrams;
+}
+
+use std::net::{SocketAddr, UdpSocket};
+use std::time::Duration;
+
+use kademlia_dht::gateway::address;
+use kademlia_dht::gateway::mainline::MainlineGateway;
+use kademlia_dht::signing::signed::{Salt, SigningKey, sign};
+use kademlia_dht::{Config, DHTService, Multiaddr};
+use support::changed_datagrams::{bombard, recorded};
+
+const DEADLINE: Duration = Duration::from_secs(20);
+
+fn start() -> (DHTService, Multiaddr) {
+    let gateway = MainlineGateway::bind("/ip4/127.0.0.1/udp/0".parse().unwrap()).unwrap();
+    let (service, address) =
+        (DHTService::start(Config::mainline(gateway.handle())).unwrap(), gateway.address().clone());
+    service.register_gateway(gateway).unwrap();
+    (service, address)
+}
+
+/// What follows `pattern` in `bytes`.
+fn after<'a>(bytes: &'a [u8], pattern: &[u8]) -> Option<&'a [u8]> {
+    bytes.windows(pattern.len()).position(|window| window == pattern).map(|at| &bytes[at + pattern.len()..])
+}
+
+fn string(bytes: &[u8]) -> Vec<u8> {
+    [bytes.len().to_string().as_bytes(), b":", bytes].concat()
+}
+
+/// A node that is not ours.
+struct Fake {
+    socket: UdpSocket,
+    to: SocketAddr,
+    asked: u32,
+}
+
+impl Fake {
+    fn new(to: &Multiaddr) -> Self {
+        Fake::at("127.0.0.1", to)
+    }
+
+    fn at(ip: &str, to: &Multiaddr) -> Self {
+        let socket = UdpSocket::bind((ip, 0)).unwrap();
+        socket.set_read_timeout(Some(DEADLINE)).unwrap();
+        Fake { socket, to: address::socket_addr(to).unwrap().0, asked: 0 }
+    }
+
+    /// Answers one ping, and says at which address it sees who asks.
+    fn say_where(&self, seen: [u8; 4]) {
+        let mut buffer = [0; 4096];
+        let (size, from) = self.socket.recv_from(&mut buffer).expect("a ping in time");
+        let asked = &after(&buffer[..size], b"1:t4:").unwrap()[..4];
+        let pong =
+            [b"d2:ip6:", &seen[..], b"\x1a\xe11:rd2:id20:abcdefghij0123456789e1:t4:", asked, b"1:y1:re"].concat();
+        self.socket.send_to(&pong, from).unwrap();
+    }
+
+    /// Asks, and gives the answer. Answers pings meanwhile, as any node does.
+    fn ask(&mut self, method: &str, before_id: &[u8], behind_id: &[u8], read_only: bool) -> Vec<u8> {
+        self.asked += 1;
+        let transaction = [&b"1:t4:"[..], &self.asked.to_be_bytes()].concat();
+        let mut query = [b"d1:ad", before_id, b"2:id20:abcdefghij0123456789", behind_id, b"e1:q"].concat();
+        query.extend(string(method.as_bytes()));
+        query.extend(if read_only { &b"2:roi1e"[..] } else { b"" });
+        query.extend([&transaction[..], b"1:y1:qe"].concat());
+        self.socket.send_to(&query, self.to).unwrap();
+        let mut buffer = [0; 4096];
+        loop {
+            let (size, from) = self.socket.recv_from(&mut buffer).expect("an answer in time");
+            let came = &buffer[..size];
+            if after(came, b"1:y1:q").is_some() {
+                let asked = &after(came, b"1:t4:").unwrap()[..4];
+                let pong = [b"d1:rd2:id20:abcdefghij0123456789e1:t4:", asked, b"1:y1:re"].concat();
+                self.socket.send_to(&pong, from).unwrap();
+            } else if after(came, &transaction).is_some() {
+                return came.to_vec();
+            }
+        }
+    }
+
+    fn token(&mut self, target: &[u8]) -> Vec<u8> {
+        let answer = self.ask("get", b"", &[b"6:target20:", target].concat(), false);
+        after(&answer, b"5:token8:").unwrap()[..8].to_vec()
+    }
+
+    /// The code of the failure, if it is one.
+    fn put(&mut self, item: &Put) -> Result<(), u32> {
+        let Put { cas, signed, token, value } = item;
+        let cas = cas.map(|cas| format!("3:casi{cas}e")).unwrap_or_default();
+        let signed = signed.as_ref().map(|(key, salt, number, signature)| {
+            let salt = if salt.is_empty() { Vec::new() } else { [b"4:salt", &string(salt)[..]].concat() };
+            let number = format!("3:seqi{number}e3:sig64:");
+            [b"1:k32:", &key[..], &salt, number.as_bytes(), &signature[..]].concat()
+        });
+        let behind = [&signed.unwrap_or_default()[..], b"5:token8:", token, b"1:v", value].concat();
+        let answer = self.ask("put", cas.as_bytes(), &behind, false);
+        let Some(code) = after(&answer, b"1:eli") else { return Ok(()) };
+        Err(std::str::from_utf8(&code[..3]).unwrap().parse().unwrap())
+    }
+}
+
+/// The public key, the salt, the number and the signature.
+type Signed = ([u8; 32], Vec<u8>, i64, [u8; 64]);
+
+#[derive(Clone)]
+struct Put {
+    cas: Option<i64>,
+    signed: Option<Signed>,
+    token: Vec<u8>,
+    value: Vec<u8>,
+}
+
+#[test]
+fn the_id_follows_from_where_others_see_the_node() {
+    let (service, to) = start();
+    let random = service.id();
+    let see = |voter: &str, seen: [u8; 4]| {
+        let fake = Fake::at(voter, &to);
+        let address = address::ip_address(fake.socket.local_addr().unwrap(), address::IpTransport::Udp);
+        let pong = service.ping(address);
+        fake.say_where(seen);
+        pong.wait_timeout(DEADLINE).unwrap_or_else(|_| panic!("no pong")).unwrap();
+    };
+    for (voter, seen) in [("127.0.0.2", [8, 8, 8, 8]), ("127.0.0.3", [8, 8, 8, 8]), ("127.0.0.2", [8, 8, 8, 8])] {
+        see(voter, seen);
+        assert_eq!(service.id(), random, "two do not suffice");
+    }
+    see("127.0.0.4", [8, 8, 8, 8]);
+    let id = service.id();
+    assert!(id != random && MainlineGateway::may_have([8, 8, 8, 8].into(), &id));
+    see("127.0.0.5", [8, 8, 8, 8]);
+    see("127.0.0.6", [9, 9, 9, 9]);
+    assert_eq!((service.id(), service.status().id), (id, id), "it is sound there, and stays");
+    let mut fake = Fake::new(&to);
+    let answer = fake.ask("ping", b"", b"", true);
+    assert_eq!(&after(&answer, b"2:id20:").unwrap()[..20], &id.as_bytes()[..20]);
+}
+
+#[test]
+fn what_is_not_kept_is_refused_by_the_codes_of_bep_44() {
+    let (service, to) = start();
+    let mut fake = Fake::new(&to);
+    let (key, salt) = (SigningKey::from_bytes(&[7; 32]), Salt::new("salt").unwrap());
+    let target = hash(&[&key.public_key().0, salt.as_bytes()].concat(), &service);
+    let token = fake.token(&target);
+    let numbered = |number: i64, value: &str| {
+        let value = string(value.as_bytes());
+        let signature = sign(&key, &salt, number, &value).0;
+        let signed = Some((key.public_key().0, salt.as_bytes().to_vec(), number, signature));
+        Put { cas: None, signed, token: token.clone(), value }
+    };
+    assert_eq!(fake.put(&Put { token: vec![1; 8], ..numbered(5, "five") }), Err(203));
+    assert_eq!(fake.put(&numbered(5, "five")), Ok(()));
+    assert_eq!(fake.put(&numbered(5, "five")), Ok(()), "the same again");
+    assert_eq!(fake.put(&numbered(4, "four")), Err(302));
+    assert_eq!(fake.put(&Put { cas: Some(4), ..numbered(6, "six") }), Err(301));
+    assert_eq!(fake.put(&Put { cas: Some(5), ..numbered(6, "six") }), Ok(()));
+    assert_eq!(fake.put(&numbered(7, &"x".repeat(1000))), Err(205), "with its length it has 1,005 bytes");
+    assert_eq!(fake.put(&numbered(7, &"x".repeat(996))), Ok(()));
+    assert_eq!(fake.put(&Put { value: string(b"eighty"), ..numbered(8, "eight") }), Err(206));
+    let mut long = numbered(9, "nine");
+    long.signed.as_mut().unwrap().1 = vec![b's'; 65];
+    assert_eq!(fake.put(&long), Err(207));
+    let found = service.get_signed(&key.public_key(), &salt).wait().unwrap().unwrap();
+    assert_eq!((found.sequence, found.value.len()), (7, 996));
+
+    // Under its own hash.
+    let put = |value: Vec<u8>, token| Put { cas: None, signed: None, token, value };
+    let value = string(b"immutable");
+    let token = fake.token(&hash(&value, &service));
+    assert_eq!(fake.put(&put(value.clone(), token.clone())), Ok(()));
+    assert_eq!(fake.put(&put(string(b"something else"), token)), Err(203), "a token for another key");
+    let large = string(&[b'x'; 997]);
+    let token = fake.token(&hash(&large, &service));
+    assert_eq!(fake.put(&put(large, token)), Err(205));
+    assert_eq!(service.status().records, 2);
+}
+
+/// The SHA-1, as nodes of that network have it.
+fn hash(bytes: &[u8], service: &DHTService) -> Vec<u8> {
+    service.key_id(bytes).as_bytes()[..20].to_vec()
+}
+
+#[test]
+fn no_datagram_breaks_a_node_or_is_multiplied() {
+    let (service, to) = start();
+    let (other, _) = start();
+    other.connect(to.clone()).wait().unwrap();
+    let held = service.put_immutable([7; 600]).wait().unwrap().key;
+    let before = service.status();
+
+    let mut fence = Fake::new(&to);
+    let mut good = recorded(include_str!("data/mainline/datagrams.txt"));
+    good.push(
+        [b"d1:ad2:id20:abcdefghij01234567896:target20:", &held.as_bytes()[..20], b"e1:q3:get1:t2:aa1:y1:qe"].concat(),
+    );
+    bombard(fence.to, &good, || drop(fence.ask("ping", b"", b"", true)));
+
+    let after = service.status();
+    assert_eq!(after.failure, None);
+    assert_eq!((after.known_peers, after.records), (before.known_peers, before.records));
+    let counts = after.gateways[0].link;
+    assert!(counts.malformed > 1000 && counts.unasked > 1000, "{counts:?}");
+    assert_eq!(service.get_immutable(held).wait().unwrap().unwrap(), [7; 600]);
+}
