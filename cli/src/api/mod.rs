@@ -22,6 +22,7 @@ mod metrics;
 mod neighbours;
 mod openapi;
 mod owned;
+mod page;
 mod persistence;
 mod pictures;
 mod ranges;
@@ -48,6 +49,7 @@ use errors::ApiError;
 pub(crate) fn router(api: &Api, access: Access) -> Router {
     let value = get(values::get).put(values::put).post(values::post).delete(values::delete);
     Router::new()
+        .route("/", get(page::get))
         .route("/dht/{key}", value)
         .route("/status", get(status::get))
         .route("/healthz", get(status::health))
