@@ -120,6 +120,17 @@ impl DHTService {
         self.inner.rules.hash(key.as_ref())
     }
 
+    /// The id under which [`save`](DHTService::save) puts the value of a key: [`key_id`](DHTService::key_id), but another one in
+    /// a network without plain values, such as BitTorrent's DHT.
+    pub fn plain_id(&self, key: impl AsRef<[u8]>) -> Id {
+        #[cfg(feature = "mainline")]
+        if self.bencodes() {
+            let pair = super::mainline::key_pair_of(key.as_ref());
+            return self.key_id(pair.public_key().key(&signed::Salt::default()));
+        }
+        self.key_id(key)
+    }
+
     /// Starts a gateway on a thread of its own. When this returns, the gateway is in use.
     ///
     /// Where several gateways can dial an address, the one that was registered first does.
@@ -164,7 +175,7 @@ impl DHTService {
     ///
     /// How many nodes were asked in vain, [`query_report`](DHTService::query_report) tells.
     pub fn query(&self, key: impl AsRef<[u8]>) -> Pending<Option<Found>> {
-        self.inner.begin(Command::Query { key: self.plain_key(key.as_ref()) }, |outcome| match outcome {
+        self.inner.begin(Command::Query { key: self.plain_id(key) }, |outcome| match outcome {
             Outcome::Queried(report) => Some(found(report)),
             _ => None,
         })
@@ -172,7 +183,7 @@ impl DHTService {
 
     /// As [`query`](DHTService::query), but tells also of a search in vain what it took.
     pub fn query_report(&self, key: impl AsRef<[u8]>) -> Pending<QueryReport> {
-        self.inner.begin(Command::Query { key: self.plain_key(key.as_ref()) }, |outcome| match outcome {
+        self.inner.begin(Command::Query { key: self.plain_id(key) }, |outcome| match outcome {
             Outcome::Queried(report) => Some(report),
             _ => None,
         })
@@ -202,6 +213,13 @@ impl DHTService {
     /// comes back.
     pub fn delete(&self, key: impl AsRef<[u8]>) -> Pending<Receipt> {
         self.write(key.as_ref(), None, Expect::Anything)
+    }
+
+    /// Deletes the value of a key if the newest version is the expected one.
+    ///
+    /// Otherwise it fails with [`Error::Conflict`](crate::core::OperationError::Conflict).
+    pub fn delete_if(&self, key: impl AsRef<[u8]>, expected: Version) -> Pending<Receipt> {
+        self.write(key.as_ref(), None, Expect::Version(expected))
     }
 
     /// Finds what is under a key, whoever has saved it, and keeps it alive as long as this service runs, or until it is told
@@ -384,15 +402,6 @@ impl DHTService {
     #[cfg(feature = "mainline")]
     pub(super) fn mainline(&self) -> Option<&kademlia_gateways::mainline::MainlineHandle> {
         self.inner.mainline.as_ref()
-    }
-
-    /// The id of a key under which anybody may write.
-    pub(crate) fn plain_key(&self, key: &[u8]) -> Id {
-        #[cfg(feature = "mainline")]
-        if self.bencodes() {
-            return self.key_id(super::mainline::key_pair_of(key).public_key().key(&signed::Salt::default()));
-        }
-        self.key_id(key)
     }
 
     /// The key that a value is under which nobody can change.

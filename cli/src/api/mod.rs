@@ -22,6 +22,7 @@ mod metrics;
 mod neighbours;
 mod openapi;
 mod owned;
+mod peers;
 mod persistence;
 mod pictures;
 mod ranges;
@@ -49,6 +50,7 @@ pub(crate) fn router(api: &Api, access: Access) -> Router {
     let value = get(values::get).put(values::put).post(values::post).delete(values::delete);
     Router::new()
         .route("/dht/{key}", value)
+        .route("/peers/{info_hash}", get(peers::get).put(peers::put).delete(peers::delete))
         .route("/status", get(status::get))
         .route("/healthz", get(status::health))
         .route("/metrics", get(metrics::get))

@@ -87,6 +87,9 @@ impl Server {
             let listener = TcpListener::from_std(listener).map_err(failed)?;
             let address = listener.local_addr().map_err(failed)?;
             server.address = Some(address);
+            if !address.ip().is_loopback() && plan.token_file.is_none() {
+                log::warn!("http://{address} takes no writes, as there is no token (--http-token-file)");
+            }
             let access = if address.ip().is_loopback() { Access::Loopback } else { Access::Elsewhere };
             let doorman = Doorman::new(router(api, access), plan.timeout, plan.max_connections, ended.clone());
             serving.push(Box::pin(doorman.serve(listener)));

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::ToSocketAddrs;
+use std::process;
 
 use axum::Router;
 use axum::body::Body;
@@ -15,6 +16,7 @@ use tokio::sync::Mutex;
 use tower::ServiceExt;
 
 use super::Failure;
+use crate::INTERRUPTED;
 use crate::api::{self, Access, Api, Settings};
 use crate::args::{DoorPlan, HttpPlan, WayPlan};
 use crate::node::Running;
@@ -30,8 +32,14 @@ pub(super) struct Door {
 #[derive(Debug)]
 enum Way {
     Connection(Mutex<http1::SendRequest<Body>>),
-    /// A node of this process's own, which ends with it.
-    Own(Router, #[expect(dead_code, reason = "dropping it stops the node")] Running),
+    Own(Own),
+}
+
+/// A node of this process's own, which ends with it.
+#[derive(Debug)]
+struct Own {
+    router: Router,
+    _running: Running,
 }
 
 impl Door {
@@ -71,7 +79,7 @@ impl Door {
                 let response = sender.lock().await.send_request(request).await;
                 response.map(|response| response.map(Body::new)).map_err(|error| Failure::Answer(error.to_string()))
             }
-            Way::Own(router, _) => match router.clone().oneshot(request).await {
+            Way::Own(own) => match own.router.clone().oneshot(request).await {
                 Ok(response) => Ok(response),
                 Err(never) => match never {},
             },
@@ -113,6 +121,12 @@ where
 /// A node in client mode, which has joined the network.
 async fn own(plan: &WayPlan) -> Result<Door, Failure> {
     let running = Running::start(plan, None)?;
+    // A socket of it would stay behind. Whoever else waits, such as for standard input, is not waited for.
+    let stopped = running.service().clone();
+    ctrlc::set_handler(move || {
+        stopped.stop();
+        process::exit(INTERRUPTED.into());
+    })?;
     let tries: Vec<Pending<_>> =
         plan.connect.iter().map(|address| running.service().connect(address.clone())).collect();
     let mut joined = Err(kademlia_dht::Error::NoPeers);
@@ -127,7 +141,8 @@ async fn own(plan: &WayPlan) -> Result<Door, Failure> {
         return Err(Failure::NotJoined { addresses: addresses.join(", "), error });
     }
     let api = Api::new(running.service().clone(), Settings::new(plan), &HttpPlan::default())?;
-    Ok(Door { host: "localhost".to_owned(), way: Way::Own(api::router(&api, Access::Own), running) })
+    let way = Way::Own(Own { router: api::router(&api, Access::Own), _running: running });
+    Ok(Door { host: "localhost".to_owned(), way })
 }
 
 #[cfg(test)]

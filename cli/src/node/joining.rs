@@ -1,7 +1,7 @@
 //! Whom a node joins: each address is tried until it works, and all of them again when the node has lost everybody.
 
 use std::io;
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -22,55 +22,40 @@ pub(super) enum Word {
     End,
 }
 
-/// The thread that joins.
+/// What the thread that joins has.
 #[derive(Debug)]
 pub(super) struct Joining {
-    teller: Sender<Word>,
-    thread: JoinHandle<()>,
+    pub(super) service: DHTService,
+    pub(super) addresses: Vec<Multiaddr>,
+    pub(super) told: Receiver<Word>,
+    pub(super) happens: Sender<Happening>,
 }
 
 impl Joining {
-    /// Begins to join through each of these.
-    pub(super) fn start(
-        service: DHTService,
-        addresses: Vec<Multiaddr>,
-        happens: Sender<Happening>,
-    ) -> io::Result<Self> {
-        let (teller, told) = mpsc::channel();
-        let work = move || join(&service, &addresses, &told, &happens);
-        let thread = thread::Builder::new().name("joining".to_owned()).spawn(work)?;
-        Ok(Joining { teller, thread })
+    /// Begins to join through each of the addresses. It ends when it is told to, and the service has stopped, so that it
+    /// waits for nobody's answer.
+    pub(super) fn start(self) -> io::Result<JoinHandle<()>> {
+        thread::Builder::new().name("joining".to_owned()).spawn(move || self.join())
     }
 
-    pub(super) fn teller(&self) -> Sender<Word> {
-        self.teller.clone()
-    }
-
-    /// Ends it. The service has stopped before, so that it waits for nobody's answer.
-    pub(super) fn end(self) {
-        self.teller.send(Word::End).ok();
-        self.thread.join().ok();
-    }
-}
-
-fn join(service: &DHTService, addresses: &[Multiaddr], told: &Receiver<Word>, happens: &Sender<Happening>) {
-    let mut missing = addresses.to_vec();
-    let mut pause = FIRST_PAUSE;
-    missing = try_all(service, missing);
-    happens.send(Happening::TriedToJoin).ok();
-    loop {
-        let word = if missing.is_empty() {
-            told.recv().map_err(|_| RecvTimeoutError::Disconnected)
-        } else {
-            told.recv_timeout(pause)
-        };
-        match word {
-            Ok(Word::Alone) if missing.is_empty() => (missing, pause) = (addresses.to_vec(), FIRST_PAUSE),
-            Ok(Word::Alone) => continue,
-            Ok(Word::End) | Err(RecvTimeoutError::Disconnected) => return,
-            Err(RecvTimeoutError::Timeout) => pause = (pause * 2).min(LONGEST_PAUSE),
+    fn join(&self) {
+        let mut missing = try_all(&self.service, self.addresses.clone());
+        let mut pause = FIRST_PAUSE;
+        self.happens.send(Happening::TriedToJoin).ok();
+        loop {
+            let word = if missing.is_empty() {
+                self.told.recv().map_err(|_| RecvTimeoutError::Disconnected)
+            } else {
+                self.told.recv_timeout(pause)
+            };
+            match word {
+                Ok(Word::Alone) if missing.is_empty() => (missing, pause) = (self.addresses.clone(), FIRST_PAUSE),
+                Ok(Word::Alone) => continue,
+                Ok(Word::End) | Err(RecvTimeoutError::Disconnected) => return,
+                Err(RecvTimeoutError::Timeout) => pause = (pause * 2).min(LONGEST_PAUSE),
+            }
+            missing = try_all(&self.service, missing);
         }
-        missing = try_all(service, missing);
     }
 }
 

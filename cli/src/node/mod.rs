@@ -8,7 +8,7 @@ mod watch;
 
 use std::io::BufReader;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc;
+use std::sync::mpsc::{self, Receiver};
 use std::time::Duration;
 use std::{fs, io, thread};
 
@@ -18,7 +18,7 @@ use kademlia_dht::{DHTService, Id, Multiaddr, StartError};
 
 use crate::api::{Api, Server, ServerError, Settings};
 use crate::args::{NodePlan, WayPlan};
-use joining::Joining;
+use joining::{Joining, Word};
 use lines::Lines;
 
 /// The name of the socket in a node's folder by which commands reach it.
@@ -36,8 +36,10 @@ pub(crate) enum Failure {
     Start(#[from] StartError),
     #[error("{address} is no address that a node listens on; /ip4/…/udp/…, /ip4/…/tcp/…, /ip6/… and /unix/… are")]
     Address { address: Multiaddr },
-    #[error("{address}: a network of rpcudp is over UDP alone")]
-    NotUdp { address: Multiaddr },
+    #[error("{address}: a network of {network} is over UDP alone")]
+    NotUdp { address: Multiaddr, network: &'static str },
+    #[error("a node of BitTorrent's DHT listens on one address; give one --listen, or --connect addresses of one kind")]
+    OneAddress,
     #[error(transparent)]
     Listen(#[from] GatewayError),
     #[error("the gateway at {address} cannot be started: {cause}")]
@@ -62,7 +64,11 @@ impl Failure {
     /// Whether the arguments are to blame.
     pub(crate) fn is_usage(&self) -> bool {
         match self {
-            Failure::Address { .. } | Failure::NotUdp { .. } | Failure::Read { .. } | Failure::Contacts { .. } => true,
+            Failure::Address { .. }
+            | Failure::NotUdp { .. }
+            | Failure::OneAddress
+            | Failure::Read { .. }
+            | Failure::Contacts { .. } => true,
             Failure::Http(error) => error.is_usage(),
             _ => false,
         }
@@ -87,13 +93,12 @@ pub(crate) struct Running(DHTService);
 impl Running {
     /// Starts a node with its gateways, which goes on where it was if it has a folder.
     pub(crate) fn start(plan: &WayPlan, folder: Option<&Path>) -> Result<Self, Failure> {
-        let service = match folder {
-            Some(folder) => DHTService::start_with(plan.config.clone(), Box::new(DataDirectory::open(folder)?))?,
-            None => DHTService::start(plan.config.clone())?,
-        };
-        let running = Running(service);
-        gateways::register(&running.0, plan)?;
-        Ok(running)
+        gateways::register(plan, |config| {
+            Ok(Running(match folder {
+                Some(folder) => DHTService::start_with(config, Box::new(DataDirectory::open(folder)?))?,
+                None => DHTService::start(config)?,
+            }))
+        })
     }
 
     pub(crate) fn service(&self) -> &DHTService {
@@ -124,6 +129,8 @@ pub(crate) fn run(plan: &NodePlan) -> Result<bool, Failure> {
         lines.listening(&address)?;
     }
     let api = Api::new(service.clone(), settings, &plan.http)?;
+    let (teller, told) = mpsc::channel();
+    watch::start(service, &api, teller.clone(), happens.clone()).map_err(Failure::Thread)?;
     let control = plan.data_dir.as_ref().map(|folder| folder.join(CONTROL_SOCKET));
     let server = Server::start(&api, &plan.http, control)?;
     if let Some(address) = server.address() {
@@ -133,33 +140,46 @@ pub(crate) fn run(plan: &NodePlan) -> Result<bool, Failure> {
         // How many of them answer is to be seen among the contacts.
         drop(service.introduce(introduced));
     }
-    let joining =
-        Joining::start(service.clone(), plan.way.connect.clone(), happens.clone()).map_err(Failure::Thread)?;
-    watch::start(service, &api, joining.teller(), happens).map_err(Failure::Thread)?;
-    let mut happening = happenings.recv().unwrap_or(Happening::Told);
-    while happening == Happening::TriedToJoin {
-        lines.ready()?;
-        happening = happenings.recv().unwrap_or(Happening::Told);
-    }
+    let joining = Joining { service: service.clone(), addresses: plan.way.connect.clone(), told, happens };
+    let joining = joining.start().map_err(Failure::Thread)?;
+    until_told(&happenings, lines)?;
     log::info!("the node ends");
     let failure = service.status().failure;
     server.begin_to_end();
-    stop(running);
-    server.end();
-    joining.end();
+    if stop(running) {
+        server.end();
+        teller.send(Word::End).ok();
+        joining.join().ok();
+    }
     failure.map_or(Ok(true), |cause| Err(Failure::Failed(cause)))
 }
 
-/// Stops the node. A disk that is too slow for what is still to be kept is not waited for beyond the time that there is.
-fn stop(running: Running) {
+/// Waits until the node is to end, or has failed. Says when it has tried to join.
+fn until_told(happenings: &Receiver<Happening>, lines: Lines) -> Result<(), Failure> {
+    // Who tells of signals does not go away.
+    while let Ok(Happening::TriedToJoin) = happenings.recv() {
+        lines.ready()?;
+    }
+    Ok(())
+}
+
+/// Stops the node. A disk that is too slow for what is still to be kept is not waited for beyond the time that there is:
+/// then this gives false.
+fn stop(running: Running) -> bool {
     let (done, stopped) = mpsc::channel();
     let stop = move || {
         drop(running);
         done.send(()).ok();
     };
-    if thread::Builder::new().name("stop".to_owned()).spawn(stop).is_ok() && stopped.recv_timeout(STOP).is_err() {
+    // Without a thread it has been stopped by now.
+    if thread::Builder::new().name("stop".to_owned()).spawn(stop).is_err() {
+        return true;
+    }
+    let is_stopped = stopped.recv_timeout(STOP).is_ok();
+    if !is_stopped {
         log::warn!("the disk is too slow: what happened last may not be kept");
     }
+    is_stopped
 }
 
 /// The addresses of a file of contacts.

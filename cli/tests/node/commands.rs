@@ -102,6 +102,26 @@ fn who_is_not_there_is_no_result() {
     }
 }
 
+/// A node for the moment leaves no socket behind.
+#[test]
+fn one_that_is_interrupted_cleans_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().replace('/', "%2F");
+    let node = Node::start(&format!("--listen /unix/{}", path("node")));
+    let own = folder.path().join("own");
+    let arguments = format!("put key - {} --listen /unix/{}", node.connect(), path("own"));
+    let mut child = dht(&arguments).stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    let start = std::time::Instant::now();
+    // It waits for its input.
+    while node.json("/status")["gateways"][0]["received"].as_u64() < Some(2) || !own.exists() {
+        assert!(start.elapsed() < super::process::DEADLINE);
+    }
+    let interrupted = std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert!(interrupted.success());
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert!(!own.exists());
+}
+
 #[test]
 fn nobody_reads_what_is_printed() {
     let node = Node::start("");

@@ -15,4 +15,5 @@ mod owned;
 mod process;
 mod settings;
 mod tokens;
+mod torrents;
 mod values;
