@@ -101,6 +101,31 @@ fn peers_are_announced_and_found() {
 }
 
 #[test]
+fn peers_announced_at_a_node_are_found_by_itself() {
+    let info_hash = Id::from_prefix(&[7; 20]);
+    let here = |port| SocketAddr::from(([127, 0, 0, 1], port));
+    let nodes = network(2);
+    done(nodes[0].announce(info_hash, Some(1234))).unwrap();
+    assert_eq!(nodes[1].peers(info_hash).collect::<Vec<_>>(), [here(1234)], "it was announced there");
+    assert_eq!(nodes[0].peers(info_hash).collect::<Vec<_>>(), [here(1234)], "it is known to who announced it");
+    done(nodes[1].announce(info_hash, Some(5678))).unwrap();
+    for node in &nodes {
+        let mut found: Vec<SocketAddr> = node.peers(info_hash).collect();
+        found.sort();
+        assert_eq!(found, [here(1234), here(5678)]);
+    }
+    // Nobody is asked.
+    let alone = node();
+    assert_eq!(alone.peers(info_hash).count(), 0);
+    done(alone.announce(info_hash, Some(99))).unwrap();
+    assert_eq!(alone.peers(info_hash).collect::<Vec<_>>(), [here(99)]);
+    // Who comes later is told of it.
+    let late = node();
+    done(late.connect(alone.listen_addresses()[0].clone())).unwrap();
+    assert_eq!(late.peers(info_hash).collect::<Vec<_>>(), [here(99)]);
+}
+
+#[test]
 fn large_values_are_in_small_chunks() {
     let nodes = network(10);
     let value: Vec<u8> = (0..50_000_u32).map(|n| ((n * n) >> 3) as u8).collect();

@@ -46,7 +46,9 @@ impl MainlineGateway {
         let is_v4 = !matches!(address::ip(&address), Some(IpAddr::V6(_)));
         let wire = MainlineWire::new(is_v4);
         let handle = wire.handle.clone();
-        Ok(MainlineGateway { udp: ForeignUdp::bind("MainlineGateway", address, wire)?, handle })
+        let udp = ForeignUdp::bind("MainlineGateway", address, wire)?;
+        handle.bound(address::socket_addr(udp.address()).map(|(bound, _)| bound));
+        Ok(MainlineGateway { udp, handle })
     }
 
     /// For a service of this network, where it is not the default one. The wire does not know of networks, and the service

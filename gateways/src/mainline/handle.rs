@@ -2,12 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use bytes::Bytes;
 use crossbeam::channel::{Receiver, Sender, TrySendError, bounded};
 
+use super::peers::{Peers, Sample};
 use super::security::is_local;
 use crate::address::host;
 use crate::id::Id;
@@ -37,6 +39,10 @@ struct Book {
     watches: BTreeMap<Id, Vec<Watching>>,
     next_watch: u64,
     announced: BTreeMap<Id, Option<u16>>,
+    /// Who has announced what at this node.
+    peers: Peers,
+    /// Where the gateway is bound.
+    bound: Option<SocketAddr>,
     salts: Latest<Id, Bytes>,
     /// By the network of who says it.
     votes: Latest<IpAddr, IpAddr>,
@@ -55,6 +61,24 @@ impl fmt::Debug for Told {
 }
 
 impl Book {
+    /// The IP of this node, as far as it is known.
+    fn own_ip(&self) -> Option<IpAddr> {
+        self.external.or_else(|| self.bound.map(|bound| bound.ip()).filter(|ip| !ip.is_unspecified()))
+    }
+
+    /// This host as a peer, if it announces the key, at an IP.
+    fn own_peer(&self, info_hash: &Id, ip: Option<IpAddr>) -> Option<SocketAddr> {
+        let port = self.announced.get(info_hash).copied()?.or(self.bound.map(|bound| bound.port()))?;
+        Some(SocketAddr::new(ip?, port))
+    }
+
+    /// Tells who looks for them.
+    fn found(&mut self, info_hash: &Id, peers: &[SocketAddr]) {
+        for watching in self.watches.get_mut(info_hash).into_iter().flatten() {
+            watching.tell(peers);
+        }
+    }
+
     /// The address at which most see this node.
     fn elected(&self) -> Option<IpAddr> {
         let mut counts: BTreeMap<IpAddr, usize> = BTreeMap::new();
@@ -110,6 +134,19 @@ struct Watching {
     found: Sender<SocketAddr>,
 }
 
+impl Watching {
+    fn tell(&mut self, peers: &[SocketAddr]) {
+        for peer in peers {
+            if self.seen.len() < MAX_FOUND && self.seen.insert(*peer) {
+                // There is room for all that are seen; and who has gone away needs none.
+                if let Err(TrySendError::Full(_)) = self.found.try_send(*peer) {
+                    break;
+                }
+            }
+        }
+    }
+}
+
 /// The peers that are found under a key, as they are found. While it lives, the key is one of peers.
 #[derive(Debug)]
 pub struct Watch {
@@ -143,13 +180,18 @@ impl MainlineHandle {
         self.book.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// From now on queries of the key look for peers.
+    /// From now on queries of the key look for peers. Those that this node knows itself are found at once: who has announced
+    /// it here, and this host, if it is announced.
     pub fn watch(&self, info_hash: Id) -> Watch {
         let (sender, found) = bounded(MAX_FOUND);
         let mut book = self.book();
         let number = book.next_watch;
         book.next_watch += 1;
-        let watching = Watching { number, seen: BTreeSet::new(), found: sender };
+        let mut watching = Watching { number, seen: BTreeSet::new(), found: sender };
+        watching.tell(&book.peers.of(Instant::now(), &info_hash, MAX_FOUND));
+        // Whoever does not know where this host is finds it on this host.
+        let ip = book.own_ip().or(book.bound.map(|bound| loopback(bound.ip())));
+        watching.tell(book.own_peer(&info_hash, ip).as_slice());
         book.watches.entry(info_hash).or_default().push(watching);
         drop(book);
         Watch { handle: self.clone(), info_hash, number, found }
@@ -226,18 +268,41 @@ impl MainlineHandle {
 
     /// Tells who looks for them.
     pub(super) fn found(&self, info_hash: &Id, peers: &[SocketAddr]) {
-        let mut book = self.book();
-        for watching in book.watches.get_mut(info_hash).into_iter().flatten() {
-            for peer in peers {
-                if watching.seen.len() < MAX_FOUND && watching.seen.insert(*peer) {
-                    // There is room for all that are seen; and who has gone away needs none.
-                    if let Err(TrySendError::Full(_)) = watching.found.try_send(*peer) {
-                        break;
-                    }
-                }
-            }
-        }
+        self.book().found(info_hash, peers);
     }
+
+    /// The gateway is bound to this address.
+    pub(super) fn bound(&self, address: Option<SocketAddr>) {
+        self.book().bound = address;
+    }
+
+    /// Somebody announces at this node that it has it.
+    pub(super) fn announced_here(&self, now: Instant, info_hash: Id, peer: SocketAddr) {
+        let mut book = self.book();
+        book.peers.announce(now, info_hash, peer);
+        book.found(&info_hash, &[peer]);
+    }
+
+    /// So many of those who have it, for others: of whom this node knows, and this host, if it is known where that is.
+    pub(super) fn known_peers(&self, now: Instant, info_hash: &Id, most: usize) -> Vec<SocketAddr> {
+        let mut book = self.book();
+        let own = book.own_peer(info_hash, book.own_ip());
+        let mut peers = book.peers.of(now, info_hash, most);
+        if let Some(own) = own.filter(|own| !peers.contains(own)) {
+            peers.truncate(most.saturating_sub(1));
+            peers.push(own);
+        }
+        peers
+    }
+
+    /// Some of the keys that were announced at this node.
+    pub(super) fn sample(&self, now: Instant, most: usize) -> Sample {
+        self.book().peers.sample(now, most)
+    }
+}
+
+fn loopback(like: IpAddr) -> IpAddr {
+    if like.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() }
 }
 
 #[cfg(test)]
@@ -262,6 +327,37 @@ mod tests {
         assert!(handle.is_of_peers(&key) && handle.announced(&key) == Some(None));
         handle.withdraw(&key);
         assert_eq!(handle.announced(&key), None);
+    }
+
+    #[test]
+    fn what_this_node_knows_itself_is_found_at_once() {
+        let (handle, key, now) = (MainlineHandle::default(), Id::from_prefix(b"key"), Instant::now());
+        let found = |watch: &Watch| watch.found().try_iter().collect::<Vec<_>>();
+        let peer = |n: u8| SocketAddr::from(([10, 0, 0, n], 1));
+        handle.announced_here(now, key, peer(1));
+        let watch = handle.watch(key);
+        assert_eq!(found(&watch), [peer(1)]);
+        handle.announced_here(now, key, peer(2));
+        handle.announced_here(now, key, peer(1));
+        assert_eq!(found(&watch), [peer(2)], "while somebody looks");
+        // This host itself.
+        let announced = |bound: &str, port| {
+            handle.bound(Some(bound.parse().unwrap()));
+            handle.announce(key, port);
+            let own = |peer: &SocketAddr| peer.ip() != ip(1) && peer.ip() != ip(2);
+            let told = found(&handle.watch(key)).into_iter().find(own).map(|peer| peer.to_string());
+            let others = handle.known_peers(now, &key, 9).into_iter().find(own).map(|peer| peer.to_string());
+            (told, others)
+        };
+        let some = |text: &str| Some(text.to_owned());
+        assert_eq!(announced("0.0.0.0:7", Some(80)), (some("127.0.0.1:80"), None), "it is not known where it is");
+        assert_eq!(announced("[::]:7", None), (some("[::1]:7"), None));
+        assert_eq!(announced("10.0.0.9:7", None), (some("10.0.0.9:7"), some("10.0.0.9:7")));
+        assert_eq!(handle.known_peers(now, &key, 1).len(), 1);
+    }
+
+    fn ip(n: u8) -> IpAddr {
+        [10, 0, 0, n].into()
     }
 
     #[test]

@@ -8,6 +8,7 @@ use sha1::{Digest, Sha1};
 
 use super::compact::Node;
 use super::krpc::{self, Body, Failure, Item, Message, Mutable, Query, Samples, Want, code};
+use super::peers::Sample;
 use super::wire::MainlineWire;
 use crate::address::{self, IpTransport};
 use crate::count::Count;
@@ -30,9 +31,6 @@ const ITEMS_LAST: Duration = Duration::from_secs(2 * 60 * 60);
 const MAX_PEERS: usize = 50;
 const MAX_SAMPLES: usize = 20;
 
-/// After so many seconds the keys of peers may be others.
-const SAMPLES_CHANGE: u32 = 30 * 60;
-
 /// A query of another node that this one is to answer.
 #[derive(Debug)]
 pub(super) struct Served {
@@ -53,7 +51,7 @@ enum What {
         newer_than: Option<i64>,
         want: Want,
     },
-    Samples(Id, Want),
+    Samples(Want),
 }
 
 impl MainlineWire {
@@ -104,7 +102,7 @@ impl MainlineWire {
                 }
                 self.allow_store(now, from)?;
                 let port = port.unwrap_or(from.port());
-                self.peers.announce(now.instant, info_hash, SocketAddr::new(from.ip(), port));
+                self.handle.announced_here(now.instant, info_hash, SocketAddr::new(from.ip(), port));
                 (What::Name, Request::Ping)
             }
             Query::Get { target, sequence, want } => {
@@ -115,7 +113,7 @@ impl MainlineWire {
                 self.allow_store(now, from)?;
                 (What::Name, store(&token, item, expected)?)
             }
-            Query::SampleInfohashes { target, want } => (What::Samples(target, want), Request::FindNode { target }),
+            Query::SampleInfohashes { target, want } => (What::Samples(want), Request::FindNode { target }),
         })
     }
 
@@ -165,7 +163,7 @@ impl MainlineWire {
             What::Peers(info_hash, want) => {
                 nodes(want);
                 response.token = Some(Bytes::copy_from_slice(&self.tokens.make(now.instant, to.ip(), &info_hash)));
-                response.peers = self.peers.of(now.instant, &info_hash, MAX_PEERS);
+                response.peers = self.handle.known_peers(now.instant, &info_hash, MAX_PEERS);
             }
             What::Item { newer_than, want } => {
                 nodes(want);
@@ -175,11 +173,11 @@ impl MainlineWire {
                 // An immutable one has no number to compare.
                 response.item = item.filter(|_| response.sequence.is_none() || newer_than < response.sequence);
             }
-            What::Samples(target, want) => {
+            What::Samples(want) => {
                 nodes(want);
-                let info_hashes = self.peers.sample(&target, MAX_SAMPLES);
-                let total = self.peers.keys() as u64;
-                response.samples = Some(Samples { interval: SAMPLES_CHANGE, total, info_hashes });
+                let Sample { keys, total, lasts } = self.handle.sample(now.instant, MAX_SAMPLES);
+                let interval = u32::try_from(lasts.as_secs()).unwrap_or(u32::MAX);
+                response.samples = Some(Samples { interval, total: total as u64, info_hashes: keys });
             }
         }
         response

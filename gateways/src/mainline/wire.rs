@@ -10,7 +10,6 @@ use super::asking::Asked;
 use super::compact::ID_BYTES;
 use super::handle::MainlineHandle;
 use super::krpc::{Body, Failure, Message, Query};
-use super::peers::Peers;
 use super::read::{ReadError, read};
 use super::serving::Served;
 use super::tokens::Tokens;
@@ -76,7 +75,6 @@ pub(super) struct MainlineWire {
     waiting: Waiting<(Message, usize)>,
     pub(super) tokens: Tokens,
     pub(super) theirs: Recent<u64, TheirToken>,
-    pub(super) peers: Peers,
     pub(super) stores: Rate,
     pub(super) handle: MainlineHandle,
     random: RandomState,
@@ -97,7 +95,6 @@ impl MainlineWire {
             waiting: Waiting::new(PROVED_WITHIN),
             tokens: Tokens::new(Instant::now()),
             theirs: Recent::new(MAX_TOKENS, TOKENS_LAST),
-            peers: Peers::default(),
             stores: Rate::new(STORES_A_SECOND, STORES_AT_ONCE),
             handle: MainlineHandle::default(),
             random: RandomState::new(),
