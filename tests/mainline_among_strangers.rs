@@ -14,15 +14,20 @@ use std::time::Duration;
 use kademlia_dht::gateway::address;
 use kademlia_dht::gateway::mainline::MainlineGateway;
 use kademlia_dht::signing::signed::{Salt, SigningKey, sign};
-use kademlia_dht::{Config, DHTService, Multiaddr};
+use kademlia_dht::{Config, DHTService, Id, Multiaddr};
 use support::changed_datagrams::{bombard, recorded};
 
 const DEADLINE: Duration = Duration::from_secs(20);
 
 fn start() -> (DHTService, Multiaddr) {
+    start_with(|_| {})
+}
+
+fn start_with(change: impl FnOnce(&mut Config)) -> (DHTService, Multiaddr) {
     let gateway = MainlineGateway::bind("/ip4/127.0.0.1/udp/0".parse().unwrap()).unwrap();
-    let (service, address) =
-        (DHTService::start(Config::mainline(gateway.handle())).unwrap(), gateway.address().clone());
+    let mut config = Config::mainline(gateway.handle());
+    change(&mut config);
+    let (service, address) = (DHTService::start(config).unwrap(), gateway.address().clone());
     service.register_gateway(gateway).unwrap();
     (service, address)
 }
@@ -119,30 +124,46 @@ struct Put {
     value: Vec<u8>,
 }
 
+/// The node asks somebody, who says where it sees the node.
+fn see(service: &DHTService, to: &Multiaddr, voter: &str, seen: [u8; 4]) {
+    let fake = Fake::at(voter, to);
+    let address = address::ip_address(fake.socket.local_addr().unwrap(), address::IpTransport::Udp);
+    let pong = service.ping(address);
+    fake.say_where(seen);
+    pong.wait_timeout(DEADLINE).unwrap_or_else(|_| panic!("no pong")).unwrap();
+}
+
 #[test]
 fn the_id_follows_from_where_others_see_the_node() {
     let (service, to) = start();
     let random = service.id();
-    let see = |voter: &str, seen: [u8; 4]| {
-        let fake = Fake::at(voter, &to);
-        let address = address::ip_address(fake.socket.local_addr().unwrap(), address::IpTransport::Udp);
-        let pong = service.ping(address);
-        fake.say_where(seen);
-        pong.wait_timeout(DEADLINE).unwrap_or_else(|_| panic!("no pong")).unwrap();
-    };
-    for (voter, seen) in [("127.0.0.2", [8, 8, 8, 8]), ("127.0.0.3", [8, 8, 8, 8]), ("127.0.0.2", [8, 8, 8, 8])] {
+    let see = |voter: &str, seen: [u8; 4]| see(&service, &to, voter, seen);
+    let votes = [("127.1.0.1", [8, 8, 8, 8]), ("127.2.0.1", [8, 8, 8, 8]), ("127.2.0.2", [8, 8, 8, 8])];
+    for (voter, seen) in votes.into_iter().chain([("127.3.0.1", [8, 8, 8, 8]), ("127.4.0.1", [8, 8, 8, 8])]) {
         see(voter, seen);
-        assert_eq!(service.id(), random, "two do not suffice");
+        assert_eq!(service.id(), random, "four do not suffice");
     }
-    see("127.0.0.4", [8, 8, 8, 8]);
+    see("127.5.0.1", [8, 8, 8, 8]);
     let id = service.id();
     assert!(id != random && MainlineGateway::may_have([8, 8, 8, 8].into(), &id));
-    see("127.0.0.5", [8, 8, 8, 8]);
-    see("127.0.0.6", [9, 9, 9, 9]);
-    assert_eq!((service.id(), service.status().id), (id, id), "it is sound there, and stays");
+    see("127.6.0.1", [8, 8, 8, 8]);
+    for n in 1..20 {
+        see(&format!("127.{n}.0.9"), [9, 9, 9, 9]);
+    }
+    assert_eq!((service.id(), service.status().id), (id, id), "it does not change again so soon");
     let mut fake = Fake::new(&to);
     let answer = fake.ask("ping", b"", b"", true);
     assert_eq!(&after(&answer, b"2:id20:").unwrap()[..20], &id.as_bytes()[..20]);
+}
+
+#[test]
+fn who_is_given_an_id_keeps_it() {
+    let id = Id::from_prefix(&[7; 20]);
+    let (service, to) = start_with(|config| config.id = Some(id));
+    for n in 1..9 {
+        see(&service, &to, &format!("127.{n}.0.1"), [8, 8, 8, 8]);
+    }
+    assert_eq!(service.id(), id);
 }
 
 #[test]

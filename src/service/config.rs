@@ -28,6 +28,7 @@ pub struct Config {
     /// The rules for namespaces of your own, by namespace; none by default. All nodes must have the same rule for one.
     pub validators: BTreeMap<String, Arc<dyn Validator>>,
     /// The node's id, which must be in the hasher's key space; `None` (the default) for a random one.
+    /// A node of BitTorrent's DHT that is given one keeps it, wherever others see the node.
     pub id: Option<Id>,
     /// The network that the node belongs to; messages of others are dropped. See [`network_named`].
     pub network: NetworkId,

@@ -72,7 +72,7 @@ impl DHTService {
     pub fn start(config: Config) -> Result<Self, StartError> {
         let inner = Arc::new(Inner::start(&config)?);
         #[cfg(feature = "mainline")]
-        if let Some(handle) = &inner.mainline {
+        if let Some(handle) = inner.mainline.as_ref().filter(|_| config.id.is_none()) {
             super::mainline::follow_address(handle, &inner);
         }
         Ok(DHTService { inner })

@@ -48,6 +48,8 @@ pub(super) struct Inner {
     pub(super) value_bytes: usize,
     #[cfg(feature = "mainline")]
     pub(super) mainline: Option<kademlia_gateways::mainline::MainlineHandle>,
+    #[cfg(feature = "mainline")]
+    is_client: bool,
     start: Instant,
     crew: Crew,
     operations: AtomicU64,
@@ -98,6 +100,10 @@ impl Inner {
         let thread = crew.spawn("manager", move || taken.run()).map_err(StartError::Thread)?;
         let gateways = Gateways::new(crew, control.clone(), to_manager, turns, Arc::clone(&publisher));
         let manager = Mutex::new(Some(thread));
+        #[cfg(feature = "mainline")]
+        if let Some(handle) = &config.mainline {
+            handle.set_node(id, config.client);
+        }
         Ok(Inner {
             id: Mutex::new(id),
             rules,
@@ -106,6 +112,8 @@ impl Inner {
             value_bytes: config.limits.value_bytes,
             #[cfg(feature = "mainline")]
             mainline: config.mainline.clone(),
+            #[cfg(feature = "mainline")]
+            is_client: config.client,
             start,
             crew,
             operations: AtomicU64::new(0),
@@ -138,6 +146,10 @@ impl Inner {
         check_id(&id, self.key_space)?;
         let mut own = lock(&self.id);
         *own = id;
+        #[cfg(feature = "mainline")]
+        if let Some(handle) = &self.mainline {
+            handle.set_node(id, self.is_client);
+        }
         // Within the lock, so that of two the manager is told last of the one that stays. It has gone already if this fails.
         self.control.send(Control::ChangeId(id)).ok();
         Ok(())

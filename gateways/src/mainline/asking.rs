@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use super::compact::Node;
 use super::krpc::{self, Failure, Item, Mutable, Query, Want, code};
+use super::security::is_sound;
 use super::wire::{MainlineWire, TheirToken};
 use crate::address::{self, IpTransport};
 use crate::contact::Contact;
@@ -138,10 +139,12 @@ impl MainlineWire {
             return false;
         };
         self.proved.insert(now.instant, from, ());
-        if let Some(seen_at) = seen_at.filter(|seen_at| seen_at.is_ipv4() == self.is_v4) {
-            self.handle.vote(from.ip(), seen_at.ip());
-        }
+        // Whom the gateway asks back by itself has chosen to be asked, and would have as many votes as it likes.
         let Some(tag) = asked.tag else { return true };
+        let seen_at = seen_at.filter(|seen_at| seen_at.is_ipv4() == self.is_v4);
+        if let Some(seen_at) = seen_at.filter(|_| is_sound(&response.sender, from.ip())) {
+            out.deferred.extend(self.handle.vote(now.instant, from.ip(), seen_at.ip()));
+        }
         if !self.is_sound(&response.sender, from) {
             out.counts.push(Count::Unserved);
             return true;

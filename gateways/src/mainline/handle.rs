@@ -9,20 +9,17 @@ use std::time::Instant;
 use bytes::Bytes;
 use crossbeam::channel::{Receiver, Sender, TrySendError, bounded};
 
+use super::latest::Latest;
 use super::peers::{Peers, Sample};
-use super::security::is_local;
-use crate::address::host;
+use super::votes::Votes;
+use crate::foreign::Deferred;
 use crate::id::Id;
 
 /// The most peers that wait to be taken by who looks for them.
 const MAX_FOUND: usize = 4096;
 
-/// The most salts that are remembered, and the most nodes that have said where they see this one.
+/// The most salts that are remembered.
 const MAX_SALTS: usize = 4096;
-const MAX_VOTES: usize = 64;
-
-/// So many must agree on where this node is.
-const LEAST_VOTES: usize = 3;
 
 /// What a [`MainlineGateway`](super::MainlineGateway) shares with whoever uses it: which keys stand for peers, not values; what
 /// is announced; the salts of values; and where others see this node.
@@ -44,10 +41,10 @@ struct Book {
     /// Where the gateway is bound.
     bound: Option<SocketAddr>,
     salts: Latest<Id, Bytes>,
-    /// By the network of who says it.
-    votes: Latest<IpAddr, IpAddr>,
-    external: Option<IpAddr>,
-    told: Option<Told>,
+    votes: Votes,
+    told: Vec<Told>,
+    /// Who the node is, and whether it serves nobody.
+    node: Option<(Id, bool)>,
 }
 
 /// Whom to tell where others see this node.
@@ -63,7 +60,7 @@ impl fmt::Debug for Told {
 impl Book {
     /// The IP of this node, as far as it is known.
     fn own_ip(&self) -> Option<IpAddr> {
-        self.external.or_else(|| self.bound.map(|bound| bound.ip()).filter(|ip| !ip.is_unspecified()))
+        self.votes.elected().or_else(|| self.bound.map(|bound| bound.ip()).filter(|ip| !ip.is_unspecified()))
     }
 
     /// This host as a peer, if it announces the key, at an IP.
@@ -77,53 +74,6 @@ impl Book {
         for watching in self.watches.get_mut(info_hash).into_iter().flatten() {
             watching.tell(peers);
         }
-    }
-
-    /// The address at which most see this node.
-    fn elected(&self) -> Option<IpAddr> {
-        let mut counts: BTreeMap<IpAddr, usize> = BTreeMap::new();
-        self.votes.values().for_each(|ip| *counts.entry(*ip).or_default() += 1);
-        let (ip, votes) = counts.into_iter().max_by_key(|(_, votes)| *votes)?;
-        (votes >= LEAST_VOTES && votes * 2 > self.votes.values().count()).then_some(ip)
-    }
-}
-
-/// A map of what was put into it last.
-#[derive(Debug)]
-struct Latest<K, V> {
-    values: BTreeMap<K, (u64, V)>,
-    order: BTreeMap<u64, K>,
-    next: u64,
-}
-
-impl<K, V> Default for Latest<K, V> {
-    fn default() -> Self {
-        Latest { values: BTreeMap::new(), order: BTreeMap::new(), next: 0 }
-    }
-}
-
-impl<K: Ord + Copy, V> Latest<K, V> {
-    /// Where there are as many already, what was put in the longest ago goes.
-    fn insert(&mut self, key: K, value: V, most: usize) {
-        let number = self.next;
-        self.next += 1;
-        if let Some((before, _)) = self.values.insert(key, (number, value)) {
-            self.order.remove(&before);
-        }
-        self.order.insert(number, key);
-        if self.order.len() > most
-            && let Some((_, oldest)) = self.order.pop_first()
-        {
-            self.values.remove(&oldest);
-        }
-    }
-
-    fn get(&self, key: &K) -> Option<&V> {
-        self.values.get(key).map(|(_, value)| value)
-    }
-
-    fn values(&self) -> impl Iterator<Item = &V> {
-        self.values.values().map(|(_, value)| value)
     }
 }
 
@@ -215,40 +165,40 @@ impl MainlineHandle {
 
     /// The address at which others see this node, if enough of them agree; else the one on which they agreed before.
     pub fn external_address(&self) -> Option<IpAddr> {
-        self.book().external
+        self.book().votes.elected()
     }
 
     /// From now on this is called with the address at which others see this node, whenever they agree on another one; and at
-    /// once, if they have agreed on one. It runs on the gateway's thread and must not wait for anything.
+    /// once, if they have agreed on one. Whatever else is called for that is called as well. It runs on the gateway's thread
+    /// and must not wait for anything.
     pub fn on_external_address(&self, tell: impl Fn(IpAddr) + Send + Sync + 'static) {
         let told = Told(Arc::new(tell));
         let mut book = self.book();
-        book.told = Some(told.clone());
-        let known = book.external;
+        book.told.push(told.clone());
+        let known = book.votes.elected();
         drop(book);
         if let Some(ip) = known {
             (told.0)(ip);
         }
     }
 
-    /// `voter` sees this node at `ip`. Addresses that mean another host in each network say nothing.
-    pub(super) fn vote(&self, voter: IpAddr, ip: IpAddr) {
-        if is_local(ip) {
-            return;
-        }
+    /// Tells the gateway which node it serves, before that has sent anything, and whether the node answers nobody. A service
+    /// does so with the handle of its configuration.
+    pub fn set_node(&self, id: Id, is_client: bool) {
+        self.book().node = Some((id, is_client));
+    }
+
+    /// The node that is served, and whether it answers nobody.
+    pub(super) fn node(&self) -> Option<(Id, bool)> {
+        self.book().node
+    }
+
+    /// `voter` sees this node at `ip`. Gives what is to be called for that, while nothing is locked.
+    pub(super) fn vote(&self, now: Instant, voter: IpAddr, ip: IpAddr) -> Option<Deferred> {
         let mut book = self.book();
-        book.votes.insert(host(voter), ip, MAX_VOTES);
-        let elected = book.elected();
-        if elected.is_none() || elected == book.external {
-            return;
-        }
-        book.external = elected;
+        let elected = book.votes.vote(now, voter, ip)?;
         let told = book.told.clone();
-        // Whoever is told may use this handle.
-        drop(book);
-        if let (Some(told), Some(ip)) = (told, elected) {
-            (told.0)(ip);
-        }
+        (!told.is_empty()).then(|| Deferred::new(move || told.iter().for_each(|told| (told.0)(elected))))
     }
 
     /// Whether the key is one of peers.
@@ -361,54 +311,23 @@ mod tests {
     }
 
     #[test]
-    fn most_of_those_who_say_where_this_node_is_must_agree() {
-        let handle = MainlineHandle::default();
-        let ip = |n: u8| IpAddr::from([1, 1, 1, n]);
-        handle.vote(ip(1), ip(100));
-        handle.vote(ip(2), ip(100));
-        assert_eq!(handle.external_address(), None, "too few");
-        handle.vote(ip(3), ip(100));
-        assert_eq!(handle.external_address(), Some(ip(100)));
-        // One voice has one vote.
-        (0..9).for_each(|_| handle.vote(ip(4), ip(101)));
-        assert_eq!(handle.external_address(), Some(ip(100)));
-        (5..9).for_each(|n| handle.vote(ip(n), ip(n)));
-        assert_eq!(handle.external_address(), Some(ip(100)), "no other majority");
-    }
-
-    #[test]
-    fn who_wants_to_know_is_told_of_each_new_address_once() {
+    fn all_who_want_to_know_are_told_of_each_new_address_once() {
         let (handle, told) = (MainlineHandle::default(), Arc::new(Mutex::new(Vec::new())));
-        let ip = |n: u8| IpAddr::from([1, 1, 1, n]);
-        (1..6).for_each(|n| handle.vote(ip(n), ip(100)));
-        let (list, same) = (Arc::clone(&told), handle.clone());
-        handle.on_external_address(move |ip| list.lock().unwrap().push((ip, same.external_address())));
-        (1..6).for_each(|n| handle.vote(ip(n), ip(101)));
-        (1..6).for_each(|n| handle.vote(ip(n), [192, 168, 0, 1].into()));
-        assert_eq!(*told.lock().unwrap(), [(ip(100), Some(ip(100))), (ip(101), Some(ip(101)))]);
-    }
-
-    #[test]
-    fn a_network_of_ipv6_has_one_vote() {
-        let handle = MainlineHandle::default();
-        (1..9_u128)
-            .for_each(|n| handle.vote(IpAddr::from((0x2001_0db8_u128 << 96 | n).to_be_bytes()), [1, 1, 1, 1].into()));
-        assert_eq!(handle.external_address(), None);
-    }
-
-    #[test]
-    fn the_salts_and_votes_that_came_last_are_kept() {
-        let handle = MainlineHandle::default();
-        // Those at first would come first by their order too.
-        let key = |n: usize| Id::from_prefix(&(u32::MAX - n as u32).to_be_bytes());
-        for n in 0..MAX_SALTS {
-            handle.note_salt(key(n), Bytes::from_static(b"salt"));
+        let seen = |n: u8| IpAddr::from([1, 1, 1, n]);
+        let mut now = Instant::now();
+        let mut vote = |for_ip: u8| {
+            now += std::time::Duration::from_secs(3600);
+            (1..9).filter_map(|n| handle.vote(now, [n, 1, 1, 1].into(), seen(for_ip))).for_each(Deferred::call);
+        };
+        vote(100);
+        for who in ['a', 'b'] {
+            let (list, same) = (Arc::clone(&told), handle.clone());
+            // It may use the handle.
+            handle.on_external_address(move |ip| list.lock().unwrap().push((who, ip, same.external_address())));
         }
-        handle.note_salt(key(0), Bytes::from_static(b"again"));
-        handle.note_salt(key(MAX_SALTS), Bytes::from_static(b"salt"));
-        assert_eq!(handle.salt(&key(0)).as_deref(), Some(&b"again"[..]));
-        assert_eq!((handle.salt(&key(1)), handle.salt(&key(MAX_SALTS)).is_some()), (None, true));
-        let book = handle.book();
-        assert_eq!((book.salts.values.len(), book.salts.order.len()), (MAX_SALTS, MAX_SALTS));
+        vote(101);
+        vote(101);
+        let expected = [('a', 100), ('b', 100), ('a', 101), ('b', 101)].map(|(who, n)| (who, seen(n), Some(seen(n))));
+        assert_eq!(*told.lock().unwrap(), expected);
     }
 }

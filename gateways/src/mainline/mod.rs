@@ -13,6 +13,7 @@ pub mod fuzzing;
 mod gateway;
 mod handle;
 mod krpc;
+mod latest;
 mod peers;
 mod read;
 mod security;
@@ -20,6 +21,7 @@ mod serving;
 #[cfg(test)]
 mod tests;
 mod tokens;
+mod votes;
 mod wire;
 #[cfg(test)]
 mod wire_tests;

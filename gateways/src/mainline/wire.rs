@@ -105,6 +105,13 @@ impl MainlineWire {
         wire
     }
 
+    /// The node may have become another one.
+    fn look_up_node(&mut self) {
+        if let Some((id, is_client)) = self.handle.node() {
+            (self.own, self.is_client) = (id, is_client);
+        }
+    }
+
     /// A number that nobody can guess.
     pub(super) fn next_random(&mut self) -> u64 {
         self.numbered += 1;
@@ -230,6 +237,7 @@ impl Wire for MainlineWire {
     }
 
     fn receive(&mut self, now: Now, from: SocketAddr, datagram: &[u8], out: &mut Effects) {
+        self.look_up_node();
         match read(datagram) {
             Ok(message) => match message.body {
                 Body::Query { .. } => self.take_query(now, from, datagram.len(), message, out),

@@ -282,20 +282,47 @@ fn a_client_answers_nobody() {
     assert!(world.out.datagrams.is_empty() && world.delivered().is_empty());
 }
 
-#[test]
-fn who_answers_says_where_it_sees_this_node() {
-    let mut world = World::new();
-    for n in 1..=3_u8 {
-        assert_eq!(world.wire.handle.external_address(), None);
-        let voter = SocketAddr::from(([8, 8, 8, n], 1));
-        let envelope = world.wire.message(Tag(1), Some(sound()), MessageBody::Request(Request::Ping));
-        let outbound = Outbound::new(address::ip_address(voter, IpTransport::Udp), envelope);
-        let now = world.now();
-        world.wire.send(now, voter, &outbound, &mut world.out).unwrap();
+/// The answers of so many, each in another network, and what they say of where this node is.
+fn vote(world: &mut World, asks_back: bool, id_of: impl Fn(SocketAddr) -> Id) {
+    for n in 1..=5_u8 {
+        let voter = SocketAddr::from(([8, n, 8, 8], 1));
+        if asks_back {
+            let ask = Query::FindNode { target: key(), want: Want::default() };
+            world.receive(voter, &query(id_of(voter), b"aa", false, ask));
+        } else {
+            let envelope = world.wire.message(Tag(1), Some(sound()), MessageBody::Request(Request::Ping));
+            let outbound = Outbound::new(address::ip_address(voter, IpTransport::Udp), envelope);
+            let now = world.now();
+            world.wire.send(now, voter, &outbound, &mut world.out).unwrap();
+        }
         let (_, bytes) = world.out.datagrams.pop().unwrap();
-        world.answer(voter, &read(&bytes).unwrap(), Response::of(sound()));
+        world.answer(voter, &read(&bytes).unwrap(), Response::of(id_of(voter)));
     }
-    assert_eq!(world.wire.handle.external_address(), Some([1, 2, 3, 4].into()));
+}
+
+#[test]
+fn who_answers_the_node_says_where_it_sees_it() {
+    let sound_at = |voter: SocketAddr| security::id_for(voter.ip(), [3; 20]);
+    let elected = |asks_back, id_of: &dyn Fn(SocketAddr) -> Id| {
+        let mut world = World::new();
+        vote(&mut world, asks_back, id_of);
+        world.wire.handle.external_address()
+    };
+    assert_eq!(elected(false, &sound_at), Some([1, 2, 3, 4].into()));
+    assert_eq!(elected(false, &|_| Id::ZERO), None, "whoever may not be there has no vote");
+    assert_eq!(elected(true, &sound_at), None, "nor has whoever asked to be asked");
+}
+
+#[test]
+fn the_gateway_knows_whom_it_serves_before_that_has_said_anything() {
+    let mut world = World::new();
+    world.wire.handle.set_node(key(), false);
+    let ask = Query::FindNode { target: key(), want: Want::default() };
+    world.receive(other(), &query(sound(), b"aa", false, ask.clone()));
+    assert!(matches!(world.sent().body, Body::Query { sender, .. } if sender == key()));
+    world.wire.handle.set_node(key(), true);
+    world.receive(other(), &query(sound(), b"aa", false, ask));
+    assert!(world.out.datagrams.is_empty(), "a client answers nobody");
 }
 
 fn store() -> MessageBody {
