@@ -5,13 +5,16 @@
 
 use std::io::{Read, Write};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use kademlia_dht::gateway::address::socket_addr;
 use kademlia_dht::gateway::mainline::MainlineGateway;
 use kademlia_dht::large::{Place, Source, StreamOptions};
 use kademlia_dht::signing::signed::{Salt, SigningKey};
-use kademlia_dht::{Config, DHTService, Error, Id, OwnedMode, Pending, UnsentReason, Version};
+use kademlia_dht::{
+    Admission, Config, Contact, DHTService, Error, Id, Multiaddr, OwnedMode, Pending, UnsentReason, Version,
+};
 
 const LONG: Duration = Duration::from_secs(60);
 
@@ -20,8 +23,18 @@ fn done<T>(pending: Pending<T>) -> Result<T, Error> {
 }
 
 fn node() -> DHTService {
-    let gateway = MainlineGateway::bind("/ip4/127.0.0.1/udp/0".parse().unwrap()).unwrap();
-    let service = DHTService::start(Config::mainline(gateway.handle())).unwrap();
+    node_with(|_| {})
+}
+
+fn node_with(change: impl FnOnce(&mut Config)) -> DHTService {
+    node_at("/ip4/127.0.0.1/udp/0", change)
+}
+
+fn node_at(address: &str, change: impl FnOnce(&mut Config)) -> DHTService {
+    let gateway = MainlineGateway::bind(address.parse().unwrap()).unwrap();
+    let mut config = Config::mainline(gateway.handle());
+    change(&mut config);
+    let service = DHTService::start(config).unwrap();
     service.register_gateway(gateway).unwrap();
     service
 }
@@ -123,6 +136,29 @@ fn peers_announced_at_a_node_are_found_by_itself() {
     let late = node();
     done(late.connect(alone.listen_addresses()[0].clone())).unwrap();
     assert_eq!(late.peers(info_hash).collect::<Vec<_>>(), [here(99)]);
+}
+
+/// Does not admit whoever is at this address.
+#[derive(Debug)]
+struct AllBut(Multiaddr);
+
+impl Admission<Contact> for AllBut {
+    fn admits(&self, contact: &Contact) -> bool {
+        *contact.address() != self.0
+    }
+}
+
+#[test]
+fn who_joins_through_a_node_that_may_not_stand_in_its_table_finds_the_others() {
+    let nodes = network(10);
+    let first = nodes[0].listen_addresses()[0].clone();
+    let policy: Arc<dyn Admission<Contact>> = Arc::new(AllBut(first.clone()));
+    let new = node_with(|config| config.admission = Some(Arc::clone(&policy)));
+    let joined = done(new.connect(first.clone())).unwrap();
+    assert!(joined.through == nodes[0].id() && joined.contacts >= 8, "{joined:?}");
+    let receipt = done(new.put_immutable("kept by others")).unwrap();
+    assert!(receipt.accepted.len() == 8 && receipt.accepted.iter().all(|contact| *contact.address() != first));
+    assert_eq!(done(nodes[0].get_immutable(receipt.key)).unwrap().unwrap(), b"kept by others");
 }
 
 #[test]

@@ -1,7 +1,10 @@
 //! One iterative lookup (paper, section 2.3): who to ask next, and when it is done.
 
+use std::iter;
+
 use kademlia_gateways::{Distance, Id, Peer, Record, Token, Version};
 
+use super::admission::{Policy, admits};
 use super::time::Time;
 
 /// How many further addresses of one contact are kept to be tried when its first one fails.
@@ -55,6 +58,8 @@ struct Entry<P> {
     distance: Distance,
     peer: P,
     state: State,
+    /// Whether it may stand in the table and be given records.
+    is_admitted: bool,
     /// Steps from the own table, which is 1.
     hops: u16,
     /// What most entries never have, apart: entries are moved by every insertion before them.
@@ -129,18 +134,26 @@ impl<P: Peer> Entry<P> {
 /// The shortlist of one lookup.
 ///
 /// The window is the k nearest contacts that have not failed. The lookup is done when all of the window have
-/// answered; whatever fails leaves it and lets the next one in.
+/// answered; whatever fails leaves it and lets the next one in. Those who may not stand in the table take nobody's place in
+/// it: of them it has the k nearest besides, so that whoever can choose ids keeps nobody from being found.
 #[derive(Debug)]
-pub(crate) struct Lookup<P> {
+pub(crate) struct Lookup<P: Peer> {
     target: Id,
     k: usize,
     /// Nearest first.
     entries: Vec<Entry<P>>,
+    /// Who may stand in the table.
+    admission: Policy<P>,
 }
 
 impl<P: Peer> Lookup<P> {
     pub(crate) fn new(target: Id, k: usize) -> Self {
-        Lookup { target, k, entries: Vec::new() }
+        Lookup { target, k, entries: Vec::new(), admission: None }
+    }
+
+    /// The lookup, with a policy of who may stand in the table.
+    pub(crate) fn admitting(self, admission: Policy<P>) -> Self {
+        Lookup { admission, ..self }
     }
 
     pub(crate) fn target(&self) -> Id {
@@ -155,17 +168,36 @@ impl<P: Peer> Lookup<P> {
             Ok(place) => {
                 if let Some(entry) = self.entries.get_mut(place) {
                     add_alternative(entry, peer, hops);
+                    entry.is_admitted = admits(&self.admission, &entry.peer);
                 }
             }
             Err(place) if place == self.entries.len() && self.is_too_long_with(1) => {}
             Err(place) => {
+                let is_admitted = admits(&self.admission, &peer);
+                if !is_admitted && !self.has_room_for_stranger(place) {
+                    return;
+                }
                 let others: Vec<P> = peer.others().iter().map(|other| P::new(id, other.clone(), Vec::new())).collect();
                 let details =
                     (!others.is_empty()).then(|| Box::new(Details { alternatives: others, ..Details::default() }));
-                self.entries.insert(place, Entry { distance, peer, state: State::Candidate, hops, details });
+                self.entries.insert(place, Entry { distance, peer, state: State::Candidate, is_admitted, hops, details });
                 self.shrink();
             }
         }
+    }
+
+    /// Whether one who may not stand in the table, and would have this place, is one of the k nearest such. Then another one
+    /// makes room for it, if it has not been asked.
+    fn has_room_for_stranger(&mut self, place: usize) -> bool {
+        let is_stranger = |entry: &Entry<P>| !entry.is_admitted && entry.is_live();
+        let nearer = self.entries.iter().take(place).filter(|entry| is_stranger(entry)).count();
+        let all = self.entries.iter().filter(|entry| is_stranger(entry)).count();
+        if nearer < self.k && all >= self.k {
+            let is_candidate = |entry: &Entry<P>| is_stranger(entry) && entry.state == State::Candidate;
+            let farthest = self.entries.iter().skip(place).rposition(is_candidate).map(|behind| place + behind);
+            farthest.into_iter().for_each(|farthest| drop(self.entries.remove(farthest)));
+        }
+        nearer < self.k
     }
 
     /// Whether the shortlist is too long with so many more contacts.
@@ -186,8 +218,9 @@ impl<P: Peer> Lookup<P> {
     /// The next contact to ask, if one in the window has not been asked yet. It counts as asked from now on.
     pub(crate) fn next(&mut self) -> Option<P> {
         loop {
-            let is_candidate = |entry: &&mut Entry<P>| entry.state == State::Candidate;
-            let entry = self.entries.iter_mut().filter(|entry| entry.is_live()).take(self.k).find(is_candidate)?;
+            let mut window = Window::new(self.k);
+            let is_next = |entry: &&mut Entry<P>| window.takes(entry) && entry.state == State::Candidate;
+            let entry = self.entries.iter_mut().find(is_next)?;
             let peer = entry.peer.clone();
             entry.state = State::Asked;
             let others = self.entries.iter().filter(|entry| entry.was_asked_at(peer.address()));
@@ -214,14 +247,14 @@ impl<P: Peer> Lookup<P> {
         self.entries.iter().filter(|entry| entry.state == State::Asked).count()
     }
 
-    /// Contacts that have not failed.
+    /// Contacts that have not failed and may be given records.
     pub(crate) fn live(&self) -> usize {
-        self.entries.iter().filter(|entry| entry.is_live()).count()
+        self.entries.iter().filter(|entry| entry.is_live() && entry.is_admitted).count()
     }
 
     /// Contacts that have failed.
     pub(crate) fn failed(&self) -> usize {
-        self.entries.len() - self.live()
+        self.entries.iter().filter(|entry| !entry.is_live()).count()
     }
 
     /// Whether the whole window has answered.
@@ -236,7 +269,16 @@ impl<P: Peer> Lookup<P> {
     }
 
     fn window(&self) -> impl Iterator<Item = &Entry<P>> {
-        self.entries.iter().filter(|entry| entry.is_live()).take(self.k)
+        let (mut window, mut entries) = (Window::new(self.k), self.entries.iter());
+        iter::from_fn(move || {
+            while !window.is_full() {
+                let entry = entries.next()?;
+                if window.takes(entry) {
+                    return Some(entry);
+                }
+            }
+            None
+        })
     }
 
     /// `id` takes longer than usual.
@@ -279,12 +321,13 @@ impl<P: Peer> Lookup<P> {
 
     /// `id` did not answer at `address`. It is asked again if another address of it is known.
     pub(crate) fn missed(&mut self, id: &Id, address: &P::Addr) {
-        let Some(entry) = self.entry(id) else { return };
+        let Some(entry) = self.place(id).and_then(|place| self.entries.get_mut(place)) else { return };
         if !matches!(entry.state, State::Asked | State::Slow) || entry.peer.address() != address {
             return;
         }
         entry.state = State::Failed;
         entry.try_alternative();
+        entry.is_admitted = admits(&self.admission, &entry.peer);
     }
 
     fn entry(&mut self, id: &Id) -> Option<&mut Entry<P>> {
@@ -311,15 +354,16 @@ impl<P: Peer> Lookup<P> {
             .filter_map(Entry::answer)
     }
 
-    /// The rank of `id` among the contacts that have not failed, the nearest being 0.
+    /// The rank of `id` among the contacts that have not failed and may be given records, the nearest being 0.
     pub(crate) fn rank(&self, id: &Id) -> usize {
         let distance = id.distance(&self.target);
-        self.entries.iter().take_while(|entry| entry.distance < distance).filter(|entry| entry.is_live()).count()
+        let nearer = self.entries.iter().take_while(|entry| entry.distance < distance);
+        nearer.filter(|entry| entry.is_live() && entry.is_admitted).count()
     }
 
     /// Those of the k nearest contacts of all that did not answer.
     pub(crate) fn silent(&self) -> impl Iterator<Item = &P> {
-        let nearest = self.entries.iter().take(self.k);
+        let nearest = self.entries.iter().filter(|entry| entry.is_admitted).take(self.k);
         nearest.filter(|entry| entry.state == State::Failed).map(|entry| &entry.peer)
     }
 
@@ -330,6 +374,34 @@ impl<P: Peer> Lookup<P> {
             .map(|entry| usize::from(entry.hops))
             .max()
             .unwrap_or(0)
+    }
+}
+
+/// Counts who is in the window, from the nearest on.
+struct Window {
+    admitted: usize,
+    strangers: usize,
+}
+
+impl Window {
+    fn new(k: usize) -> Self {
+        Window { admitted: k, strangers: k }
+    }
+
+    /// Beyond the last one who may stand in the table there is nobody.
+    fn is_full(&self) -> bool {
+        self.admitted == 0
+    }
+
+    /// Whether this one, which comes next, is in it.
+    fn takes<P: Peer>(&mut self, entry: &Entry<P>) -> bool {
+        if self.is_full() || !entry.is_live() {
+            return false;
+        }
+        let room = if entry.is_admitted { &mut self.admitted } else { &mut self.strangers };
+        let has_room = *room > 0;
+        *room = room.saturating_sub(1);
+        has_room
     }
 }
 

@@ -90,6 +90,10 @@ impl Inner {
         let params = config.params(key_space);
         let rules = Arc::clone(&params.rules);
         let node = Node::new(id, params, seed, Time::ZERO);
+        let node = match &config.admission {
+            Some(admission) => node.admitting(Arc::clone(admission)),
+            None => node,
+        };
         let router = Router::new(config.relay, config.client, Arc::clone(&publisher));
         let inputs = Inputs { control: control_receiver, commands: commands_receiver, inbound };
         let manager = Manager::new(inputs, node, router, start, Arc::clone(&publisher), Arc::clone(&snapshot));

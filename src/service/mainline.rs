@@ -5,15 +5,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam::channel::{Receiver, bounded, select};
+use kademlia_gateways::address::ip;
 use kademlia_gateways::mainline::{MainlineGateway, MainlineHandle, Watch};
-use kademlia_gateways::{Expect, Id, UnsentReason};
+use kademlia_gateways::{Contact, Expect, Id, UnsentReason};
 
 use super::config::Config;
 use super::handle::DHTService;
 use super::inner::Inner;
 use super::pending::Pending;
 use super::{Error, QueryReport, Receipt};
-use crate::core::{Command, Content, Limits, Outcome};
+use crate::core::{Admission, Command, Content, Limits, Outcome};
 use crate::signing::signed::{MAX_VALUE_BYTES, Salt, SigningKey};
 
 /// Peers, as they are found; ends when all who could know of some have been asked.
@@ -66,6 +67,9 @@ impl Config {
     /// The settings of a node of BitTorrent's DHT, whose [`MainlineGateway`](kademlia_gateways::mainline::MainlineGateway) has
     /// this handle: k = 8, values of at most 1,000 bytes that live for two hours and are published again twice an hour.
     ///
+    /// Only whose id follows from their address (BEP 42) stand in its routing table and are given records, except in local
+    /// networks; all others are asked as well. With `admission: None` anybody may.
+    ///
     /// ```
     /// use kademlia_dht::gateway::mainline::MainlineGateway;
     /// use kademlia_dht::{Config, DHTService};
@@ -81,6 +85,7 @@ impl Config {
         Config {
             k: 8,
             mainline: Some(handle),
+            admission: Some(Arc::new(FollowsAddress)),
             record_lifetime: 2 * hour,
             republish_interval: hour / 2,
             // Nobody there passes on what others have written.
@@ -141,6 +146,16 @@ impl DHTService {
             Expect::Absent => return Pending::failed(Error::Unsent(UnsentReason::Inexpressible)),
         };
         self.put_signed(&key_pair_of(key), &Salt::default(), value, expected)
+    }
+}
+
+/// The policy of BEP 42: an id follows from its address.
+#[derive(Debug)]
+struct FollowsAddress;
+
+impl Admission<Contact> for FollowsAddress {
+    fn admits(&self, contact: &Contact) -> bool {
+        ip(contact.address()).is_none_or(|ip| MainlineGateway::may_have(ip, &contact.id()))
     }
 }
 

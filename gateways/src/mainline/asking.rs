@@ -145,10 +145,6 @@ impl MainlineWire {
         if let Some(seen_at) = seen_at.filter(|_| is_sound(&response.sender, from.ip())) {
             out.deferred.extend(self.handle.vote(now.instant, from.ip(), seen_at.ip()));
         }
-        if !self.is_sound(&response.sender, from) {
-            out.counts.push(Count::Unserved);
-            return true;
-        }
         let sender = response.sender;
         let reply = match asked.what {
             What::Permission(query) => match response.token {
@@ -214,7 +210,7 @@ impl MainlineWire {
             self.theirs.insert(now.instant, number, TheirToken { from, owner: response.sender, token });
         }
         let is_usable =
-            |(id, address): &&Node| address.is_ipv4() == self.is_v4 && self.is_sound(id, *address) && *id != self.own;
+            |(id, address): &&Node| address.is_ipv4() == self.is_v4 && *id != self.own;
         let nodes = response.nodes.iter().filter(is_usable).take(MAX_NODES);
         Found {
             held: record.as_ref().map(|record| record.version),

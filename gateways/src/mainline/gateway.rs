@@ -59,14 +59,6 @@ impl MainlineGateway {
         self
     }
 
-    /// Whether to leave out of the routing table whoever has an id that does not follow from its address (BEP 42). They do,
-    /// unless told otherwise. Addresses of local networks have any id.
-    #[must_use]
-    pub fn with_id_checks(mut self, checks: bool) -> Self {
-        self.udp.configure(|wire| wire.checks_ids = checks);
-        self
-    }
-
     /// The address that was bound, with its real port.
     pub fn address(&self) -> &Multiaddr {
         self.udp.address()

@@ -14,7 +14,7 @@ use super::read::{ReadError, read};
 use super::serving::Served;
 use super::tokens::Tokens;
 use super::write::write;
-use super::{krpc, security};
+use super::krpc;
 use crate::codec::SizeLimits;
 use crate::count::Count;
 use crate::foreign::{Effects, Now, Rate, Recent, Waiting, Wire, allowance};
@@ -67,8 +67,6 @@ pub(super) struct MainlineWire {
     /// It answers nobody.
     pub(super) is_client: bool,
     pub(super) is_v4: bool,
-    /// Whether nodes must have an id that follows from their address.
-    pub(super) checks_ids: bool,
     pub(super) asked: Recent<[u8; 4], Asked>,
     pub(super) served: Recent<Tag, Served>,
     pub(super) proved: Recent<SocketAddr, ()>,
@@ -88,7 +86,6 @@ impl MainlineWire {
             own: Id::ZERO,
             is_client: false,
             is_v4,
-            checks_ids: true,
             asked: Recent::new(MAX_OPEN, ANSWERED_WITHIN),
             served: Recent::new(MAX_OPEN, ANSWERED_WITHIN),
             proved: Recent::new(MAX_PROVED, PROVED_FOR),
@@ -120,11 +117,6 @@ impl MainlineWire {
 
     pub(super) fn is_proved(&self, now: Now, address: &SocketAddr) -> bool {
         self.proved.get(now.instant, address).is_some()
-    }
-
-    /// Whether a node with this id may be at this address.
-    pub(super) fn is_sound(&self, id: &Id, address: SocketAddr) -> bool {
-        !self.checks_ids || security::is_sound(id, address.ip())
     }
 
     /// A message of our model from this node, or from another one.
