@@ -17,8 +17,10 @@ use crate::message::NetworkId;
 /// Makes a node one of BitTorrent's DHT: `/ip4/…/udp/…` or `/ip6/…/udp/…`.
 ///
 /// The node must have ids of 20 bytes, hash by SHA-1, and have k = 8. Of its records immutable and signed ones can be kept by
-/// others, and what it says in the [`handle`](MainlineGateway::handle) stands for peers. Deletes, plain and owned records
-/// cannot be expressed on this wire.
+/// others, and what it says in the [`handle`](MainlineGateway::handle) stands for peers. Tombstones, plain and owned records, and
+/// records that have lived for more than twelve minutes cannot be expressed on this wire.
+///
+/// IPv4 and IPv6 are two networks: a gateway speaks one of them, and its handle is of it alone.
 ///
 /// Whoever asks from an address that has not answered lately is asked back first, and gets at most three times the bytes that
 /// it sent if it does not answer that.

@@ -147,9 +147,10 @@ impl MainlineHandle {
         Watch { handle: self.clone(), info_hash, number, found }
     }
 
-    /// From now on what is saved under the key announces a peer at this port; `None` for the port of the gateway itself.
-    pub fn announce(&self, info_hash: Id, port: Option<u16>) {
-        self.book().announced.insert(info_hash, port);
+    /// From now on what is saved under the key announces a peer at this port; `None` for the port of the gateway itself. Gives
+    /// what was announced there before.
+    pub fn announce(&self, info_hash: Id, port: Option<u16>) -> Option<Option<u16>> {
+        self.book().announced.insert(info_hash, port)
     }
 
     /// The opposite of [`announce`](MainlineHandle::announce).

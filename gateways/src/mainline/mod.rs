@@ -6,6 +6,7 @@
 //! [BEP 44](https://www.bittorrent.org/beps/bep_0044.html) (items) and
 //! [BEP 51](https://www.bittorrent.org/beps/bep_0051.html) (samples of the keys of peers).
 
+mod answering;
 mod asking;
 mod compact;
 #[doc(hidden)] // Public for fuzzing alone.
@@ -15,6 +16,8 @@ mod handle;
 mod krpc;
 mod latest;
 mod peers;
+mod proved;
+mod putting;
 mod read;
 mod security;
 mod serving;
