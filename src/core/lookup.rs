@@ -2,9 +2,11 @@
 
 use std::iter;
 
-use kademlia_gateways::{Distance, Id, Peer, Record, Token, Version};
+use kademlia_gateways::{Id, Peer, Record};
 
 use super::admission::{Policy, admits};
+pub(crate) use super::candidate::Answer;
+use super::candidate::{Details, Entry, State, Window};
 use super::time::Time;
 
 /// How many further addresses of one contact are kept to be tried when its first one fails.
@@ -20,116 +22,6 @@ const MAX_WITH_FAILED: usize = 4;
 /// So many ids are asked at one address, whatever others say who is there: the address may have changed hands, but who
 /// names twenty ids at one address wants it flooded.
 const MAX_IDS_AT_ADDRESS: usize = 2;
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
-    /// Not asked yet.
-    Candidate,
-    /// Asked, within the time in which an answer is usual.
-    Asked,
-    /// Asked, and the usual time is over: another may be asked meanwhile.
-    Slow,
-    /// Has answered.
-    Answered,
-    /// Did not answer.
-    Failed,
-}
-
-/// What a node that answered said of the target.
-#[derive(Debug, Clone)]
-pub(crate) struct Answer {
-    /// The right to store under the target at this node.
-    pub(crate) token: Token,
-    /// The version it holds.
-    pub(crate) held: Option<Version>,
-    /// The records it holds, in the order of their authors, if they were asked for.
-    pub(crate) records: Vec<Record>,
-}
-
-impl Answer {
-    /// Whether the node holds a record.
-    pub(crate) fn holds_something(&self) -> bool {
-        self.held.is_some() || !self.records.is_empty()
-    }
-}
-
-#[derive(Debug)]
-struct Entry<P> {
-    distance: Distance,
-    peer: P,
-    state: State,
-    /// Whether it may stand in the table and be given records.
-    is_admitted: bool,
-    /// Steps from the own table, which is 1.
-    hops: u16,
-    /// What most entries never have, apart: entries are moved by every insertion before them.
-    details: Option<Box<Details<P>>>,
-}
-
-#[derive(Debug)]
-struct Details<P> {
-    answer: Option<Answer>,
-    /// Addresses to try when the one in use fails.
-    alternatives: Vec<P>,
-    /// The peer at addresses that failed.
-    tried: Vec<P>,
-    /// Records that it has sent, of more than one message has room for.
-    earlier: Vec<Record>,
-    /// How many these were, with those that are not looked for, and since when it is asked for more.
-    come: usize,
-    since: Option<Time>,
-}
-
-impl<P> Default for Details<P> {
-    fn default() -> Self {
-        Details { answer: None, alternatives: Vec::new(), tried: Vec::new(), earlier: Vec::new(), come: 0, since: None }
-    }
-}
-
-impl<P: Peer> Entry<P> {
-    fn is_live(&self) -> bool {
-        self.state != State::Failed
-    }
-
-    fn details(&mut self) -> &mut Details<P> {
-        self.details.get_or_insert_default()
-    }
-
-    fn answer(&self) -> Option<(&P, &Answer)> {
-        Some((&self.peer, self.details.as_ref()?.answer.as_ref()?))
-    }
-
-    fn knows(&self, address: &P::Addr) -> bool {
-        let known = |details: &Details<P>| {
-            details.alternatives.iter().chain(&details.tried).any(|peer| peer.address() == address)
-        };
-        self.peer.address() == address || self.details.as_deref().is_some_and(known)
-    }
-
-    /// Whether it was asked at this address.
-    fn was_asked_at(&self, address: &P::Addr) -> bool {
-        let tried = |details: &Details<P>| details.tried.iter().any(|peer| peer.address() == address);
-        (self.state != State::Candidate && self.peer.address() == address) || self.details.as_deref().is_some_and(tried)
-    }
-
-    /// Addresses besides the one in use, those that failed included.
-    fn further(&self) -> usize {
-        self.details.as_ref().map_or(0, |details| details.alternatives.len() + details.tried.len())
-    }
-
-    /// Goes over to the next address, if there is one.
-    fn try_alternative(&mut self) {
-        if let Some(details) = &mut self.details
-            && !details.alternatives.is_empty()
-        {
-            // It begins anew there.
-            (details.earlier, details.come, details.since) = (Vec::new(), 0, None);
-            let next = details.alternatives.remove(0);
-            details.tried.push(std::mem::replace(&mut self.peer, next));
-            self.state = State::Candidate;
-        }
-    }
-}
 
 /// The shortlist of one lookup.
 ///
@@ -180,7 +72,8 @@ impl<P: Peer> Lookup<P> {
                 let others: Vec<P> = peer.others().iter().map(|other| P::new(id, other.clone(), Vec::new())).collect();
                 let details =
                     (!others.is_empty()).then(|| Box::new(Details { alternatives: others, ..Details::default() }));
-                self.entries.insert(place, Entry { distance, peer, state: State::Candidate, is_admitted, hops, details });
+                self.entries
+                    .insert(place, Entry { distance, peer, state: State::Candidate, is_admitted, hops, details });
                 self.shrink();
             }
         }
@@ -377,34 +270,6 @@ impl<P: Peer> Lookup<P> {
     }
 }
 
-/// Counts who is in the window, from the nearest on.
-struct Window {
-    admitted: usize,
-    strangers: usize,
-}
-
-impl Window {
-    fn new(k: usize) -> Self {
-        Window { admitted: k, strangers: k }
-    }
-
-    /// Beyond the last one who may stand in the table there is nobody.
-    fn is_full(&self) -> bool {
-        self.admitted == 0
-    }
-
-    /// Whether this one, which comes next, is in it.
-    fn takes<P: Peer>(&mut self, entry: &Entry<P>) -> bool {
-        if self.is_full() || !entry.is_live() {
-            return false;
-        }
-        let room = if entry.is_admitted { &mut self.admitted } else { &mut self.strangers };
-        let has_room = *room > 0;
-        *room = room.saturating_sub(1);
-        has_room
-    }
-}
-
 fn add_alternative<P: Peer>(entry: &mut Entry<P>, peer: P, hops: u16) {
     if entry.state == State::Answered || entry.knows(peer.address()) || entry.further() >= MAX_ALTERNATIVES {
         return;
@@ -427,6 +292,7 @@ fn add_alternative<P: Peer>(entry: &mut Entry<P>, peer: P, hops: u16) {
 mod tests {
     use super::*;
     use crate::core::testing::Handle;
+    use kademlia_gateways::Token;
     use proptest::prelude::*;
 
     fn handle(n: u8) -> Handle {
@@ -497,7 +363,7 @@ mod tests {
             lookup.add(Handle { id: handle(n).id, address: 7 }, 1);
         }
         lookup.add(handle(30), 1);
-        let asked: Vec<u32> = std::iter::from_fn(|| lookup.next()).map(|peer| peer.address).collect();
+        let asked: Vec<u32> = iter::from_fn(|| lookup.next()).map(|peer| peer.address).collect();
         assert_eq!(asked, [7, 7, 30]);
         lookup.add(Handle { id: handle(5).id, address: 5 }, 1);
         assert_eq!(lookup.next().map(|peer| peer.address), Some(5), "it has another address");

@@ -10,6 +10,7 @@
 
 mod admission;
 mod bucket;
+mod candidate;
 mod contacts;
 mod count;
 mod io;

@@ -182,6 +182,10 @@ impl Config {
         within("relay.burst", &self.relay.burst, 1..=1_000_000)?;
         within("events_capacity", &self.events_capacity, 1..=1 << 20)?;
         self.check_limits()?;
+        #[cfg(feature = "mainline")]
+        if self.mainline.is_some() {
+            super::mainline::check(self)?;
+        }
         self.id.map_or(Ok(()), |id| check_id(&id, self.hasher.key_space()))
     }
 

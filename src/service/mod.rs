@@ -14,6 +14,7 @@ mod inner;
 mod mainline;
 mod manager;
 mod pending;
+mod questions;
 mod router;
 mod runner;
 mod status;
