@@ -25,7 +25,8 @@ fn written(name: &str) -> Vec<u8> {
     let mut bytes = Vec::new();
     for line in block.lines() {
         let (line, _) = line.split_once("  ").unwrap_or((line, ""));
-        let (digits, times) = line.split_once(" x ").map_or((line, 1), |(one, times)| (one, times.parse().expect(line)));
+        let (digits, times) =
+            line.split_once(" x ").map_or((line, 1), |(one, times)| (one, times.parse().expect(line)));
         let line: Vec<u8> = digits.split_whitespace().map(|two| u8::from_str_radix(two, 16).expect(line)).collect();
         bytes.extend(line.repeat(times));
     }
@@ -74,7 +75,10 @@ fn messages() -> Vec<(&'static str, Envelope)> {
         ("pong", Envelope::Direct(pong)),
         ("find_value", direct(Body::Request(Request::FindValue { key: key(), after: None, proof: None }))),
         ("found", direct(Body::Reply(Reply::Found(found)))),
-        ("store", direct(Body::Request(Request::Store { key: key(), record: record(), token, expect: Expect::Anything }))),
+        (
+            "store",
+            direct(Body::Request(Request::Store { key: key(), record: record(), token, expect: Expect::Anything })),
+        ),
         ("refused", direct(Body::Reply(Reply::Refused(Refusal::Older { held: Version(300) })))),
         ("circuit", Envelope::Relayed(Box::new(circuit))),
     ]
