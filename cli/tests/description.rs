@@ -12,45 +12,19 @@ mod http;
 #[path = "node/process.rs"]
 #[allow(dead_code, reason = "others need more of it")]
 mod process;
+#[path = "page/python.rs"]
+mod python;
 
-use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::{env, fs};
 
 use process::Node;
 
 const PACKAGE: &str = "schemathesis==4.32.5";
 
-fn run(command: &mut Command) {
-    let shown = format!("{command:?}");
-    let needs = "this test needs Python 3.11 or later with venv, and pip with access to a package index";
-    match command.output() {
-        Ok(output) if output.status.success() => {}
-        Ok(output) => panic!("{shown} failed ({needs}):\n{}", String::from_utf8_lossy(&output.stderr)),
-        Err(error) => panic!("{shown} could not be run ({needs}): {error}"),
-    }
-}
-
-/// The program, in a virtual environment that is made once and stays in the target folder.
-fn schemathesis() -> PathBuf {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("venv-{PACKAGE}"));
-    if !folder.exists() {
-        // Elsewhere first, so that no half of one is ever used. The package does not mind that it moves.
-        let unfinished = folder.with_extension(format!("unfinished-{}", std::process::id()));
-        run(Command::new("python3").args(["-m", "venv"]).arg(&unfinished));
-        let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", PACKAGE];
-        run(Command::new(unfinished.join("bin/python3")).args(pip));
-        if fs::rename(&unfinished, &folder).is_err() {
-            fs::remove_dir_all(&unfinished).unwrap();
-        }
-    }
-    folder.join("bin/python3")
-}
-
 /// Has the server of a node compared with its description, as far as that is wanted.
 fn compare(node: &Node, wanted: &[&str], operations: usize) {
     let folder = tempfile::tempdir().unwrap();
-    let mut command = Command::new(schemathesis());
+    let mut command = Command::new(python::python(PACKAGE));
     command.current_dir(folder.path()).args(["-m", "schemathesis.cli", "run"]);
     command.arg(format!("http://{}/openapi.json", node.http));
     // That a key is no id, or a condition does not hold, is not in the document.

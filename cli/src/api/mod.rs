@@ -22,6 +22,7 @@ mod metrics;
 mod neighbours;
 mod openapi;
 mod owned;
+mod page;
 mod peers;
 mod persistence;
 mod pictures;
@@ -49,6 +50,7 @@ use errors::ApiError;
 pub(crate) fn router(api: &Api, access: Access) -> Router {
     let value = get(values::get).put(values::put).post(values::post).delete(values::delete);
     Router::new()
+        .route("/", get(page::get))
         .route("/dht/{key}", value)
         .route("/peers/{info_hash}", get(peers::get).put(peers::put).delete(peers::delete))
         .route("/status", get(status::get))

@@ -112,7 +112,8 @@ fn one_that_is_interrupted_cleans_up() {
     let arguments = format!("put key - {} --listen /unix/{}", node.connect(), path("own"));
     let mut child = dht(&arguments).stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
     let start = std::time::Instant::now();
-    // It waits for its input.
+    // It waits for its input, which waiting for its end would close: then it could end well before it is interrupted.
+    let _input = child.stdin.take();
     while node.json("/status")["gateways"][0]["received"].as_u64() < Some(2) || !own.exists() {
         assert!(start.elapsed() < super::process::DEADLINE);
     }

@@ -12,6 +12,7 @@ mod inside;
 mod lasting;
 mod life;
 mod owned;
+mod page;
 mod process;
 mod settings;
 mod tokens;
