@@ -148,13 +148,19 @@ impl OwnerId {
     }
 
     fn verify_bytes(&self, bytes: &[u8], signature: &OwnerSignature) -> Result<(), BadSignature> {
-        let public = ecdsa::VerifyingKey::from_sec1_bytes(&self.0).map_err(|_| BadSignature)?;
+        let public = point(&self.0).ok_or(BadSignature)?;
         let signature = ecdsa::Signature::from_slice(&signature.0).map_err(|_| BadSignature)?;
         if signature.normalize_s() != signature {
             return Err(BadSignature);
         }
         public.verify(bytes, &signature).map_err(|_| BadSignature)
     }
+}
+
+/// The point of a key in its one compressed form: there are others of the same length, by which one owner would be two.
+fn point(bytes: &[u8; 33]) -> Option<ecdsa::VerifyingKey> {
+    let is_compressed = matches!(bytes, [2 | 3, ..]);
+    is_compressed.then(|| ecdsa::VerifyingKey::from_sec1_bytes(bytes).ok()).flatten()
 }
 
 /// What is signed besides the value. It cannot be taken for a value, of which 20 bytes are signed.
@@ -168,7 +174,7 @@ impl TryFrom<&[u8]> for OwnerId {
     /// From the compressed form, of a point on the curve.
     fn try_from(bytes: &[u8]) -> Result<Self, BadKey> {
         let compressed: [u8; 33] = bytes.try_into().map_err(|_| BadKey)?;
-        ecdsa::VerifyingKey::from_sec1_bytes(&compressed).map_err(|_| BadKey)?;
+        point(&compressed).ok_or(BadKey)?;
         Ok(OwnerId(compressed))
     }
 }
@@ -294,6 +300,10 @@ mod tests {
         for bytes in [&[][..], &[2; 32], &[0; 33], &[0xff; 33], &[4; 65]] {
             assert_eq!(OwnerId::try_from(bytes), Err(BadKey));
         }
+        // Another form of the same key, of the same length.
+        let mut compact = *known().0.as_bytes();
+        compact[0] = 5;
+        assert_eq!(OwnerId::try_from(&compact[..]), Err(BadKey));
     }
 
     #[test]

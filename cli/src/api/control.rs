@@ -20,8 +20,19 @@ impl Drop for SocketFile {
     }
 }
 
-/// Listens there. What a node left that did not end well is removed; one that runs is left alone.
-pub(super) fn listen(path: PathBuf) -> Result<(UnixListener, SocketFile), ServerError> {
+/// The longest path of a socket on every system.
+const MAX_PATH_BYTES: usize = 103;
+
+/// Listens there, if the path is no longer than that of a socket can be. What a node left that did not end well is removed;
+/// one that runs is left alone.
+pub(super) fn listen(path: PathBuf) -> Result<Option<(UnixListener, SocketFile)>, ServerError> {
+    if path.as_os_str().len() > MAX_PATH_BYTES {
+        let shown = path.display();
+        log::warn!(
+            "{shown} is too long for the path of a socket: commands reach this node by --node URL and not by --data-dir"
+        );
+        return Ok(None);
+    }
     if UnixStream::connect(&path).is_ok() {
         return Err(ServerError::InUse { path });
     }
@@ -30,7 +41,7 @@ pub(super) fn listen(path: PathBuf) -> Result<(UnixListener, SocketFile), Server
         UnixListener::from_std(listener)
     });
     match bound {
-        Ok(listener) => Ok((listener, SocketFile(path))),
+        Ok(listener) => Ok(Some((listener, SocketFile(path)))),
         Err(error) => Err(ServerError::Control { path, error }),
     }
 }

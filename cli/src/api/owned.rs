@@ -27,6 +27,20 @@ pub(super) struct OwnedRequest {
     authorization: Authorization,
 }
 
+/// Reads a request. A list in the order of the fields is none, though the library would take it for an object.
+fn parse(json: &[u8]) -> Result<OwnedRequest, ApiError> {
+    let wrong = |error: serde_json::Error| ApiError::bad_request("bad_json", error.to_string());
+    let shape: serde_json::Value = serde_json::from_slice(json).map_err(wrong)?;
+    for (pointer, name) in
+        [("", "the body"), ("/authorization", "authorization"), ("/authorization/pub_key", "authorization.pub_key")]
+    {
+        if shape.pointer(pointer).is_some_and(|value| !value.is_object()) {
+            return Err(ApiError::bad_request("bad_json", format!("{name} is no JSON object")));
+        }
+    }
+    serde_json::from_slice(json).map_err(wrong)
+}
+
 /// What is under a key with owned records.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 #[serde(untagged)]
@@ -96,8 +110,7 @@ pub(super) async fn post(api: &Api, key: &[u8], request: Request) -> Result<Resp
     if !is_all {
         return Err(ApiError::too_large(api.settings().value_bytes as u64));
     }
-    let record: OwnedRequest =
-        serde_json::from_slice(&json).map_err(|error| ApiError::bad_request("bad_json", error.to_string()))?;
+    let record = parse(&json)?;
     let owner: [u8; 33] = bytes_of("authorization.pub_key.key", &record.authorization.pub_key.key)?;
     let owner = OwnerId::try_from(&owner[..])
         .map_err(|error| ApiError::bad_request("bad_key", format!("authorization.pub_key.key: {error}")))?;
@@ -113,8 +126,7 @@ pub(super) async fn post(api: &Api, key: &[u8], request: Request) -> Result<Resp
         return Err(ApiError::unauthorized("bad_signature", words));
     }
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    // One that is no such time at all is refused as that.
-    if expiry.is_some_and(|expiry| (1_000_000_000..now).contains(&expiry)) {
+    if expiry.is_some_and(|expiry| expiry < now) {
         return Err(ApiError::unauthorized("expired", "the time is over in which this owner may write"));
     }
     let receipt = api.service().put_owned_signed(&owner, &claim, &signature).await?;

@@ -58,7 +58,7 @@ pub(crate) struct Server {
     ends: watch::Sender<bool>,
     thread: Option<JoinHandle<()>>,
     #[cfg(unix)]
-    _control: Option<control::SocketFile>,
+    control: Option<control::SocketFile>,
 }
 
 impl Server {
@@ -78,7 +78,7 @@ impl Server {
             ends,
             thread: None,
             #[cfg(unix)]
-            _control: None,
+            control: None,
         };
         if let Some(address) = plan.address {
             let failed = |error| ServerError::Bind { address, error };
@@ -96,10 +96,11 @@ impl Server {
         }
         #[cfg(unix)]
         if let Some(path) = control {
-            let (listener, file) = control::listen(path)?;
-            server._control = Some(file);
-            let doorman = Doorman::new(router(api, Access::Own), plan.timeout, CONTROL_CONNECTIONS, ended);
-            serving.push(Box::pin(doorman.serve(listener)));
+            if let Some((listener, file)) = control::listen(path)? {
+                server.control = Some(file);
+                let doorman = Doorman::new(router(api, Access::Own), plan.timeout, CONTROL_CONNECTIONS, ended);
+                serving.push(Box::pin(doorman.serve(listener)));
+            }
         }
         drop(guard);
         let work = move || serve(runtime, serving);
@@ -114,8 +115,11 @@ impl Server {
     }
 
     /// Takes no more requests. Those under way are answered.
-    pub(crate) fn begin_to_end(&self) {
+    pub(crate) fn begin_to_end(&mut self) {
         self.ends.send_replace(true);
+        // Before the folder is free: the next node there has a socket of the same name.
+        #[cfg(unix)]
+        drop(self.control.take());
     }
 
     /// Waits until the last request has been answered, or has taken too long.

@@ -41,7 +41,7 @@ pub(crate) struct Settings {
     pub(crate) takes_large: bool,
     /// Whether the network has peers of torrents.
     pub(crate) has_peers: bool,
-    /// Whether the node was told whom to join.
+    /// Whether the node should know others: it was told whom to join, is of no use alone, or knew some before.
     pub(crate) joins: bool,
 }
 
@@ -57,7 +57,7 @@ impl Settings {
             },
             takes_large: plan.network != Network::Rpcudp,
             has_peers: plan.network == Network::Mainline,
-            joins: !plan.connect.is_empty(),
+            joins: !plan.connect.is_empty() || plan.config.client,
         }
     }
 }

@@ -11,7 +11,7 @@ use kademlia_dht::{
     Config, ConfigError, Id, KeyHasher, Multiaddr, RelayMode, RelayPolicy, Sha1Hasher, Sha256Hasher, network_named,
 };
 
-use super::value::{bytes, duration, http_address, id, within};
+use super::value::{bytes, duration, duration_within, http_address, id, within};
 
 /// Run a node, and reach it over HTTP if you like.
 ///
@@ -59,7 +59,10 @@ pub(crate) struct NodeArgs {
     http_max_connections: usize,
 
     /// The longest that the other end of HTTP may take for the head of a request, for 64 KiB of its body, or to read.
-    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration)]
+    #[arg(
+        long, value_name = "TIME", default_value = "30s",
+        value_parser = duration_within(Duration::from_millis(100)..=Duration::from_secs(3600))
+    )]
     http_timeout: Duration,
 
     /// A folder of the node's own.

@@ -76,7 +76,10 @@ fn arguments(command: &Command, name: &str, value: &Spanned<DeValue<'_>>) -> Res
             DeValue::Integer(number) => format!("--{name}={number}"),
             DeValue::Float(number) => format!("--{name}={number}"),
             DeValue::Boolean(false) if matches!(option.get_action(), ArgAction::SetTrue) => continue,
-            DeValue::Boolean(true) if option.get_num_args().is_some_and(|range| range.min_values() == 0) => {
+            DeValue::Boolean(true)
+                if matches!(option.get_action(), ArgAction::SetTrue)
+                    || option.get_num_args().is_some_and(|range| range.min_values() == 0) =>
+            {
                 format!("--{name}")
             }
             DeValue::Boolean(value) => format!("--{name}={value}"),

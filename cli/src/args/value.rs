@@ -49,6 +49,17 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
     Duration::try_from_secs_f64(number * seconds).map_err(|_| wrong())
 }
 
+/// A time between bounds.
+pub(super) fn duration_within(
+    bounds: RangeInclusive<Duration>,
+) -> impl Fn(&str) -> Result<Duration, String> + Clone + Send + Sync + 'static {
+    move |text| {
+        let time = duration(text)?;
+        let wrong = || format!("not a time from {:?} to {:?}", bounds.start(), bounds.end());
+        if bounds.contains(&time) { Ok(time) } else { Err(wrong()) }
+    }
+}
+
 /// A number of bytes, with or without a unit: 4096, 64KiB, 32MiB, 1GiB, or kB, MB and GB of a thousand.
 pub(super) fn bytes(text: &str) -> Result<u64, String> {
     let wrong = || "not a number of bytes, such as 4096, 64KiB or 32MiB".to_owned();

@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::path::Path;
 
 use axum::body::Body;
 use bytes::Bytes;
@@ -33,17 +32,22 @@ pub(super) fn body(value: &Value) -> Result<Upload, Failure> {
         Value::Text(text) => Ok(Upload { body: Body::from(text.clone()), length: Some(text.len() as u64) }),
         Value::Input => Ok(Upload { body: streamed(io::stdin(), None), length: None }),
         Value::File(path) => {
-            let (file, length) = open(path).map_err(|error| Failure::Read { path: path.clone(), error })?;
-            Ok(Upload { body: streamed(file, Some(bar(length))), length: Some(length) })
+            let failed = |error| Failure::Read { path: path.clone(), error };
+            let file = File::open(path).map_err(failed)?;
+            let about = file.metadata().map_err(failed)?;
+            if about.is_dir() {
+                return Err(failed(io::ErrorKind::IsADirectory.into()));
+            }
+            // A pipe does not know how much is to come, nor do files that are made as they are read.
+            let length = Some(about.len()).filter(|length| about.is_file() && *length > 0);
+            let body = match length {
+                // As much as was promised, though it grows meanwhile.
+                Some(length) => streamed(file.take(length), Some(bar(length))),
+                None => streamed(file, None),
+            };
+            Ok(Upload { body, length })
         }
     }
-}
-
-fn open(path: &Path) -> io::Result<(impl Read + Send + use<>, u64)> {
-    let file = File::open(path)?;
-    let length = file.metadata()?.len();
-    // As much as was promised, though it grows meanwhile.
-    Ok((file.take(length), length))
 }
 
 /// What a reader gives, while it gives it: read on a thread of its own, as it can wait.

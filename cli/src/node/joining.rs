@@ -49,10 +49,14 @@ impl Joining {
                 self.told.recv_timeout(pause)
             };
             match word {
-                Ok(Word::Alone) if missing.is_empty() => (missing, pause) = (self.addresses.clone(), FIRST_PAUSE),
-                Ok(Word::Alone) => continue,
+                // Also those through whom it was joined before.
+                Ok(Word::Alone) => (missing, pause) = (self.addresses.clone(), FIRST_PAUSE),
                 Ok(Word::End) | Err(RecvTimeoutError::Disconnected) => return,
                 Err(RecvTimeoutError::Timeout) => pause = (pause * 2).min(LONGEST_PAUSE),
+            }
+            // The word of it may have been lost.
+            if self.service.status().known_peers == 0 {
+                missing.clone_from(&self.addresses);
             }
             missing = try_all(&self.service, missing);
         }

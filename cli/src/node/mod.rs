@@ -122,7 +122,9 @@ pub(crate) fn run(plan: &NodePlan) -> Result<bool, Failure> {
     for notice in service.status().persistence.map(|persistence| persistence.notices).unwrap_or_default() {
         log::warn!("{notice}");
     }
-    let settings = Settings::new(&plan.way);
+    let mut settings = Settings::new(&plan.way);
+    // Whoever knew others should know some again.
+    settings.joins |= !introduced.is_empty() || service.contacts().wait().is_ok_and(|known| !known.is_empty());
     let lines = Lines::new(plan.json);
     lines.id(&hex(&service.id(), settings.key_bytes))?;
     for address in service.listen_addresses() {
@@ -132,7 +134,7 @@ pub(crate) fn run(plan: &NodePlan) -> Result<bool, Failure> {
     let (teller, told) = mpsc::channel();
     watch::start(service, &api, teller.clone(), happens.clone()).map_err(Failure::Thread)?;
     let control = plan.data_dir.as_ref().map(|folder| folder.join(CONTROL_SOCKET));
-    let server = Server::start(&api, &plan.http, control)?;
+    let mut server = Server::start(&api, &plan.http, control)?;
     if let Some(address) = server.address() {
         lines.http(address)?;
     }

@@ -152,3 +152,19 @@ fn shells_and_manuals() {
     }
     assert_eq!(printed("man /dev/null/x", 3), "");
 }
+
+#[test]
+fn a_value_from_a_pipe_that_does_not_know_how_long_it_is() {
+    let node = Node::start("");
+    let folder = tempfile::tempdir().unwrap();
+    let pipe = folder.path().join("pipe");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let writer = std::thread::spawn({
+        let pipe = pipe.clone();
+        move || fs::write(pipe, "through a pipe").unwrap()
+    });
+    printed(&format!("put piped --file {} --node {}", pipe.display(), node.http), 0);
+    writer.join().unwrap();
+    assert_eq!(printed(&format!("get piped --node {}", node.http), 0), "through a pipe");
+    printed(&format!("put piped --file {} --node {}", folder.path().display(), node.http), 2);
+}

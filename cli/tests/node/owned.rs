@@ -100,6 +100,9 @@ fn what_is_malformed_is_told_from_what_is_not_allowed() {
         ("/data", json!(null), "bad_json"),
         ("/persist_mode", json!("OPEN"), "bad_json"),
         ("/authorization", json!("none"), "bad_json"),
+        ("/authorization", json!([[KEY, null], SIGNATURE]), "bad_json"),
+        ("/authorization/pub_key", json!([KEY, null]), "bad_json"),
+        ("/authorization/pub_key/key", json!(format!("05{}", &KEY[2..])), "bad_key"),
         ("/authorization/pub_key/key", json!("zz"), "bad_hex"),
         ("/authorization/pub_key/key", json!("ff".repeat(33)), "bad_key"),
         ("/authorization/pub_key/exp_time", json!("never"), "bad_json"),
@@ -123,7 +126,9 @@ fn what_is_malformed_is_told_from_what_is_not_allowed() {
     let late = post(&node, "late", &signed(&owner, "late", "data", OwnedMode::Secured, Some(1_500_000_000)));
     assert_eq!((late.status, late.code().as_str()), (401, "expired"));
     let never = post(&node, "late", &signed(&owner, "late", "data", OwnedMode::Secured, Some(7)));
-    assert_eq!((never.status, never.code().as_str()), (400, "bad_expiry"));
+    assert_eq!((never.status, never.code().as_str()), (401, "expired"));
+    let far = post(&node, "late", &signed(&owner, "late", "data", OwnedMode::Secured, Some(10_000_000_000)));
+    assert_eq!((far.status, far.code().as_str()), (400, "bad_expiry"));
     let long = "k".repeat(513);
     let named = post(&node, &long, &signed(&owner, &long, "data", OwnedMode::Secured, None));
     assert_eq!((named.status, named.code().as_str()), (400, "name_too_long"));

@@ -11,7 +11,7 @@ fn a_file_says_what_the_command_line_does_not() {
     let id = "ab".repeat(20);
     let settings = format!(
         "# a node\nid = '{id}'\nhttp = ':0'\nlisten = ['/ip4/127.0.0.1/udp/0', '/ip4/127.0.0.1/tcp/0']\n\
-         data-dir = '{}'\nk = 8\nrequest-timeout = '1s'\n",
+         data-dir = '{}'\nk = 8\nclient = false\nrequest-timeout = '1s'\n",
         data.display()
     );
     fs::write(&file, settings).unwrap();
@@ -55,6 +55,8 @@ fn wrong_arguments_end_with_status_2_and_say_why() {
         ("node --listen /memory/7", "/memory/7 is no address that a node listens on"),
         ("node --listen /ip4/127.0.0.1/tcp/0 --network rpcudp", "a network of rpcudp is over UDP alone"),
         ("node --network rpcudp --hash sha256", "--hash must be sha1"),
+        ("node --http-timeout 200000000000000d", "--http-timeout"),
+        ("node --http-timeout 0s", "100ms"),
         ("node --http 8080", "not an address and port"),
         ("node --lookup-timeout 1s", "--lookup-timeout must be 2s to 3600s, but is 1s"),
         ("node --request-timeout 2", "not a time with its unit"),
