@@ -104,6 +104,24 @@ fn what_they_have_is_found_and_they_are_given_nothing() {
 }
 
 #[test]
+fn who_names_ever_nearer_ones_that_may_not_is_not_followed_without_end() {
+    let mut script = script(4);
+    script.meet(peer(200));
+    script.start(1, Command::Lookup { target: Id::ZERO });
+    let mut asked = 0;
+    while let Some((to, message)) = script.sent.pop() {
+        asked += 1;
+        // Odd ones, each nearer than the one who names it.
+        let odd = |n: u32| n.checked_sub(2).map(|n| (n | 1) as u8).filter(|n| u32::from(*n) < to).map(peer);
+        let nearer = odd(to).into_iter().chain(odd(to.saturating_sub(2))).collect();
+        let from = peer(u8::try_from(to).unwrap());
+        script.receive(from, message.tag, Body::Reply(found(nearer)));
+    }
+    assert!(asked <= 4 * 8 + 1, "{asked} were asked");
+    assert!(script.done[&OperationId(1)].is_ok());
+}
+
+#[test]
 fn a_contact_does_not_move_to_where_it_may_not_be() {
     let mut script = script(4);
     script.meet(peer(2));

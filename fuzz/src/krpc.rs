@@ -102,10 +102,6 @@ impl World {
                 Request::Store { .. } => Reply::Stored,
                 Request::FindNode { .. } | Request::FindValue { .. } => Reply::Found(found()),
             };
-            if reply == Reply::Stored {
-                // With a token that was good, as the node says: whoever had it was there.
-                self.proved.insert(from);
-            }
             self.send(from, Body::Reply(reply), Some(message.tag));
             if message.sender.is_some() && !inbound.proved {
                 self.send(from, Body::Request(Request::Ping), None);

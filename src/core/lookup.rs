@@ -80,7 +80,7 @@ impl<P: Peer> Lookup<P> {
     }
 
     /// Whether one who may not stand in the table, and would have this place, is one of the k nearest such. Then another one
-    /// makes room for it, if it has not been asked.
+    /// makes room for it, if it has not been asked. Whoever names ever nearer ones is not followed without end.
     fn has_room_for_stranger(&mut self, place: usize) -> bool {
         let is_stranger = |entry: &Entry<P>| !entry.is_admitted && entry.is_live();
         let nearer = self.entries.iter().take(place).filter(|entry| is_stranger(entry)).count();
@@ -90,7 +90,7 @@ impl<P: Peer> Lookup<P> {
             let farthest = self.entries.iter().skip(place).rposition(is_candidate).map(|behind| place + behind);
             farthest.into_iter().for_each(|farthest| drop(self.entries.remove(farthest)));
         }
-        nearer < self.k
+        nearer < self.k && all < self.k.saturating_mul(MAX_SHORTLIST)
     }
 
     /// Whether the shortlist is too long with so many more contacts.

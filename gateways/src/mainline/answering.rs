@@ -9,13 +9,14 @@ use super::krpc::{self, Body, Failure, Message, Nodes, Samples, Want, code};
 use super::peers::Sample;
 use super::putting::{failure_of, item_of};
 use super::serving::{Served, What};
-use super::wire::{MAX_BYTES, MainlineWire, VERSION};
+use super::wire::{MainlineWire, VERSION};
 use super::write::write;
 use crate::address::{self, IpTransport};
 use crate::foreign::{Effects, Now};
 use crate::gateway::UnsentReason;
 use crate::id::Id;
-use crate::message::{Found, Refusal, Reply, Request, Tag};
+use crate::message::{Expect, Found, Reply, Request, Tag};
+use crate::record::Version;
 
 /// Nodes of a family in an answer (BEP 5).
 const K: usize = 8;
@@ -34,54 +35,30 @@ impl MainlineWire {
         reply: &Reply,
         out: &mut Effects,
     ) -> Result<(), UnsentReason> {
-        let mut served = self.served.take(now.instant, &tag).ok_or(UnsentReason::Inexpressible)?;
-        if let What::Held { sender, store, expected } = served.what {
-            served.what = What::Put;
-            return self.swap(now, served, sender, *store, (expected, reply), out);
-        }
-        let Served { from, transaction, mut limit, what } = served;
-        // Only who is where it seems to be has a token: and what has one is charged to nobody else.
-        if matches!(what, What::Put) && !matches!(reply, Reply::Refused(Refusal::Token)) {
-            self.prove(now, from, None, out);
-            self.charge(now, from);
-            limit = MAX_BYTES;
-        }
-        let bytes = match reply {
-            Reply::Refused(refusal) => fit(from, &transaction, &Body::Failure(failure_of(*refusal)), limit),
-            Reply::Found(found) => {
-                let response = self.respond(now, from, own, &what, found);
-                shed(response, |response| fit(from, &transaction, &Body::Response(response.clone()), limit))
+        let Served { from, transaction, limit, what } =
+            self.served.take(now.instant, &tag).ok_or(UnsentReason::Inexpressible)?;
+        let body = match (what, reply) {
+            (What::Held { sender, key, record, expected }, Reply::Found(Found { held, token, .. })) => {
+                if is_expected(expected, *held) {
+                    let store = Request::Store { key, record: *record, token: *token, expect: Expect::Anything };
+                    let served = Served { from, transaction, limit, what: What::Name };
+                    self.deliver_request(now, served, sender, store, out);
+                    return Ok(());
+                }
+                let text = "what is held has another seq than cas".to_owned();
+                Body::Failure(Failure { code: code::OTHER_EXPECTED, text })
             }
-            Reply::Pong | Reply::Stored => fit(from, &transaction, &Body::Response(krpc::Response::of(own)), limit),
+            (_, Reply::Refused(refusal)) => Body::Failure(failure_of(*refusal)),
+            (what, Reply::Found(found)) => Body::Response(self.respond(now, from, own, &what, found)),
+            (_, Reply::Pong | Reply::Stored) => Body::Response(krpc::Response::of(own)),
+        };
+        let fit = |body: &Body| fit(from, &transaction, body, limit);
+        let bytes = match body {
+            Body::Response(response) => shed(response, |response| fit(&Body::Response(response.clone()))),
+            body => fit(&body),
         };
         let bytes = bytes.ok_or(UnsentReason::TooLarge { limit: limit as u32 })?;
         out.datagrams.push((from, bytes));
-        Ok(())
-    }
-
-    /// The node has said what it holds where a put is to replace one number and no other. The core would let it replace
-    /// an older one as well. Where nothing is held there is nothing to compare.
-    fn swap(
-        &mut self,
-        now: Now,
-        served: Served,
-        sender: Option<Id>,
-        store: Request,
-        (expected, reply): (u64, &Reply),
-        out: &mut Effects,
-    ) -> Result<(), UnsentReason> {
-        let held = match reply {
-            Reply::Found(found) => found.held,
-            _ => None,
-        };
-        if held.is_some_and(|held| held.0 != expected) {
-            let failure = Failure { code: code::OTHER_EXPECTED, text: "another seq is held than cas".to_owned() };
-            let Served { from, transaction, limit, .. } = served;
-            let bytes = fit(from, &transaction, &Body::Failure(failure), limit);
-            out.datagrams.push((from, bytes.ok_or(UnsentReason::TooLarge { limit: limit as u32 })?));
-            return Ok(());
-        }
-        self.deliver_request(now, served, sender, store, out);
         Ok(())
     }
 
@@ -89,16 +66,16 @@ impl MainlineWire {
         let mut response = krpc::Response::of(own);
         let mut nodes = |want| response.nodes = nodes_of(found, want, to.is_ipv4());
         match *what {
-            What::Name | What::Put | What::Held { .. } => {}
+            What::Name | What::Held { .. } => {}
             What::Nodes(want) => nodes(want),
             What::Peers(info_hash, want) => {
                 nodes(want);
-                response.token = Some(Bytes::copy_from_slice(&self.tokens.make(now.instant, to.ip(), &info_hash)));
+                response.token = Some(self.token(now, to, &info_hash));
                 response.peers = self.handle.known_peers(now.instant, &info_hash, MAX_PEERS);
             }
-            What::Item { newer_than, want } => {
+            What::Item { key, newer_than, want } => {
                 nodes(want);
-                response.token = Some(Bytes::copy_from_slice(&found.token.0.to_be_bytes()));
+                response.token = Some(self.token(now, to, &key));
                 let item = found.records.iter().find_map(item_of);
                 response.sequence = item.as_ref().and_then(|item| Some(item.mutable.as_ref()?.sequence));
                 // An immutable one has no number to compare.
@@ -112,6 +89,20 @@ impl MainlineWire {
             }
         }
         response
+    }
+
+    /// The token for a key, whatever is to be kept there: there are clients that announce peers with that of an item.
+    fn token(&self, now: Now, to: SocketAddr, key: &Id) -> Bytes {
+        Bytes::copy_from_slice(&self.tokens.make(now.instant, to.ip(), key))
+    }
+}
+
+/// Whether what is held is what a put is to replace: this number and no other, though the core would let it replace an older
+/// one as well. Where nothing is held there is nothing to compare.
+fn is_expected(expected: Option<u64>, held: Option<Version>) -> bool {
+    match (expected, held) {
+        (Some(expected), Some(held)) => held.0 == expected,
+        _ => true,
     }
 }
 

@@ -6,7 +6,7 @@ use sha1::{Digest, Sha1};
 use super::krpc::{Failure, Item, Mutable, code};
 use super::wire::ITEMS_LAST;
 use crate::id::Id;
-use crate::message::{Expect, Refusal, Request, Token};
+use crate::message::Refusal;
 use crate::record::{Record, RecordKind, Signed, Version};
 
 /// The longest salt (BEP 44).
@@ -27,23 +27,28 @@ pub(super) fn item_of(record: &Record) -> Option<Item> {
     Some(Item { value: record.value.clone(), mutable })
 }
 
-/// The request that has an item kept, whatever is there.
-pub(super) fn store(token: &[u8], item: Item) -> Result<Request, Failure> {
+/// Where an item has its place.
+pub(super) fn key_of(item: &Item) -> Id {
+    match &item.mutable {
+        None => hash(&[&item.value]),
+        Some(Mutable { public_key, salt, .. }) => hash(&[public_key, salt]),
+    }
+}
+
+/// The record that an item is.
+pub(super) fn record_of(item: Item) -> Result<Record, Failure> {
     let failure = |code, text: &str| Failure { code, text: text.to_owned() };
-    let token = token.try_into().map_err(|_| failure(code::PROTOCOL, "bad token"))?;
-    let (key, version, kind) = match item.mutable {
-        None => (hash(&[&item.value]), Version::default(), RecordKind::Immutable),
+    let (version, kind) = match item.mutable {
+        None => (Version::default(), RecordKind::Immutable),
         Some(Mutable { salt, .. }) if salt.len() > MAX_SALT_BYTES => {
             return Err(failure(code::SALT_TOO_LARGE, "salt too large"));
         }
         Some(Mutable { public_key, salt, sequence, signature }) => {
-            let key = hash(&[&public_key, &salt]);
             let version = u64::try_from(sequence).map_err(|_| failure(code::PROTOCOL, "invalid seq"))?;
-            (key, Version(version), RecordKind::Signed(Box::new(Signed { public_key, salt, signature })))
+            (Version(version), RecordKind::Signed(Box::new(Signed { public_key, salt, signature })))
         }
     };
-    let record = Record::new(kind, item.value, version, ITEMS_LAST);
-    Ok(Request::Store { key, record, token: Token(u64::from_be_bytes(token)), expect: Expect::Anything })
+    Ok(Record::new(kind, item.value, version, ITEMS_LAST))
 }
 
 fn hash(parts: &[&[u8]]) -> Id {

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::answering::fit;
 use super::krpc::{Body, Failure, Message, Query, Want, code};
-use super::putting::store;
+use super::putting::{key_of, record_of};
 use super::wire::MainlineWire;
 use crate::address::{self, IpTransport};
 use crate::count::Count;
@@ -14,6 +14,7 @@ use crate::foreign::{Effects, Now};
 use crate::gateway::Inbound;
 use crate::id::Id;
 use crate::message::{self, Request, Tag};
+use crate::record::Record;
 
 /// A query of another node that this one is to answer.
 #[derive(Debug)]
@@ -32,17 +33,17 @@ pub(super) enum What {
     Nodes(Want),
     Peers(Id, Want),
     Item {
+        key: Id,
         newer_than: Option<i64>,
         want: Want,
     },
     Samples(Want),
-    /// That an item is kept.
-    Put,
-    /// What is held, to store something else if it has this number.
+    /// What is held, and the node's own token: to store this, if what is held has the expected number.
     Held {
         sender: Option<Id>,
-        store: Box<Request>,
-        expected: u64,
+        key: Id,
+        record: Box<Record>,
+        expected: Option<u64>,
     },
 }
 
@@ -119,49 +120,46 @@ impl MainlineWire {
                 (What::Peers(info_hash, want), Request::FindNode { target: info_hash })
             }
             Query::AnnouncePeer { info_hash, port, token } => {
-                if !self.tokens.is_good(now.instant, from.ip(), &info_hash, &token) {
-                    return Err(Failure { code: code::PROTOCOL, text: "bad token".to_owned() });
-                }
-                self.check_stores(now, from)?;
-                self.charge(now, from);
+                self.admit(now, from, &info_hash, &token)?;
                 let peer = SocketAddr::new(from.ip(), port.unwrap_or(from.port()));
                 self.handle.announced_here(now.instant, info_hash, peer);
                 (What::Name, Request::Ping)
             }
             Query::Get { target, sequence, want } => {
                 let request = Request::FindValue { key: target, after: None, proof: None };
-                (What::Item { newer_than: sequence, want }, request)
+                (What::Item { key: target, newer_than: sequence, want }, request)
             }
             Query::Put { token, item, expected, .. } => {
-                // Anyone can write that address: whoever has a token is charged when the core has looked at that.
-                self.check_stores(now, from)?;
                 // What is under its own hash has no number.
-                let expected = expected.filter(|_| item.mutable.is_some());
-                let store = store(&token, item)?;
-                match (&store, expected.and_then(|expected| u64::try_from(expected).ok())) {
-                    (Request::Store { key, .. }, Some(expected)) => {
-                        let held = Request::FindValue { key: *key, after: None, proof: None };
-                        (What::Held { sender, store: Box::new(store), expected }, held)
-                    }
-                    _ => (What::Put, store),
-                }
+                let expected = expected.filter(|_| item.mutable.is_some()).and_then(|it| u64::try_from(it).ok());
+                let (key, record) = (key_of(&item), Box::new(record_of(item)?));
+                self.admit(now, from, &key, &token)?;
+                let request = Request::FindValue { key, after: None, proof: None };
+                (What::Held { sender, key, record, expected }, request)
             }
             Query::SampleInfohashes { target, want } => (What::Samples(want), Request::FindNode { target }),
         })
     }
 
-    /// Whether a host may have one more thing kept. This host may have any number.
-    fn check_stores(&self, now: Now, from: SocketAddr) -> Result<(), Failure> {
-        if from.ip().is_loopback() || self.stores.would_allow(now.instant, from.ip()) {
+    /// Whether somebody may have one more thing kept, which is then counted: with a token, which was sent to where they are,
+    /// so that nobody is charged for what others have written in their name. This host itself may have any number.
+    fn admit(&mut self, now: Now, from: SocketAddr, key: &Id, token: &[u8]) -> Result<(), Failure> {
+        if !self.tokens.is_good(now.instant, from.ip(), key, token) {
+            return Err(Failure { code: code::PROTOCOL, text: "bad token".to_owned() });
+        }
+        if from.ip().is_loopback() || self.stores.allow(now.instant, from.ip()) {
             return Ok(());
         }
         Err(Failure { code: code::SERVER, text: "too many at once".to_owned() })
     }
 
-    /// A host has had one more thing kept.
-    pub(super) fn charge(&mut self, now: Now, from: SocketAddr) {
-        if !from.ip().is_loopback() {
-            self.stores.allow(now.instant, from.ip());
-        }
+    /// Whether a query shows by its token that whoever sent it is where it came from.
+    pub(super) fn is_proof(&self, now: Now, from: SocketAddr, query: &Query) -> bool {
+        let (key, token) = match query {
+            Query::AnnouncePeer { info_hash, token, .. } => (*info_hash, token),
+            Query::Put { token, item, .. } => (key_of(item), token),
+            _ => return false,
+        };
+        self.tokens.is_good(now.instant, from.ip(), &key, token)
     }
 }

@@ -130,17 +130,11 @@ impl MainlineWire {
             out.counts.push(Count::Unserved);
             return;
         }
-        let is_small = match &message.body {
-            Body::Query { query: Query::AnnouncePeer { info_hash, token, .. }, .. }
-                if self.tokens.is_good(now.instant, from.ip(), info_hash, token) =>
-            {
-                // It was sent there.
-                self.prove(now, from, None, out);
-                true
-            }
-            Body::Query { query: Query::Ping, .. } => true,
-            _ => false,
-        };
+        let Body::Query { query, .. } = &message.body else { return };
+        let is_small = matches!(query, Query::Ping);
+        if self.is_proof(now, from, query) {
+            self.prove(now, from, None, out);
+        }
         // Who is read-only does not answer.
         if is_small || message.read_only || self.proved.contains(now.instant, &from) {
             return self.serve(now, from, bytes, 0, message, out);

@@ -7,6 +7,8 @@ use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::krpc::{Body, Failure, Item, Message, Mutable, Nodes, Query, Response, Want, code};
+use super::proved::Proved;
+use super::putting::key_of;
 use super::read::read;
 use super::security;
 use super::wire::{ITEMS_LAST, MainlineWire};
@@ -403,72 +405,89 @@ fn ask(world: &mut World, ask: Query, replies: &[Reply]) -> (Vec<Request>, Messa
     (asked, world.sent())
 }
 
+/// A put with a good token.
+fn put(world: &World, item: Item, expected: Option<i64>) -> Query {
+    let token = world.wire.tokens.make(world.now, other().ip(), &key_of(&item));
+    Query::Put { target: None, token: Bytes::copy_from_slice(&token), item, expected }
+}
+
+fn holding(held: Option<u64>) -> Reply {
+    Reply::Found(Found { records: Vec::new(), held: held.map(Version), ..much() })
+}
+
 #[test]
 fn a_number_that_is_to_be_replaced_is_compared_and_not_only_bounded() {
-    let put = |item, expected| Query::Put { target: None, token: Bytes::from_static(b"12345678"), item, expected };
-    let holding = |held: Option<u64>| Reply::Found(Found { records: Vec::new(), held: held.map(Version), ..much() });
     let mut world = World::new();
-    world.prove();
-    for (held, expected, is_stored) in [(5, 5, true), (5, 4, false), (5, 6, false)] {
-        let replies = [holding(Some(held)), Reply::Stored];
-        let replies = if is_stored { &replies[..] } else { &replies[..1] };
-        let (asked, answer) = ask(&mut world, put(signed(9), Some(expected)), replies);
+    for (held, item, expected, is_stored) in [
+        (Some(5), signed(9), Some(5), true),
+        (Some(5), signed(9), Some(4), false),
+        (Some(5), signed(9), Some(6), false),
+        (Some(5), signed(9), None, true),
+        // With nothing held there is nothing to compare; what is under its own hash has no number.
+        (None, signed(9), Some(5), true),
+        (Some(0), item(), Some(5), true),
+    ] {
+        let query = put(&world, item, expected);
+        let replies = [holding(held), Reply::Stored];
+        let (asked, answer) = ask(&mut world, query, if is_stored { &replies } else { &replies[..1] });
         assert!(matches!(asked[0], Request::FindValue { .. }));
         if is_stored {
-            assert!(matches!(asked[1], Request::Store { expect: Expect::Anything, .. }));
+            // With the node's own token.
+            assert!(matches!(asked[1], Request::Store { expect: Expect::Anything, token: Token(7), .. }));
             assert!(matches!(answer.body, Body::Response(_)));
         } else {
             assert!(matches!(answer.body, Body::Failure(Failure { code: code::OTHER_EXPECTED, .. })));
         }
     }
-    // With nothing held there is nothing to compare; what is under its own hash has no number.
-    let (asked, _) = ask(&mut world, put(signed(9), Some(5)), &[holding(None), Reply::Stored]);
-    assert_eq!(asked.len(), 2);
-    ask(&mut world, put(item(), Some(5)), &[Reply::Stored]);
 }
 
 #[test]
 fn nobody_uses_up_what_another_may_have_kept() {
     let mut world = World::new();
     world.prove();
-    let put = |world: &mut World, reply: Reply| {
-        let put = Query::Put { target: None, token: Bytes::from_static(b"12345678"), item: item(), expected: None };
-        ask(world, put, &[reply]).1.body
-    };
     // Forged ones, with tokens that are none.
     for _ in 0..3000 {
-        put(&mut world, Reply::Refused(Refusal::Token));
+        let forged = Query::Put { target: None, token: Bytes::from_static(b"12345678"), item: item(), expected: None };
+        let (_, answer) = ask(&mut world, forged, &[]);
+        assert!(matches!(answer.body, Body::Failure(Failure { code: code::PROTOCOL, .. })));
     }
+    let good = put(&world, item(), None);
     for _ in 0..2000 {
-        assert!(matches!(put(&mut world, Reply::Stored), Body::Response(_)));
+        let (_, answer) = ask(&mut world, good.clone(), &[holding(None), Reply::Stored]);
+        assert!(matches!(answer.body, Body::Response(_)));
     }
-    let put = Query::Put { target: None, token: Bytes::from_static(b"12345678"), item: item(), expected: None };
-    world.receive(other(), &query(sound(), b"aa", false, put));
-    assert!(matches!(world.sent().body, Body::Failure(Failure { code: code::SERVER, .. })), "now it has had enough");
+    let (_, answer) = ask(&mut world, good, &[]);
+    assert!(matches!(answer.body, Body::Failure(Failure { code: code::SERVER, .. })), "now it has had enough");
 }
 
 #[test]
 fn a_good_token_shows_that_somebody_is_there() {
-    // Without an answer to any ping: who is read-only gives none.
-    let announce = |token| Query::AnnouncePeer { info_hash: key(), port: Some(1), token };
-    let put = Query::Put { target: None, token: Bytes::from_static(b"12345678"), item: item(), expected: None };
-    for (ask, reply, is_proved) in [
-        (put.clone(), Reply::Stored, true),
-        (put.clone(), Reply::Refused(Refusal::Full), true),
-        (put, Reply::Refused(Refusal::Token), false),
-    ] {
+    // Without an answer to any ping: who is read-only gives none. It is one for all that is to be kept under a key.
+    let token_of =
+        |world: &World, key: &Id| Bytes::copy_from_slice(&world.wire.tokens.make(world.now, other().ip(), key));
+    let bad = Bytes::from_static(b"12345678");
+    for is_good in [true, false] {
         let mut world = World::new();
-        world.receive(other(), &query(sound(), b"aa", true, ask));
-        let [inbound] = &world.delivered()[..] else { panic!("the put") };
-        world.send(inbound.envelope.message().tag, MessageBody::Reply(reply)).unwrap();
-        assert_eq!(world.wire.proved.contains(world.now, &other()), is_proved);
+        let announced = if is_good { token_of(&world, &key()) } else { bad.clone() };
+        let stored = if is_good { token_of(&world, &key_of(&item())) } else { bad.clone() };
+        for ask in [
+            Query::AnnouncePeer { info_hash: key(), port: Some(1), token: announced },
+            Query::Put { target: None, token: stored, item: item(), expected: None },
+        ] {
+            world.wire.proved = Proved::new();
+            world.receive(other(), &query(sound(), b"aa", true, ask));
+            assert_eq!(world.wire.proved.contains(world.now, &other()), is_good);
+        }
     }
     let mut world = World::new();
-    let token = Bytes::copy_from_slice(&world.wire.tokens.make(world.now, other().ip(), &key()));
-    world.receive(other(), &query(sound(), b"aa", true, announce(Bytes::from_static(b"12345678"))));
-    assert!(!world.wire.proved.contains(world.now, &other()));
-    world.receive(other(), &query(sound(), b"aa", true, announce(token)));
-    assert!(world.wire.proved.contains(world.now, &other()));
+    let mut told = |ask: Query| {
+        world.receive(other(), &query(sound(), b"aa", true, ask));
+        world.serve();
+        let Body::Response(response) = world.sent().body else { panic!("an answer") };
+        response.token.unwrap()
+    };
+    let of_peers = told(Query::GetPeers { info_hash: key(), want: Want::default() });
+    assert_eq!(of_peers, told(Query::Get { target: key(), sequence: None, want: Want::default() }));
 }
 
 #[test]
