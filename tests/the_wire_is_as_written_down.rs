@@ -13,19 +13,20 @@ use kademlia_dht::{
 
 const TEXT: &str = include_str!("../docs/wire-format.md");
 
-/// Where the tag stands in a direct message whose network is 0: behind version, kind and network, and one byte that says
-/// that it has eight.
+/// Where the tag stands in a direct message whose network is 0: behind version, kind and network, and one byte that
+/// says that it has eight.
 const TAG: std::ops::Range<usize> = 4..12;
 
-/// The bytes in the block that follows `<!-- bytes: NAME -->`: in each line those before two spaces, where `00 x 41` are so
-/// many of them.
+/// The bytes in the block that follows `<!-- bytes: NAME -->`: in each line those before two spaces, where `00 x 41`
+/// are so many of them.
 fn written(name: &str) -> Vec<u8> {
     let (_, rest) = TEXT.split_once(&format!("<!-- bytes: {name} -->\n\n```text\n")).expect(name);
     let (block, _) = rest.split_once("```").expect(name);
     let mut bytes = Vec::new();
     for line in block.lines() {
         let (line, _) = line.split_once("  ").unwrap_or((line, ""));
-        let (digits, times) = line.split_once(" x ").map_or((line, 1), |(one, times)| (one, times.parse().expect(line)));
+        let (digits, times) =
+            line.split_once(" x ").map_or((line, 1), |(one, times)| (one, times.parse().expect(line)));
         let line: Vec<u8> = digits.split_whitespace().map(|two| u8::from_str_radix(two, 16).expect(line)).collect();
         bytes.extend(line.repeat(times));
     }
@@ -74,7 +75,10 @@ fn messages() -> Vec<(&'static str, Envelope)> {
         ("pong", Envelope::Direct(pong)),
         ("find_value", direct(Body::Request(Request::FindValue { key: key(), after: None, proof: None }))),
         ("found", direct(Body::Reply(Reply::Found(found)))),
-        ("store", direct(Body::Request(Request::Store { key: key(), record: record(), token, expect: Expect::Anything }))),
+        (
+            "store",
+            direct(Body::Request(Request::Store { key: key(), record: record(), token, expect: Expect::Anything })),
+        ),
         ("refused", direct(Body::Reply(Reply::Refused(Refusal::Older { held: Version(300) })))),
         ("circuit", Envelope::Relayed(Box::new(circuit))),
     ]
