@@ -41,7 +41,8 @@ pub use kademlia_gateways::{
 };
 
 pub use crate::core::{
-    Effort, FoundRecord, Joined, Limits, OperationError, Pong, Published, Publishing, Rejection, TracedAnswer,
+    Admission, Effort, FoundRecord, Joined, Limits, OperationError, Pong, Published, Publishing, Rejection,
+    TracedAnswer,
 };
 pub use crate::hasher::{KeyHasher, Sha1Hasher, Sha256Hasher};
 pub use crate::rules::{MAX_NAME_BYTES, MAX_NAMESPACE_BYTES, Rules, Validator, Verdict};

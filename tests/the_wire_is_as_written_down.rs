@@ -1,5 +1,7 @@
 //! The bytes in `docs/wire-format.md` are those that nodes send and read. Whoever changes the wire sees it here.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "it is a test")]
+
 use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;
 
