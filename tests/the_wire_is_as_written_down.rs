@@ -15,12 +15,12 @@ use kademlia_dht::{
 
 const TEXT: &str = include_str!("../docs/wire-format.md");
 
-/// Where the tag stands in a direct message whose network is 0: behind version, kind and network, and one byte that says
-/// that it has eight.
+/// Where the tag stands in a direct message whose network is 0: behind version, kind and network, and one byte that
+/// says that it has eight.
 const TAG: std::ops::Range<usize> = 4..12;
 
-/// The bytes in the block that follows `<!-- bytes: NAME -->`: in each line those before two spaces, where `00 x 41` are so
-/// many of them.
+/// The bytes in the block that follows `<!-- bytes: NAME -->`: in each line those before two spaces, where `00 x 41`
+/// are so many of them.
 fn written(name: &str) -> Vec<u8> {
     let (_, rest) = TEXT.split_once(&format!("<!-- bytes: {name} -->\n\n```text\n")).expect(name);
     let (block, _) = rest.split_once("```").expect(name);

@@ -6,6 +6,7 @@
 
 mod bad_clients;
 mod commands;
+mod documents;
 mod following;
 mod http;
 mod inside;
