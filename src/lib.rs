@@ -41,7 +41,8 @@ pub use kademlia_gateways::{
 };
 
 pub use crate::core::{
-    Effort, FoundRecord, Joined, Limits, OperationError, Pong, Published, Publishing, Rejection, TracedAnswer,
+    Admission, Effort, FoundRecord, Joined, Limits, OperationError, Pong, Published, Publishing, Rejection,
+    TracedAnswer,
 };
 pub use crate::hasher::{KeyHasher, Sha1Hasher, Sha256Hasher};
 pub use crate::rules::{MAX_NAME_BYTES, MAX_NAMESPACE_BYTES, Rules, Validator, Verdict};
@@ -59,3 +60,8 @@ pub use crate::service::Peers;
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+/// So are those in the guide.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/embedding.md")]
+struct Embedding;

@@ -14,15 +14,20 @@ use std::time::Duration;
 use kademlia_dht::gateway::address;
 use kademlia_dht::gateway::mainline::MainlineGateway;
 use kademlia_dht::signing::signed::{Salt, SigningKey, sign};
-use kademlia_dht::{Config, DHTService, Multiaddr};
+use kademlia_dht::{Config, DHTService, Id, Multiaddr};
 use support::changed_datagrams::{bombard, recorded};
 
 const DEADLINE: Duration = Duration::from_secs(20);
 
 fn start() -> (DHTService, Multiaddr) {
+    start_with(|_| {})
+}
+
+fn start_with(change: impl FnOnce(&mut Config)) -> (DHTService, Multiaddr) {
     let gateway = MainlineGateway::bind("/ip4/127.0.0.1/udp/0".parse().unwrap()).unwrap();
-    let (service, address) =
-        (DHTService::start(Config::mainline(gateway.handle())).unwrap(), gateway.address().clone());
+    let mut config = Config::mainline(gateway.handle());
+    change(&mut config);
+    let (service, address) = (DHTService::start(config).unwrap(), gateway.address().clone());
     service.register_gateway(gateway).unwrap();
     (service, address)
 }
@@ -119,30 +124,46 @@ struct Put {
     value: Vec<u8>,
 }
 
+/// The node asks somebody, who says where it sees the node.
+fn see(service: &DHTService, to: &Multiaddr, voter: &str, seen: [u8; 4]) {
+    let fake = Fake::at(voter, to);
+    let address = address::ip_address(fake.socket.local_addr().unwrap(), address::IpTransport::Udp);
+    let pong = service.ping(address);
+    fake.say_where(seen);
+    pong.wait_timeout(DEADLINE).unwrap_or_else(|_| panic!("no pong")).unwrap();
+}
+
 #[test]
 fn the_id_follows_from_where_others_see_the_node() {
     let (service, to) = start();
     let random = service.id();
-    let see = |voter: &str, seen: [u8; 4]| {
-        let fake = Fake::at(voter, &to);
-        let address = address::ip_address(fake.socket.local_addr().unwrap(), address::IpTransport::Udp);
-        let pong = service.ping(address);
-        fake.say_where(seen);
-        pong.wait_timeout(DEADLINE).unwrap_or_else(|_| panic!("no pong")).unwrap();
-    };
-    for (voter, seen) in [("127.0.0.2", [8, 8, 8, 8]), ("127.0.0.3", [8, 8, 8, 8]), ("127.0.0.2", [8, 8, 8, 8])] {
+    let see = |voter: &str, seen: [u8; 4]| see(&service, &to, voter, seen);
+    let votes = [("127.1.0.1", [8, 8, 8, 8]), ("127.2.0.1", [8, 8, 8, 8]), ("127.2.0.2", [8, 8, 8, 8])];
+    for (voter, seen) in votes.into_iter().chain([("127.3.0.1", [8, 8, 8, 8]), ("127.4.0.1", [8, 8, 8, 8])]) {
         see(voter, seen);
-        assert_eq!(service.id(), random, "two do not suffice");
+        assert_eq!(service.id(), random, "four do not suffice");
     }
-    see("127.0.0.4", [8, 8, 8, 8]);
+    see("127.5.0.1", [8, 8, 8, 8]);
     let id = service.id();
     assert!(id != random && MainlineGateway::may_have([8, 8, 8, 8].into(), &id));
-    see("127.0.0.5", [8, 8, 8, 8]);
-    see("127.0.0.6", [9, 9, 9, 9]);
-    assert_eq!((service.id(), service.status().id), (id, id), "it is sound there, and stays");
+    see("127.6.0.1", [8, 8, 8, 8]);
+    for n in 1..20 {
+        see(&format!("127.{n}.0.9"), [9, 9, 9, 9]);
+    }
+    assert_eq!((service.id(), service.status().id), (id, id), "it does not change again so soon");
     let mut fake = Fake::new(&to);
     let answer = fake.ask("ping", b"", b"", true);
     assert_eq!(&after(&answer, b"2:id20:").unwrap()[..20], &id.as_bytes()[..20]);
+}
+
+#[test]
+fn who_is_given_an_id_keeps_it() {
+    let id = Id::from_prefix(&[7; 20]);
+    let (service, to) = start_with(|config| config.id = Some(id));
+    for n in 1..9 {
+        see(&service, &to, &format!("127.{n}.0.1"), [8, 8, 8, 8]);
+    }
+    assert_eq!(service.id(), id);
 }
 
 #[test]
@@ -163,6 +184,7 @@ fn what_is_not_kept_is_refused_by_the_codes_of_bep_44() {
     assert_eq!(fake.put(&numbered(5, "five")), Ok(()), "the same again");
     assert_eq!(fake.put(&numbered(4, "four")), Err(302));
     assert_eq!(fake.put(&Put { cas: Some(4), ..numbered(6, "six") }), Err(301));
+    assert_eq!(fake.put(&Put { cas: Some(9), ..numbered(6, "six") }), Err(301), "nor is it above what is held");
     assert_eq!(fake.put(&Put { cas: Some(5), ..numbered(6, "six") }), Ok(()));
     assert_eq!(fake.put(&numbered(7, &"x".repeat(1000))), Err(205), "with its length it has 1,005 bytes");
     assert_eq!(fake.put(&numbered(7, &"x".repeat(996))), Ok(()));
@@ -178,11 +200,84 @@ fn what_is_not_kept_is_refused_by_the_codes_of_bep_44() {
     let value = string(b"immutable");
     let token = fake.token(&hash(&value, &service));
     assert_eq!(fake.put(&put(value.clone(), token.clone())), Ok(()));
-    assert_eq!(fake.put(&put(string(b"something else"), token)), Err(203), "a token for another key");
+    assert_eq!(fake.put(&put(string(b"something else"), token.clone())), Err(203), "a token for another key");
+    assert_eq!(fake.put(&Put { cas: Some(3), ..put(value, token) }), Ok(()), "it has no number");
     let large = string(&[b'x'; 997]);
     let token = fake.token(&hash(&large, &service));
     assert_eq!(fake.put(&put(large, token)), Err(205));
     assert_eq!(service.status().records, 2);
+}
+
+#[test]
+fn values_of_all_shapes_stay_as_they_were_written() {
+    let (service, to) = start();
+    let mut fake = Fake::new(&to);
+    // The keys of the last one are not in order: what was signed is what was written.
+    let values = [&b"i-7e"[..], b"l1:ai2elee", b"d1:ai1e1:bl1:xee", b"d1:bi1e1:ai2ee"];
+    for (number, value) in (1..).zip(values) {
+        let target = hash(value, &service);
+        let token = fake.token(&target);
+        assert_eq!(fake.put(&Put { cas: None, signed: None, token, value: value.to_vec() }), Ok(()));
+        let answer = fake.ask("get", b"", &[b"6:target20:", &target[..]].concat(), false);
+        assert!(after(&answer, &[b"1:v", value].concat()).is_some());
+        assert_eq!(service.get_immutable(Id::from_prefix(&target)).wait().unwrap().unwrap(), value);
+
+        let (key, salt) = (SigningKey::from_bytes(&[number; 32]), Salt::default());
+        let target = hash(&key.public_key().0, &service);
+        let token = fake.token(&target);
+        let signature = sign(&key, &salt, 3, value).0;
+        let signed = Some((key.public_key().0, Vec::new(), 3, signature));
+        // With nothing held there is nothing to compare.
+        assert_eq!(fake.put(&Put { cas: Some(2), signed, token, value: value.to_vec() }), Ok(()));
+        assert_eq!(service.get_signed(&key.public_key(), &salt).wait().unwrap().unwrap().value, value);
+    }
+}
+
+#[test]
+fn what_is_announced_and_sampled() {
+    let (service, to) = start();
+    let mut fake = Fake::new(&to);
+    let own = fake.socket.local_addr().unwrap().port();
+    let info_hash = [5; 20];
+    let asked = [b"9:info_hash20:", &info_hash[..]].concat();
+    let token =
+        |fake: &mut Fake| after(&fake.ask("get_peers", b"", &asked, false), b"5:token8:").unwrap()[..8].to_vec();
+    let token = token(&mut fake);
+    let announce = |fake: &mut Fake, implied: &str, port: &str, token: &[u8]| {
+        let behind = [&asked[..], port.as_bytes(), b"5:token8:", token].concat();
+        let answer = fake.ask("announce_peer", b"", &[implied.as_bytes(), &behind].concat(), false);
+        after(&answer, b"1:eli").map(|code| String::from_utf8(code[..3].to_vec()).unwrap())
+    };
+    let peers = || {
+        let mut ports: Vec<u16> = service.peers(Id::from_prefix(&info_hash)).map(|peer| peer.port()).collect();
+        ports.sort_unstable();
+        ports
+    };
+    let refused = Some("203".to_owned());
+    assert_eq!(announce(&mut fake, "", "4:porti1e", &[1; 8]), refused, "a wrong token");
+    assert_eq!(announce(&mut fake, "", "4:porti0e", &token), refused, "nobody is at port 0");
+    assert_eq!(announce(&mut fake, "", "", &token), refused);
+    assert_eq!(peers(), []);
+    assert_eq!(announce(&mut fake, "", "4:porti80e", &token), None);
+    assert_eq!(
+        announce(&mut fake, "12:implied_porti1e", "4:porti99999e", &token),
+        None,
+        "what is there is not looked at"
+    );
+    let mut expected = [80, own];
+    expected.sort_unstable();
+    assert_eq!(peers(), expected);
+
+    let answer = fake.ask("sample_infohashes", b"", b"", false);
+    assert!(after(&answer, b"1:eli203e").is_some(), "without a target");
+    let want = b"6:target20:mnopqrstuvwxyz1234564:wantl2:n42:n6e";
+    let answer = fake.ask("sample_infohashes", b"", want, false);
+    assert!(
+        after(&answer, &[b"7:samples20:", &info_hash[..]].concat()).is_some() && after(&answer, b"3:numi1e").is_some()
+    );
+    assert!(after(&answer, b"5:nodes").is_some() && after(&answer, b"6:nodes60:").is_some(), "both kinds are wanted");
+    let interval = after(&answer, b"8:intervali").unwrap();
+    assert!(!interval.starts_with(b"0"), "there are no others to be had");
 }
 
 /// The SHA-1, as nodes of that network have it.

@@ -102,6 +102,10 @@ impl World {
                 Request::Store { .. } => Reply::Stored,
                 Request::FindNode { .. } | Request::FindValue { .. } => Reply::Found(found()),
             };
+            if reply == Reply::Stored {
+                // With a token that was good, as the node says: whoever had it was there.
+                self.proved.insert(from);
+            }
             self.send(from, Body::Reply(reply), Some(message.tag));
             if message.sender.is_some() && !inbound.proved {
                 self.send(from, Body::Request(Request::Ping), None);
@@ -154,7 +158,7 @@ fn query(kind: u8, read_only: bool, transaction: u8) -> Vec<u8> {
         _ => ("", "6:target20:mnopqrstuvwxyz123456", "sample_infohashes"),
     };
     let read_only = if read_only { "2:roi1e" } else { "" };
-    let (length, transaction) = (method.len(), "t".repeat((transaction % 33).into()));
+    let (length, transaction) = (method.len(), "t".repeat((transaction % 65).into()));
     let of_it = transaction.len();
     format!(
         "d1:ad{before}2:id20:abcdefghij0123456789{behind}e1:q{length}:{method}{read_only}1:t{of_it}:{transaction}1:y1:qe"

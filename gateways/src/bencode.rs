@@ -16,15 +16,68 @@ pub fn is_one_value(bytes: &[u8]) -> bool {
 }
 
 /// The same, with the keys of dictionaries in any order, as careless programs write them.
-#[cfg(feature = "mainline")]
-pub(crate) fn is_flat(bytes: &[u8]) -> bool {
+///
+/// ```
+/// use kademlia_gateways::bencode::is_one_careless_value;
+/// assert!(is_one_careless_value(b"d1:bi1e1:ai2ee"));
+/// assert!(!is_one_careless_value(b"i1ei2e"));
+/// ```
+pub fn is_one_careless_value(bytes: &[u8]) -> bool {
     value(bytes, Keys::InAnyOrder, 0).is_some_and(<[u8]>::is_empty)
+}
+
+/// A dictionary whose values are still the bytes that they came as.
+#[cfg(feature = "mainline")]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Dictionary<'a>(std::collections::BTreeMap<&'a [u8], &'a [u8]>);
+
+#[cfg(feature = "mainline")]
+impl<'a> Dictionary<'a> {
+    /// The dictionary that `bytes` begin with, whatever its values are. Of two values under one key the last one counts.
+    pub(crate) fn read(bytes: &'a [u8]) -> Option<Self> {
+        let mut all = std::collections::BTreeMap::new();
+        let mut rest = bytes.strip_prefix(b"d")?;
+        while !rest.starts_with(b"e") {
+            let (key, behind) = string(rest)?;
+            rest = value(behind, Keys::InAnyOrder, 1)?;
+            all.insert(key, behind.get(..behind.len() - rest.len())?);
+        }
+        Some(Dictionary(all))
+    }
+
+    /// The bytes of the value under a key.
+    pub(crate) fn get(&self, key: &str) -> Option<&'a [u8]> {
+        self.0.get(key.as_bytes()).copied()
+    }
+}
+
+/// What is in a value that is a string.
+#[cfg(feature = "mainline")]
+pub(crate) fn string_in(value: &[u8]) -> Option<&[u8]> {
+    string(value).filter(|(_, rest)| rest.is_empty()).map(|(string, _)| string)
+}
+
+/// A value that is a number, if it is not too large.
+#[cfg(feature = "mainline")]
+pub(crate) fn integer_in(value: &[u8]) -> Option<i64> {
+    std::str::from_utf8(value.strip_prefix(b"i")?.strip_suffix(b"e")?).ok()?.parse().ok()
+}
+
+/// The values in a list.
+#[cfg(feature = "mainline")]
+pub(crate) fn list_in(list: &[u8]) -> Option<Vec<&[u8]>> {
+    let (mut rest, mut values) = (list.strip_prefix(b"l")?, Vec::new());
+    while !rest.starts_with(b"e") {
+        let behind = value(rest, Keys::InAnyOrder, 1)?;
+        values.push(rest.get(..rest.len() - behind.len())?);
+        rest = behind;
+    }
+    Some(values)
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Keys {
     InOrder,
-    #[cfg(feature = "mainline")]
     InAnyOrder,
 }
 
@@ -127,19 +180,38 @@ mod tests {
     }
 
     #[test]
-    #[cfg(feature = "mainline")]
     fn careless_programs_are_read_and_deep_ones_are_not() {
-        for bytes in ["d1:bi1e1:ai2ee", "d1:ai1e1:bdee"] {
-            assert!(is_flat(bytes.as_bytes()), "{bytes}");
-        }
+        let is_read = |bytes: &str| is_one_careless_value(bytes.as_bytes());
+        assert!(is_read("d1:bi1e1:ai2ee") && is_read("d1:ai1e1:bdee"));
         let deep = |levels: usize| "l".repeat(levels) + &"e".repeat(levels);
-        assert!(is_flat(deep(32).as_bytes()) && !is_flat(deep(40).as_bytes()) && !is_flat(b"d1:ae"));
+        assert!(is_read(&deep(32)) && !is_read(&deep(40)) && !is_read("d1:ae"));
+    }
+
+    #[test]
+    #[cfg(feature = "mainline")]
+    fn what_is_in_a_dictionary_keeps_its_form() {
+        let bytes = b"d1:bd1:zi1e1:ai2ee1:ai99999999999999999999e1:cl1:xi-7elee1:c3:yesebehind";
+        let all = Dictionary::read(bytes).unwrap();
+        assert_eq!((all.get("b"), all.get("d")), (Some(&b"d1:zi1e1:ai2ee"[..]), None));
+        assert_eq!((all.get("a").map(integer_in), all.get("c").map(string_in)), (Some(None), Some(Some(&b"yes"[..]))));
+        assert_eq!(list_in(b"l1:xi-7elee"), Some(vec![&b"1:x"[..], b"i-7e", b"le"]));
+        assert_eq!(
+            (integer_in(b"i-7e"), integer_in(b"7"), string_in(b"i7e"), list_in(b"de")),
+            (Some(-7), None, None, None)
+        );
+        for wrong in [&b""[..], b"le", b"d", b"d1:a", b"d1:ae", b"di1ei2ee"] {
+            assert_eq!(Dictionary::read(wrong), None);
+        }
     }
 
     proptest! {
         #[test]
         fn nothing_panics(bytes in prop::collection::vec(prop::sample::select(b"ilde0123456789:-a".to_vec()), 0..40)) {
             is_one_value(&bytes);
+            #[cfg(feature = "mainline")]
+            Dictionary::read(&bytes);
+            #[cfg(feature = "mainline")]
+            list_in(&bytes);
         }
 
         #[test]

@@ -40,10 +40,12 @@ pub enum Count {
     Unserved,
     /// Requests that were refused as their source asks too much.
     Limited,
+    /// Whoever an answer named at an address where it cannot be: in a local network far from this one, or in none.
+    Misplaced,
 }
 
 /// How many there are.
-const COUNTS: usize = Count::Limited as usize + 1;
+const COUNTS: usize = Count::Misplaced as usize + 1;
 
 impl From<&DecodeError> for Count {
     fn from(error: &DecodeError) -> Self {
@@ -88,6 +90,8 @@ pub struct LinkCounts {
     pub unserved: u64,
     /// See [`Count::Limited`].
     pub limited: u64,
+    /// See [`Count::Misplaced`]. These are no messages, but parts of some.
+    pub misplaced: u64,
     /// Messages that the gateway took and could not send after all.
     pub unsent: UnsentCounts,
 }
@@ -201,6 +205,7 @@ impl Tally {
             unasked: read(Count::Unasked),
             unserved: read(Count::Unserved),
             limited: read(Count::Limited),
+            misplaced: read(Count::Misplaced),
             unsent: *self.unsent.lock().unwrap_or_else(PoisonError::into_inner),
         }
     }
@@ -229,6 +234,7 @@ mod tests {
             Count::Unasked,
             Count::Unserved,
             Count::Limited,
+            Count::Misplaced,
         ];
         assert_eq!(all.len(), COUNTS);
         for (amount, what) in (1..).zip(all) {
@@ -272,6 +278,7 @@ mod tests {
             unasked: 13,
             unserved: 14,
             limited: 15,
+            misplaced: 16,
             unsent,
         };
         assert_eq!(tally.read(), expected);

@@ -78,7 +78,8 @@ impl<P: Peer> Node<P> {
 
     /// Asks whoever sent a request whether it answers at the address that it came from, if the table has a place.
     pub(super) fn probe_stranger(&mut self, id: Id, address: &P::Addr, out: &mut Vec<Output<P>>) {
-        if !self.table.wants(&id, address) {
+        let may_stand = || self.admission.is_none() || self.admits(&P::new(id, address.clone(), Vec::new()));
+        if !self.table.wants(&id, address) || !may_stand() {
             return;
         }
         if self.probed.len() < MAX_PROBES {
@@ -90,6 +91,9 @@ impl<P: Peer> Node<P> {
 
     pub(super) fn contact_answered(&mut self, peer: P, round_trip: Duration, out: &mut Vec<Output<P>>) {
         self.probe_ended(peer.address());
+        if !self.admits(&peer) {
+            return;
+        }
         self.lost.forget(&peer.id());
         self.note_contacts(ContactNews::Seen);
         self.maintain_by(self.now + self.params.peer_timeout);

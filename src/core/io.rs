@@ -524,6 +524,9 @@ pub enum OperationError<P: Peer> {
         /// The newest version found.
         held: Option<Version>,
     },
+    /// A peer was to be announced at port 0.
+    #[error("nobody can be at port 0")]
+    NoPort,
     /// The value is too large.
     #[error("the value has {size} bytes; the most is {limit}")]
     TooLarge {

@@ -1,7 +1,12 @@
 //! One iterative lookup (paper, section 2.3): who to ask next, and when it is done.
 
-use kademlia_gateways::{Distance, Id, Peer, Record, Token, Version};
+use std::iter;
 
+use kademlia_gateways::{Id, Peer, Record};
+
+use super::admission::{Policy, admits};
+pub(crate) use super::candidate::Answer;
+use super::candidate::{Details, Entry, State, Window};
 use super::time::Time;
 
 /// How many further addresses of one contact are kept to be tried when its first one fails.
@@ -18,129 +23,29 @@ const MAX_WITH_FAILED: usize = 4;
 /// names twenty ids at one address wants it flooded.
 const MAX_IDS_AT_ADDRESS: usize = 2;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
-    /// Not asked yet.
-    Candidate,
-    /// Asked, within the time in which an answer is usual.
-    Asked,
-    /// Asked, and the usual time is over: another may be asked meanwhile.
-    Slow,
-    /// Has answered.
-    Answered,
-    /// Did not answer.
-    Failed,
-}
-
-/// What a node that answered said of the target.
-#[derive(Debug, Clone)]
-pub(crate) struct Answer {
-    /// The right to store under the target at this node.
-    pub(crate) token: Token,
-    /// The version it holds.
-    pub(crate) held: Option<Version>,
-    /// The records it holds, in the order of their authors, if they were asked for.
-    pub(crate) records: Vec<Record>,
-}
-
-impl Answer {
-    /// Whether the node holds a record.
-    pub(crate) fn holds_something(&self) -> bool {
-        self.held.is_some() || !self.records.is_empty()
-    }
-}
-
-#[derive(Debug)]
-struct Entry<P> {
-    distance: Distance,
-    peer: P,
-    state: State,
-    /// Steps from the own table, which is 1.
-    hops: u16,
-    /// What most entries never have, apart: entries are moved by every insertion before them.
-    details: Option<Box<Details<P>>>,
-}
-
-#[derive(Debug)]
-struct Details<P> {
-    answer: Option<Answer>,
-    /// Addresses to try when the one in use fails.
-    alternatives: Vec<P>,
-    /// The peer at addresses that failed.
-    tried: Vec<P>,
-    /// Records that it has sent, of more than one message has room for.
-    earlier: Vec<Record>,
-    /// How many these were, with those that are not looked for, and since when it is asked for more.
-    come: usize,
-    since: Option<Time>,
-}
-
-impl<P> Default for Details<P> {
-    fn default() -> Self {
-        Details { answer: None, alternatives: Vec::new(), tried: Vec::new(), earlier: Vec::new(), come: 0, since: None }
-    }
-}
-
-impl<P: Peer> Entry<P> {
-    fn is_live(&self) -> bool {
-        self.state != State::Failed
-    }
-
-    fn details(&mut self) -> &mut Details<P> {
-        self.details.get_or_insert_default()
-    }
-
-    fn answer(&self) -> Option<(&P, &Answer)> {
-        Some((&self.peer, self.details.as_ref()?.answer.as_ref()?))
-    }
-
-    fn knows(&self, address: &P::Addr) -> bool {
-        let known = |details: &Details<P>| {
-            details.alternatives.iter().chain(&details.tried).any(|peer| peer.address() == address)
-        };
-        self.peer.address() == address || self.details.as_deref().is_some_and(known)
-    }
-
-    /// Whether it was asked at this address.
-    fn was_asked_at(&self, address: &P::Addr) -> bool {
-        let tried = |details: &Details<P>| details.tried.iter().any(|peer| peer.address() == address);
-        (self.state != State::Candidate && self.peer.address() == address) || self.details.as_deref().is_some_and(tried)
-    }
-
-    /// Addresses besides the one in use, those that failed included.
-    fn further(&self) -> usize {
-        self.details.as_ref().map_or(0, |details| details.alternatives.len() + details.tried.len())
-    }
-
-    /// Goes over to the next address, if there is one.
-    fn try_alternative(&mut self) {
-        if let Some(details) = &mut self.details
-            && !details.alternatives.is_empty()
-        {
-            // It begins anew there.
-            (details.earlier, details.come, details.since) = (Vec::new(), 0, None);
-            let next = details.alternatives.remove(0);
-            details.tried.push(std::mem::replace(&mut self.peer, next));
-            self.state = State::Candidate;
-        }
-    }
-}
-
 /// The shortlist of one lookup.
 ///
 /// The window is the k nearest contacts that have not failed. The lookup is done when all of the window have
-/// answered; whatever fails leaves it and lets the next one in.
+/// answered; whatever fails leaves it and lets the next one in. Those who may not stand in the table take nobody's place in
+/// it: of them it has the k nearest besides, so that whoever can choose ids keeps nobody from being found.
 #[derive(Debug)]
-pub(crate) struct Lookup<P> {
+pub(crate) struct Lookup<P: Peer> {
     target: Id,
     k: usize,
     /// Nearest first.
     entries: Vec<Entry<P>>,
+    /// Who may stand in the table.
+    admission: Policy<P>,
 }
 
 impl<P: Peer> Lookup<P> {
     pub(crate) fn new(target: Id, k: usize) -> Self {
-        Lookup { target, k, entries: Vec::new() }
+        Lookup { target, k, entries: Vec::new(), admission: None }
+    }
+
+    /// The lookup, with a policy of who may stand in the table.
+    pub(crate) fn admitting(self, admission: Policy<P>) -> Self {
+        Lookup { admission, ..self }
     }
 
     pub(crate) fn target(&self) -> Id {
@@ -155,17 +60,37 @@ impl<P: Peer> Lookup<P> {
             Ok(place) => {
                 if let Some(entry) = self.entries.get_mut(place) {
                     add_alternative(entry, peer, hops);
+                    entry.is_admitted = admits(&self.admission, &entry.peer);
                 }
             }
             Err(place) if place == self.entries.len() && self.is_too_long_with(1) => {}
             Err(place) => {
+                let is_admitted = admits(&self.admission, &peer);
+                if !is_admitted && !self.has_room_for_stranger(place) {
+                    return;
+                }
                 let others: Vec<P> = peer.others().iter().map(|other| P::new(id, other.clone(), Vec::new())).collect();
                 let details =
                     (!others.is_empty()).then(|| Box::new(Details { alternatives: others, ..Details::default() }));
-                self.entries.insert(place, Entry { distance, peer, state: State::Candidate, hops, details });
+                self.entries
+                    .insert(place, Entry { distance, peer, state: State::Candidate, is_admitted, hops, details });
                 self.shrink();
             }
         }
+    }
+
+    /// Whether one who may not stand in the table, and would have this place, is one of the k nearest such. Then another one
+    /// makes room for it, if it has not been asked.
+    fn has_room_for_stranger(&mut self, place: usize) -> bool {
+        let is_stranger = |entry: &Entry<P>| !entry.is_admitted && entry.is_live();
+        let nearer = self.entries.iter().take(place).filter(|entry| is_stranger(entry)).count();
+        let all = self.entries.iter().filter(|entry| is_stranger(entry)).count();
+        if nearer < self.k && all >= self.k {
+            let is_candidate = |entry: &Entry<P>| is_stranger(entry) && entry.state == State::Candidate;
+            let farthest = self.entries.iter().skip(place).rposition(is_candidate).map(|behind| place + behind);
+            farthest.into_iter().for_each(|farthest| drop(self.entries.remove(farthest)));
+        }
+        nearer < self.k
     }
 
     /// Whether the shortlist is too long with so many more contacts.
@@ -186,8 +111,9 @@ impl<P: Peer> Lookup<P> {
     /// The next contact to ask, if one in the window has not been asked yet. It counts as asked from now on.
     pub(crate) fn next(&mut self) -> Option<P> {
         loop {
-            let is_candidate = |entry: &&mut Entry<P>| entry.state == State::Candidate;
-            let entry = self.entries.iter_mut().filter(|entry| entry.is_live()).take(self.k).find(is_candidate)?;
+            let mut window = Window::new(self.k);
+            let is_next = |entry: &&mut Entry<P>| window.takes(entry) && entry.state == State::Candidate;
+            let entry = self.entries.iter_mut().find(is_next)?;
             let peer = entry.peer.clone();
             entry.state = State::Asked;
             let others = self.entries.iter().filter(|entry| entry.was_asked_at(peer.address()));
@@ -214,14 +140,14 @@ impl<P: Peer> Lookup<P> {
         self.entries.iter().filter(|entry| entry.state == State::Asked).count()
     }
 
-    /// Contacts that have not failed.
+    /// Contacts that have not failed and may be given records.
     pub(crate) fn live(&self) -> usize {
-        self.entries.iter().filter(|entry| entry.is_live()).count()
+        self.entries.iter().filter(|entry| entry.is_live() && entry.is_admitted).count()
     }
 
     /// Contacts that have failed.
     pub(crate) fn failed(&self) -> usize {
-        self.entries.len() - self.live()
+        self.entries.iter().filter(|entry| !entry.is_live()).count()
     }
 
     /// Whether the whole window has answered.
@@ -236,7 +162,16 @@ impl<P: Peer> Lookup<P> {
     }
 
     fn window(&self) -> impl Iterator<Item = &Entry<P>> {
-        self.entries.iter().filter(|entry| entry.is_live()).take(self.k)
+        let (mut window, mut entries) = (Window::new(self.k), self.entries.iter());
+        iter::from_fn(move || {
+            while !window.is_full() {
+                let entry = entries.next()?;
+                if window.takes(entry) {
+                    return Some(entry);
+                }
+            }
+            None
+        })
     }
 
     /// `id` takes longer than usual.
@@ -279,12 +214,13 @@ impl<P: Peer> Lookup<P> {
 
     /// `id` did not answer at `address`. It is asked again if another address of it is known.
     pub(crate) fn missed(&mut self, id: &Id, address: &P::Addr) {
-        let Some(entry) = self.entry(id) else { return };
+        let Some(entry) = self.place(id).and_then(|place| self.entries.get_mut(place)) else { return };
         if !matches!(entry.state, State::Asked | State::Slow) || entry.peer.address() != address {
             return;
         }
         entry.state = State::Failed;
         entry.try_alternative();
+        entry.is_admitted = admits(&self.admission, &entry.peer);
     }
 
     fn entry(&mut self, id: &Id) -> Option<&mut Entry<P>> {
@@ -311,15 +247,16 @@ impl<P: Peer> Lookup<P> {
             .filter_map(Entry::answer)
     }
 
-    /// The rank of `id` among the contacts that have not failed, the nearest being 0.
+    /// The rank of `id` among the contacts that have not failed and may be given records, the nearest being 0.
     pub(crate) fn rank(&self, id: &Id) -> usize {
         let distance = id.distance(&self.target);
-        self.entries.iter().take_while(|entry| entry.distance < distance).filter(|entry| entry.is_live()).count()
+        let nearer = self.entries.iter().take_while(|entry| entry.distance < distance);
+        nearer.filter(|entry| entry.is_live() && entry.is_admitted).count()
     }
 
     /// Those of the k nearest contacts of all that did not answer.
     pub(crate) fn silent(&self) -> impl Iterator<Item = &P> {
-        let nearest = self.entries.iter().take(self.k);
+        let nearest = self.entries.iter().filter(|entry| entry.is_admitted).take(self.k);
         nearest.filter(|entry| entry.state == State::Failed).map(|entry| &entry.peer)
     }
 
@@ -355,6 +292,7 @@ fn add_alternative<P: Peer>(entry: &mut Entry<P>, peer: P, hops: u16) {
 mod tests {
     use super::*;
     use crate::core::testing::Handle;
+    use kademlia_gateways::Token;
     use proptest::prelude::*;
 
     fn handle(n: u8) -> Handle {
@@ -425,7 +363,7 @@ mod tests {
             lookup.add(Handle { id: handle(n).id, address: 7 }, 1);
         }
         lookup.add(handle(30), 1);
-        let asked: Vec<u32> = std::iter::from_fn(|| lookup.next()).map(|peer| peer.address).collect();
+        let asked: Vec<u32> = iter::from_fn(|| lookup.next()).map(|peer| peer.address).collect();
         assert_eq!(asked, [7, 7, 30]);
         lookup.add(Handle { id: handle(5).id, address: 5 }, 1);
         assert_eq!(lookup.next().map(|peer| peer.address), Some(5), "it has another address");

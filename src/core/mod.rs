@@ -8,7 +8,9 @@
 // `clippy.toml` lists what has no place here: clocks, threads, sockets, entropy, and maps without an order.
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
+mod admission;
 mod bucket;
+mod candidate;
 mod contacts;
 mod count;
 mod io;
@@ -37,6 +39,7 @@ mod trace;
 mod view;
 mod write;
 
+pub use admission::Admission;
 pub use io::{
     Command, Content, Counters, Effort, Event, FoundRecord, Input, Joined, LookupReport, OperationError, OperationId,
     Outcome, Output, Pong, Published, Publishing, QueryReport, Receipt, Rejection, ValueReply, Writer,

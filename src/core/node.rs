@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use kademlia_gateways::{Body, Expect, Found, Id, Message, Peer, Record, Reply, Request, Tag, UnsentReason, Version};
 
+use super::admission::{Admission, Policy, admits};
 use super::count::{Counts, Dropped};
 use super::io::{Counters, Event, Input, OperationError, OperationId, Output, Rejection};
 use super::journal::{HeldRecord, Journal};
@@ -59,6 +60,8 @@ pub struct Node<P: Peer> {
     start: Time,
     pub(super) now: Time,
     pub(super) rng: Rng,
+    /// Who may stand in the table.
+    pub(super) admission: Policy<P>,
     pub(super) table: Table<P>,
     pub(super) lost: Lost<P>,
     pub(super) store: Store,
@@ -125,9 +128,21 @@ impl<P: Peer> Node<P> {
             last_version: Version::default(),
             journal: params.journal.then(Box::default),
             returning: None,
+            admission: None,
             rng,
             params,
         }
+    }
+
+    /// The node, with a policy of who may stand in its routing table.
+    #[must_use]
+    pub fn admitting(self, admission: Arc<dyn Admission<P>>) -> Self {
+        Node { admission: Some(admission), ..self }
+    }
+
+    /// Whether somebody may stand in the table, and be given records.
+    pub(super) fn admits(&self, peer: &P) -> bool {
+        admits(&self.admission, peer)
     }
 
     /// The node's id.

@@ -41,7 +41,7 @@ impl<P: Peer> Node<P> {
         agreeing >= self.params.read_quorum && newer_told(lookup, first.first()).is_none()
     }
 
-    pub(super) fn finish_query(&mut self, id: u64, lookup: &Lookup<P>, goal: &Goal, out: &mut Vec<Output<P>>) {
+    pub(super) fn finish_query(&mut self, id: u64, lookup: &Lookup<P>, goal: &Goal<P>, out: &mut Vec<Output<P>>) {
         let key = lookup.target();
         let newest = self.newest(lookup, goal);
         let is_of_all = matches!(goal, Goal::Query { of: Wanted::All, .. });
@@ -86,7 +86,7 @@ impl<P: Peer> Node<P> {
 
     /// The newest records that this node or anyone who answered holds, in the order of their authors, and of the copies of
     /// each the one that lives longest.
-    pub(super) fn newest(&self, lookup: &Lookup<P>, goal: &Goal) -> Vec<Record> {
+    pub(super) fn newest(&self, lookup: &Lookup<P>, goal: &Goal<P>) -> Vec<Record> {
         let key = lookup.target();
         let own: Vec<Record> = self.store.under(self.now, &key, None).filter(|record| goal.wants(record)).collect();
         let holders = lookup.answers().map(|(_, answer)| answer.records.as_slice());
@@ -122,7 +122,7 @@ impl<P: Peer> Node<P> {
         let k = self.params.k;
         let mut without = false;
         let mut repairs = Vec::new();
-        for (peer, answer) in lookup.answers() {
+        for (peer, answer) in lookup.answers().filter(|(peer, _)| self.admits(peer)) {
             let needed = match answer.records.iter().find(|record| record.author() == newest.author()) {
                 Some(record) => !record.newness(newest).is_eq(),
                 None => !std::mem::replace(&mut without, true),

@@ -27,7 +27,7 @@ impl<P: Peer> Node<P> {
         let question = std::mem::replace(question, Question::Stored);
         let result = match (question, reply) {
             (_, Reply::Refused(refusal)) => Err(OperationError::Refused(refusal)),
-            (Question::Join, _) => return self.join_through(id, peer.id(), 1, out),
+            (Question::Join, _) => return self.join_through(id, peer.clone(), 1, out),
             (Question::Store { key, mut record, expect, unless_newer }, Reply::Found(found)) => {
                 self.age(id, &mut record);
                 let is_there = |held: Version| !record.kind.is_authentic() && held >= record.version;

@@ -236,7 +236,7 @@ impl<P: Peer> Node<P> {
             }
             Goal::Join { through, .. } => {
                 self.schedule_refreshes(out);
-                let joined = Joined { through, contacts: self.table.len(), effort: self.effort(id) };
+                let joined = Joined { through: through.id(), contacts: self.table.len(), effort: self.effort(id) };
                 self.end_task(id, Ok(Outcome::Joined(joined)), out);
             }
             Goal::Refresh => self.end_task(id, Ok(Outcome::Nodes(Vec::new())), out),
@@ -256,16 +256,21 @@ impl<P: Peer> Node<P> {
 impl<P: Peer> Node<P> {
     /// Nobody answered in the lookup of the own id, though the node joined through was there a moment ago: perhaps it was
     /// only not heard.
-    fn join_again(&mut self, id: u64, through: Id, tries: usize, lookup: &Lookup<P>, out: &mut Vec<Output<P>>) {
-        if tries >= MAX_JOIN_TRIES || self.table.len() == 0 {
+    fn join_again(&mut self, id: u64, through: P, tries: usize, lookup: &Lookup<P>, out: &mut Vec<Output<P>>) {
+        let is_alone = self.table.len() == 0 && self.admits(&through);
+        if tries >= MAX_JOIN_TRIES || is_alone {
             return self.end_task(id, Err(nobody(lookup)), out);
         }
         self.join_through(id, through, tries + 1, out);
     }
 
-    pub(super) fn join_through(&mut self, id: u64, through: Id, tries: usize, out: &mut Vec<Output<P>>) {
+    pub(super) fn join_through(&mut self, id: u64, through: P, tries: usize, out: &mut Vec<Output<P>>) {
         self.table.looked_up(self.now, &self.id);
-        let lookup = Lookup::new(self.id, self.params.k);
+        let mut lookup = Lookup::new(self.id, self.params.k).admitting(self.admission.clone());
+        // All others are in the table.
+        if !self.admits(&through) {
+            lookup.add(through.clone(), 1);
+        }
         if let Some(task) = self.tasks.get_mut(&id) {
             task.work = Work::Looking(lookup, Goal::Join { through, tries });
         }

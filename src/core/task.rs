@@ -33,7 +33,7 @@ pub(crate) enum Work<P: Peer> {
     /// Waits for the answer of one node.
     Asking(Question),
     /// Looks for the nodes closest to a target.
-    Looking(Lookup<P>, Goal),
+    Looking(Lookup<P>, Goal<P>),
     /// Waits for those nodes to keep a record.
     Writing(Writing<P>),
     /// Goes over from one of these to the next within one input.
@@ -72,9 +72,9 @@ pub(crate) enum Wanted {
 
 /// What a lookup is for.
 #[derive(Debug)]
-pub(crate) enum Goal {
+pub(crate) enum Goal<P> {
     Join {
-        through: Id,
+        through: P,
         tries: usize,
     },
     Refresh,
@@ -93,7 +93,7 @@ pub(crate) enum Goal {
     },
 }
 
-impl Goal {
+impl<P> Goal<P> {
     /// Whether a record is one of those that are looked for.
     pub(super) fn wants(&self, record: &Record) -> bool {
         match (self, &record.kind) {
@@ -208,7 +208,7 @@ impl<P: Peer> Node<P> {
     }
 
     /// Starts a lookup.
-    pub(super) fn look(&mut self, operation: Option<OperationId>, target: Id, goal: Goal, out: &mut Vec<Output<P>>) {
+    pub(super) fn look(&mut self, operation: Option<OperationId>, target: Id, goal: Goal<P>, out: &mut Vec<Output<P>>) {
         self.look_and_tell(operation, target, goal, None, out);
     }
 
@@ -217,14 +217,14 @@ impl<P: Peer> Node<P> {
         &mut self,
         operation: Option<OperationId>,
         target: Id,
-        goal: Goal,
+        goal: Goal<P>,
         trace: Option<Box<Recorder<P>>>,
         out: &mut Vec<Output<P>>,
     ) {
         self.table.looked_up(self.now, &target);
         // Whoever is one of the closest writes to k others besides: whoever swaps must hear of it.
         let further = matches!(&goal, Goal::Save(order) if order.expect != Expect::Anything);
-        let lookup = Lookup::new(target, self.params.k + usize::from(further));
+        let lookup = Lookup::new(target, self.params.k + usize::from(further)).admitting(self.admission.clone());
         let task = self.insert_task(operation, Work::Looking(lookup, goal), trace);
         self.drive(task, out);
     }

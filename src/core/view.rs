@@ -230,7 +230,7 @@ fn question_view(question: &Question) -> (&'static str, Option<Id>) {
     }
 }
 
-fn goal_name(goal: &Goal, is_traced: bool) -> &'static str {
+fn goal_name<P>(goal: &Goal<P>, is_traced: bool) -> &'static str {
     match goal {
         Goal::Join { .. } => "join",
         Goal::Refresh => "refresh",

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use kademlia_gateways::{Author, Expect, Id, Peer, Record, Refusal, Request, Token, UnsentReason, Version};
 
 use super::io::{Content, Event, OperationError, Outcome, Output, Receipt, Rejection, Writer};
-use super::lookup::Lookup;
+use super::lookup::{Answer, Lookup};
 use super::maintenance::Job;
 use super::node::Node;
 use super::requests::{Open, Purpose};
@@ -135,7 +135,7 @@ impl<P: Peer> Node<P> {
         if !expected {
             return self.end_task(id, Err(OperationError::Conflict { held: newest_held }), out);
         }
-        if lookup.answers().next().is_none() && (self.had_contacts || self.params.client) {
+        if self.holders(lookup).next().is_none() && (self.had_contacts || self.params.client) {
             return self.end_task(id, Err(nobody(lookup)), out);
         }
         // What others say they hold raises this version only, not those of all saves to come.
@@ -208,6 +208,11 @@ impl<P: Peer> Node<P> {
         self.write(id, lookup, record, (Expect::Anything, None), WritePurpose::Replicate, out);
     }
 
+    /// Those who answered and may be given records, nearest first.
+    fn holders<'a>(&'a self, lookup: &'a Lookup<P>) -> impl Iterator<Item = (&'a P, &'a Answer)> {
+        lookup.answers().filter(|(peer, _)| self.admits(peer))
+    }
+
     /// Sends the record to the k closest nodes that answered. With a condition goes what can write the record anew.
     fn write(
         &mut self,
@@ -228,7 +233,7 @@ impl<P: Peer> Node<P> {
         let keep_here = !self.params.client && lookup.rank(&self.id) < reach;
         let others = if is_swap && keep_here { k } else { reach };
         let targets: Vec<_> =
-            lookup.answers().take(others).map(|(peer, answer)| (peer.clone(), answer.token)).collect();
+            self.holders(lookup).take(others).map(|(peer, answer)| (peer.clone(), answer.token)).collect();
         let pending = targets.len();
         let writing = Writing {
             key,

@@ -231,7 +231,7 @@ impl DHTService {
         let (service, options) = (self.clone(), options.bounded());
         let read = move |value: Option<Vec<u8>>| value.map(|value| ValueReader::new(service, options, value));
         match source {
-            Source::Any(key) => self.find(self.plain_key(&key), |report| {
+            Source::Any(key) => self.find(self.plain_id(&key), |report| {
                 let found = report.found.map(|found| found.record);
                 Some(read(found.map(crate::service::value_of)))
             }),

@@ -6,10 +6,10 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kademlia_gateways::{Id, KeySpace, NetworkId};
+use kademlia_gateways::{Contact, Id, KeySpace, NetworkId};
 use sha2::{Digest, Sha256};
 
-use crate::core::{Limits, Params};
+use crate::core::{Admission, Limits, Params};
 use crate::hasher::{KeyHasher, Sha1Hasher};
 use crate::rules::{Rules, Validator};
 
@@ -28,7 +28,10 @@ pub struct Config {
     /// The rules for namespaces of your own, by namespace; none by default. All nodes must have the same rule for one.
     pub validators: BTreeMap<String, Arc<dyn Validator>>,
     /// The node's id, which must be in the hasher's key space; `None` (the default) for a random one.
+    /// A node of BitTorrent's DHT that is given one keeps it, wherever others see the node.
     pub id: Option<Id>,
+    /// Who may stand in the node's routing table and be given records; `None` (the default) for anybody.
+    pub admission: Option<Arc<dyn Admission<Contact>>>,
     /// The network that the node belongs to; messages of others are dropped. See [`network_named`].
     pub network: NetworkId,
     /// Contacts in a bucket, contacts in a reply, holders of a record: 1 to 100, by default 20.
@@ -104,6 +107,7 @@ impl Default for Config {
             hasher: Arc::new(hasher),
             validators: BTreeMap::new(),
             id: None,
+            admission: None,
             network: params.network,
             k: params.k,
             alpha: params.alpha,
@@ -178,6 +182,10 @@ impl Config {
         within("relay.burst", &self.relay.burst, 1..=1_000_000)?;
         within("events_capacity", &self.events_capacity, 1..=1 << 20)?;
         self.check_limits()?;
+        #[cfg(feature = "mainline")]
+        if self.mainline.is_some() {
+            super::mainline::check(self)?;
+        }
         self.id.map_or(Ok(()), |id| check_id(&id, self.hasher.key_space()))
     }
 

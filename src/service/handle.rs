@@ -12,8 +12,8 @@ use super::host::{GatewayId, RegisterError, RemoveError};
 use super::inner::{Inner, StartError};
 use super::pending::Pending;
 use super::status::Status;
-use super::{Error, LookupReport, QueryReport, Receipt, ValueReply};
-use crate::core::{Command, Content, Effort, Joined, Outcome, Pong, Published};
+use super::{Error, LookupReport, QueryReport, Receipt};
+use crate::core::{Command, Content, Effort, Joined, Outcome, Published};
 use crate::persist::StateStore;
 use crate::signing::signed;
 
@@ -60,7 +60,7 @@ pub struct Found {
 /// ```
 #[derive(Debug, Clone)]
 pub struct DHTService {
-    inner: Arc<Inner>,
+    pub(super) inner: Arc<Inner>,
 }
 
 impl DHTService {
@@ -91,7 +91,7 @@ impl DHTService {
     fn start_inner(config: &Config, state: Option<Box<dyn StateStore>>) -> Result<Self, StartError> {
         let inner = Arc::new(Inner::start(config, state)?);
         #[cfg(feature = "mainline")]
-        if let Some(handle) = &inner.mainline {
+        if let Some(handle) = inner.mainline.as_ref().filter(|_| config.id.is_none()) {
             super::mainline::follow_address(handle, &inner);
         }
         Ok(DHTService { inner })
@@ -118,6 +118,17 @@ impl DHTService {
     /// The id of a key in this network.
     pub fn key_id(&self, key: impl AsRef<[u8]>) -> Id {
         self.inner.rules.hash(key.as_ref())
+    }
+
+    /// The id under which [`save`](DHTService::save) puts the value of a key: [`key_id`](DHTService::key_id), but another one in
+    /// a network without plain values, such as BitTorrent's DHT.
+    pub fn plain_id(&self, key: impl AsRef<[u8]>) -> Id {
+        #[cfg(feature = "mainline")]
+        if self.bencodes() {
+            let pair = super::mainline::key_pair_of(key.as_ref());
+            return self.key_id(pair.public_key().key(&signed::Salt::default()));
+        }
+        self.key_id(key)
     }
 
     /// Starts a gateway on a thread of its own. When this returns, the gateway is in use.
@@ -164,7 +175,7 @@ impl DHTService {
     ///
     /// How many nodes were asked in vain, [`query_report`](DHTService::query_report) tells.
     pub fn query(&self, key: impl AsRef<[u8]>) -> Pending<Option<Found>> {
-        self.inner.begin(Command::Query { key: self.plain_key(key.as_ref()) }, |outcome| match outcome {
+        self.inner.begin(Command::Query { key: self.plain_id(key) }, |outcome| match outcome {
             Outcome::Queried(report) => Some(found(report)),
             _ => None,
         })
@@ -172,7 +183,7 @@ impl DHTService {
 
     /// As [`query`](DHTService::query), but tells also of a search in vain what it took.
     pub fn query_report(&self, key: impl AsRef<[u8]>) -> Pending<QueryReport> {
-        self.inner.begin(Command::Query { key: self.plain_key(key.as_ref()) }, |outcome| match outcome {
+        self.inner.begin(Command::Query { key: self.plain_id(key) }, |outcome| match outcome {
             Outcome::Queried(report) => Some(report),
             _ => None,
         })
@@ -202,6 +213,13 @@ impl DHTService {
     /// comes back.
     pub fn delete(&self, key: impl AsRef<[u8]>) -> Pending<Receipt> {
         self.write(key.as_ref(), None, Expect::Anything)
+    }
+
+    /// Deletes the value of a key if the newest version is the expected one.
+    ///
+    /// Otherwise it fails with [`Error::Conflict`](crate::core::OperationError::Conflict).
+    pub fn delete_if(&self, key: impl AsRef<[u8]>, expected: Version) -> Pending<Receipt> {
+        self.write(key.as_ref(), None, Expect::Version(expected))
     }
 
     /// Finds what is under a key, whoever has saved it, and keeps it alive as long as this service runs, or until it is told
@@ -270,44 +288,6 @@ impl DHTService {
         })
     }
 
-    /// Asks one node whether it is there.
-    pub fn ping(&self, address: Multiaddr) -> Pending<Pong> {
-        self.inner.begin(Command::Ping { address }, |outcome| match outcome {
-            Outcome::Pong(pong) => Some(pong),
-            _ => None,
-        })
-    }
-
-    /// Asks one node for the contacts it knows nearest to `target`; gives them nearest first.
-    pub fn find_node(&self, address: Multiaddr, target: Id) -> Pending<Vec<Contact>> {
-        let target = self.inner.key_space.fit(&target);
-        self.inner.begin(Command::FindNode { address, target }, |outcome| match outcome {
-            Outcome::Nodes(contacts) => Some(contacts),
-            _ => None,
-        })
-    }
-
-    /// Asks one node for its record under `key`.
-    pub fn find_value(&self, address: Multiaddr, key: impl AsRef<[u8]>) -> Pending<ValueReply> {
-        self.inner.begin(Command::FindValue { address, key: self.key_id(key) }, |outcome| match outcome {
-            Outcome::Value(reply) => Some(reply),
-            _ => None,
-        })
-    }
-
-    /// Has one node keep a record; gives the version under which it does.
-    pub fn store(&self, address: Multiaddr, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Pending<Version> {
-        let key = self.key_id(key);
-        let value = match self.checked(value.as_ref()) {
-            Ok(value) => value,
-            Err(error) => return Pending::failed(error),
-        };
-        let version = self.inner.next_version(unix_milliseconds());
-        let record = Record::plain(value, version, self.inner.record_lifetime);
-        let command = Command::Store { address, key, record, expect: Expect::Anything };
-        self.inner.begin(command, move |outcome| matches!(outcome, Outcome::Stored).then_some(version))
-    }
-
     /// What the node is and does. It is up to date with every [`Pending`] that is ready, and also with all else unless
     /// the management thread is held up: it is asked, but waited for no more than a moment.
     pub fn status(&self) -> Status {
@@ -342,9 +322,23 @@ impl DHTService {
     }
 
     pub(crate) fn save_content(&self, key: Id, content: Content, expect: Expect) -> Pending<Receipt> {
+        self.save_and(key, content, expect, || {})
+    }
+
+    /// Saves, and calls something if that has succeeded; if not, it is dropped.
+    pub(super) fn save_and(
+        &self,
+        key: Id,
+        content: Content,
+        expect: Expect,
+        saved: impl FnOnce() + Send + 'static,
+    ) -> Pending<Receipt> {
         let command = Command::Save { key, content, expect, unix_milliseconds: unix_milliseconds() };
         self.begin(command, |outcome| match outcome {
-            Outcome::Saved(receipt) => Some(receipt),
+            Outcome::Saved(receipt) => {
+                saved();
+                Some(receipt)
+            }
             _ => None,
         })
     }
@@ -384,15 +378,6 @@ impl DHTService {
     #[cfg(feature = "mainline")]
     pub(super) fn mainline(&self) -> Option<&kademlia_gateways::mainline::MainlineHandle> {
         self.inner.mainline.as_ref()
-    }
-
-    /// The id of a key under which anybody may write.
-    pub(crate) fn plain_key(&self, key: &[u8]) -> Id {
-        #[cfg(feature = "mainline")]
-        if self.bencodes() {
-            return self.key_id(super::mainline::key_pair_of(key).public_key().key(&signed::Salt::default()));
-        }
-        self.key_id(key)
     }
 
     /// The key that a value is under which nobody can change.
@@ -442,7 +427,7 @@ pub fn value_of(record: Record) -> Vec<u8> {
 }
 
 /// The user's clock, from which versions are made.
-fn unix_milliseconds() -> u64 {
+pub(super) fn unix_milliseconds() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

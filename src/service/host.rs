@@ -18,6 +18,9 @@ use super::status::{GatewayState, GatewayStatus};
 use super::threads::Crew;
 use super::turns::Turns;
 
+/// Gateways of which a service has but one: what they share with it is of one.
+const ALONE: [&str; 1] = ["mainline"];
+
 /// Names a gateway of one service. No number is given twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct GatewayId(pub(super) u64);
@@ -35,6 +38,9 @@ pub enum RegisterCause {
     /// The service has stopped.
     #[error("the service has stopped")]
     Stopped,
+    /// There is one with this name already, and a service can have no other beside it.
+    #[error("there is a gateway {0} already, and a service can have but one")]
+    OnlyOne(String),
     /// The gateway gave no outbox.
     #[error("the gateway gives no outbox: {0}")]
     Outbox(#[source] GatewayError),
@@ -251,6 +257,10 @@ impl Gateways {
 
     /// Starts a gateway. It is in use when this returns.
     pub(super) fn register<G: Gateway>(&self, mut gateway: G) -> Result<GatewayId, RegisterError<G>> {
+        let name = gateway.name();
+        if ALONE.contains(&name.as_str()) && self.has(&name) {
+            return Err(RegisterError::new(RegisterCause::OnlyOne(name), gateway));
+        }
         let outbox = match gateway.outbox() {
             Ok(outbox) => outbox,
             Err(error) => return Err(RegisterError::new(RegisterCause::Outbox(error), gateway)),
@@ -260,7 +270,7 @@ impl Gateways {
         let (link, host) = Link::new(id.0, self.to_manager.clone());
         let (turns, lends_thread) = (Arc::clone(&self.turns), gateway.lends_thread());
         let link = link.with_wake(move || if lends_thread { turns.take() } else { turns.call() });
-        let facts = Arc::new(Facts::new(id, gateway.name(), gateway.addresses(), host));
+        let facts = Arc::new(Facts::new(id, name, gateway.addresses(), host));
         // The thread waits for its gateway, so that nothing comes in before the manager knows it, and so that the
         // gateway can be handed back as long as anything can go wrong.
         let (feed, fed) = bounded::<G>(1);
@@ -296,6 +306,15 @@ impl Gateways {
         // The thread waits for it, or has gone because the service stops.
         feed.send(gateway).ok();
         Ok(id)
+    }
+
+    /// Whether a gateway with this name is there.
+    fn has(&self, name: &str) -> bool {
+        let is_there = |entry: &Entry| {
+            entry.facts.name == name
+                && matches!(entry.facts.state(), GatewayState::Running | GatewayState::Restarting { .. })
+        };
+        lock(&self.entries).by_id.values().any(is_there)
     }
 
     /// Stops a gateway. Its addresses are free when this returns.

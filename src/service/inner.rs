@@ -60,6 +60,8 @@ pub(super) struct Inner {
     pub(super) value_bytes: usize,
     #[cfg(feature = "mainline")]
     pub(super) mainline: Option<kademlia_gateways::mainline::MainlineHandle>,
+    #[cfg(feature = "mainline")]
+    is_client: bool,
     start: Instant,
     crew: Crew,
     operations: AtomicU64,
@@ -111,7 +113,11 @@ impl Inner {
         let (to_manager, inbound) = unbounded();
         let params = Params { journal: restored.is_some(), ..config.params(key_space) };
         let rules = Arc::clone(&params.rules);
-        let mut node = Node::new(id, params, seed, Time::ZERO);
+        let node = Node::new(id, params, seed, Time::ZERO);
+        let mut node = match &config.admission {
+            Some(admission) => node.admitting(Arc::clone(admission)),
+            None => node,
+        };
         restored.iter_mut().for_each(|restored| restored.fill(&mut node));
         let router = Router::new(config.relay, config.client, Arc::clone(&publisher));
         let inputs = Inputs { control: control_receiver, commands: commands_receiver, inbound };
@@ -127,6 +133,10 @@ impl Inner {
         let thread = crew.spawn("manager", move || taken.run()).map_err(StartError::Thread)?;
         let gateways = Gateways::new(crew, control.clone(), to_manager, turns, Arc::clone(&publisher));
         let manager = Mutex::new(Some(thread));
+        #[cfg(feature = "mainline")]
+        if let Some(handle) = &config.mainline {
+            handle.set_node(id, config.client);
+        }
         Ok(Inner {
             id: Mutex::new(id),
             rules,
@@ -135,6 +145,8 @@ impl Inner {
             value_bytes: config.limits.value_bytes,
             #[cfg(feature = "mainline")]
             mainline: config.mainline.clone(),
+            #[cfg(feature = "mainline")]
+            is_client: config.client,
             start,
             crew,
             operations: AtomicU64::new(0),
@@ -168,6 +180,10 @@ impl Inner {
         check_id(&id, self.key_space)?;
         let mut own = lock(&self.id);
         *own = id;
+        #[cfg(feature = "mainline")]
+        if let Some(handle) = &self.mainline {
+            handle.set_node(id, self.is_client);
+        }
         // Within the lock, so that of two the manager is told last of the one that stays. It has gone already if this fails.
         self.control.send(Control::ChangeId(id)).ok();
         Ok(())

@@ -5,16 +5,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam::channel::{Receiver, bounded, select};
+use kademlia_gateways::address::ip;
 use kademlia_gateways::mainline::{MainlineGateway, MainlineHandle, Watch};
-use kademlia_gateways::{Expect, Id, UnsentReason};
+use kademlia_gateways::{Contact, Expect, Id, KeySpace, Record, RecordKind, Signed, UnsentReason, Version};
 
-use super::config::Config;
+use super::config::{Config, ConfigError};
 use super::handle::DHTService;
 use super::inner::Inner;
 use super::pending::Pending;
 use super::{Error, QueryReport, Receipt};
-use crate::core::{Command, Content, Limits, Outcome};
-use crate::signing::signed::{MAX_VALUE_BYTES, Salt, SigningKey};
+use crate::core::{Admission, Command, Content, Limits, Outcome};
+use crate::signing::signed::{MAX_VALUE_BYTES, Salt, SigningKey, bencoded_string, sign};
+
+/// How long a value lives there that nobody writes again (BEP 44).
+const ITEMS_LAST: Duration = Duration::from_secs(2 * 60 * 60);
 
 /// Peers, as they are found; ends when all who could know of some have been asked.
 ///
@@ -66,6 +70,9 @@ impl Config {
     /// The settings of a node of BitTorrent's DHT, whose [`MainlineGateway`](kademlia_gateways::mainline::MainlineGateway) has
     /// this handle: k = 8, values of at most 1,000 bytes that live for two hours and are published again twice an hour.
     ///
+    /// Only whose id follows from their address (BEP 42) stand in its routing table and are given records, except in local
+    /// networks; all others are asked as well. With `admission: None` anybody may.
+    ///
     /// ```
     /// use kademlia_dht::gateway::mainline::MainlineGateway;
     /// use kademlia_dht::{Config, DHTService};
@@ -81,7 +88,8 @@ impl Config {
         Config {
             k: 8,
             mainline: Some(handle),
-            record_lifetime: 2 * hour,
+            admission: Some(Arc::new(FollowsAddress)),
+            record_lifetime: ITEMS_LAST,
             republish_interval: hour / 2,
             // Nobody there passes on what others have written.
             replicate_interval: 365 * 24 * hour,
@@ -98,12 +106,19 @@ impl DHTService {
     /// gateway itself. It is told again twice an hour as long as this service runs, or until [`withdraw`](Self::withdraw).
     pub fn announce(&self, info_hash: Id, port: Option<u16>) -> Pending<Receipt> {
         let Some(handle) = self.mainline() else { return Pending::failed(Error::Unsent(UnsentReason::Inexpressible)) };
-        handle.announce(info_hash, port);
-        self.save_content(info_hash, Content::Value(bytes::Bytes::new()), Expect::Anything)
+        if port == Some(0) {
+            return Pending::failed(Error::NoPort);
+        }
+        let info_hash = self.fit(&info_hash);
+        let undo = Undo { handle: handle.clone(), info_hash, before: Some(handle.announce(info_hash, port)) };
+        let (content, expect) = (Content::Value(bytes::Bytes::new()), Expect::Anything);
+        // However it ends, this goes with it.
+        self.save_and(info_hash, content, expect, move || undo.keep())
     }
 
     /// Announces it no longer. Others forget it within half an hour.
     pub fn withdraw(&self, info_hash: Id) -> Pending<usize> {
+        let info_hash = self.fit(&info_hash);
         if let Some(handle) = self.mainline() {
             handle.withdraw(&info_hash);
         }
@@ -116,10 +131,11 @@ impl DHTService {
             let failure = Some(Error::Unsent(UnsentReason::Inexpressible));
             return Peers { watch: None, search: None, failure };
         };
+        let info_hash = self.fit(&info_hash);
         // First, so that what is asked is about peers.
         let watch = Some(handle.watch(info_hash));
         let (end, ended) = bounded(0);
-        let pending = self.begin(Command::Query { key: self.fit(&info_hash) }, move |outcome| {
+        let pending = self.begin(Command::Query { key: info_hash }, move |outcome| {
             // However it ends, this goes with it.
             drop::<crossbeam::channel::Sender<()>>(end);
             match outcome {
@@ -141,6 +157,70 @@ impl DHTService {
             Expect::Absent => return Pending::failed(Error::Unsent(UnsentReason::Inexpressible)),
         };
         self.put_signed(&key_pair_of(key), &Salt::default(), value, expected)
+    }
+
+    /// What anybody may write, as one record, whose number is that of a version.
+    pub(super) fn signed_of(&self, key: &[u8], value: &[u8], version: Version) -> Result<Record, Error> {
+        let value = bencoded_string(value);
+        if value.len() > MAX_VALUE_BYTES {
+            return Err(Error::TooLarge { size: value.len(), limit: MAX_VALUE_BYTES });
+        }
+        let (owner, salt) = (key_pair_of(key), Salt::default());
+        let sequence = i64::try_from(version.0).unwrap_or(i64::MAX);
+        let signature = sign(&owner, &salt, sequence, &value).0;
+        let signed = Signed { public_key: owner.public_key().0, salt: bytes::Bytes::new(), signature };
+        Ok(Record::new(RecordKind::Signed(Box::new(signed)), value, version, self.inner.record_lifetime))
+    }
+}
+
+/// Whether a node of BitTorrent's DHT can have these settings.
+pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
+    let error = |field, bounds: &str, value| Err(ConfigError { field, bounds: bounds.to_owned(), value });
+    let (bytes, largest) = (config.hasher.key_space().bytes(), config.limits.value_bytes);
+    if bytes != KeySpace::SHA1.bytes() {
+        return error("hasher", "one to ids of 20 bytes in BitTorrent's DHT", format!("one to ids of {bytes}"));
+    }
+    if largest > MAX_VALUE_BYTES {
+        return error("limits.value_bytes", "1 to 1000 in BitTorrent's DHT", largest.to_string());
+    }
+    if config.record_lifetime < ITEMS_LAST {
+        return error("record_lifetime", "2 h or more in BitTorrent's DHT", format!("{:?}", config.record_lifetime));
+    }
+    Ok(())
+}
+
+/// Takes an announcement back that has not reached anybody.
+struct Undo {
+    handle: MainlineHandle,
+    info_hash: Id,
+    /// What was announced before; `None` once there is nothing to be taken back.
+    before: Option<Option<Option<u16>>>,
+}
+
+impl Undo {
+    /// It has reached somebody.
+    fn keep(mut self) {
+        self.before = None;
+    }
+}
+
+impl Drop for Undo {
+    fn drop(&mut self) {
+        match self.before {
+            Some(Some(port)) => drop(self.handle.announce(self.info_hash, port)),
+            Some(None) => self.handle.withdraw(&self.info_hash),
+            None => {}
+        }
+    }
+}
+
+/// The policy of BEP 42: an id follows from its address.
+#[derive(Debug)]
+struct FollowsAddress;
+
+impl Admission<Contact> for FollowsAddress {
+    fn admits(&self, contact: &Contact) -> bool {
+        ip(contact.address()).is_none_or(|ip| MainlineGateway::may_have(ip, &contact.id()))
     }
 }
 

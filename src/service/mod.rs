@@ -15,6 +15,7 @@ mod keeper;
 mod mainline;
 mod manager;
 mod pending;
+mod questions;
 mod restore;
 mod router;
 mod runner;

@@ -182,6 +182,36 @@ fn what_the_crate_puts_ours_get_and_the_other_way_round() {
 }
 
 #[test]
+fn clients_of_the_crate_that_answer_nobody_read_and_write_at_ours() {
+    let network = Network::new(10, 0, 0);
+    let known = network.ours.iter().take(3).map(|service| format!("127.0.0.1:{}", port_of(service)));
+    let known: Vec<String> = known.collect();
+    let client = || Dht::builder().bind_address(Ipv4Addr::LOCALHOST).port(0).bootstrap(&known).build().unwrap();
+    let (writer, reader) = (client(), client());
+    // Who writes has a token, which shows that it is there.
+    let large = vec![b'x'; 900];
+    let key = our_id(writer.put_immutable(&large).unwrap());
+    assert_eq!(done(network.ours[7].get_immutable(key)).unwrap().as_deref(), Some(&large[..]));
+    let (owner, salt) = owners().into_iter().nth(1).unwrap();
+    let public = owner.public_key().0;
+    let value = [b"900:", &large[..]].concat();
+    let signature = sign(&owner, &salt, 1, &value).0;
+    let item = MutableItem::new_signed_unchecked(public, signature, &large, 1, Some(salt.as_bytes()));
+    writer.put_mutable(item, None).unwrap();
+    assert_eq!(writer.get_mutable_most_recent(&public, Some(salt.as_bytes())).unwrap().value(), large);
+    let found = done(network.ours[6].get_signed(&owner.public_key(), &salt)).unwrap().unwrap();
+    assert_eq!((found.value, found.sequence), (large, 1));
+    // Who has shown nothing reads what is small.
+    let key = done(network.ours[2].put_immutable("of ours")).unwrap().key;
+    assert_eq!(reader.get_immutable(their_id(&key)).as_deref(), Some(&b"of ours"[..]));
+    let info_hash = network.ours[0].key_id("a torrent");
+    writer.announce_peer(their_id(&info_hash), Some(6666)).unwrap();
+    network.find_peer(5, info_hash, 6666);
+    let peers: Vec<SocketAddrV4> = reader.get_peers(their_id(&info_hash)).flatten().collect();
+    assert!(peers.contains(&SocketAddrV4::new(Ipv4Addr::LOCALHOST, 6666)), "{peers:?}");
+}
+
+#[test]
 fn all_three_are_one_network() {
     let mut network = Network::new(10, 10, 10);
     let key = done(network.ours[0].put_immutable("of ours")).unwrap().key;

@@ -2,7 +2,7 @@
 
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use kademlia_dht::{Contact, Error, Refusal, Rejection};
+use kademlia_dht::{Contact, Error, Refusal, Rejection, UnsentReason};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -100,6 +100,9 @@ impl ApiError {
     }
 }
 
+/// What the network of the node has no form for.
+const INEXPRESSIBLE: (StatusCode, &str) = (StatusCode::UNPROCESSABLE_ENTITY, "inexpressible");
+
 impl From<Error> for ApiError {
     fn from(error: Error) -> Self {
         let message = error.to_string();
@@ -114,6 +117,7 @@ impl From<Error> for ApiError {
             Error::NoPeers => (StatusCode::SERVICE_UNAVAILABLE, "no_peers"),
             Error::NobodyAnswered { .. } => (StatusCode::SERVICE_UNAVAILABLE, "nobody_answered"),
             Error::PublishedFull(_) => (StatusCode::SERVICE_UNAVAILABLE, "published_full"),
+            Error::Unsent(UnsentReason::Inexpressible) => INEXPRESSIBLE,
             Error::Unsent(_) => (StatusCode::SERVICE_UNAVAILABLE, "unsent"),
             Error::Cancelled | Error::Stopped => (StatusCode::SERVICE_UNAVAILABLE, "stopped"),
             Error::TimedOut(_) => (StatusCode::GATEWAY_TIMEOUT, "timed_out"),
@@ -130,7 +134,14 @@ fn of_refused(refused: &[(Contact, Rejection)]) -> (StatusCode, &'static str) {
         Rejection::Refused(refusal @ (Refusal::Taken | Refusal::Forged | Refusal::Late)) => Some(refusal),
         _ => None,
     });
-    owners.map_or((StatusCode::SERVICE_UNAVAILABLE, "not_stored"), of_refusal)
+    let is_inexpressible = |rejection: &Rejection| *rejection == Rejection::Unsent(UnsentReason::Inexpressible);
+    match owners {
+        Some(refusal) => of_refusal(refusal),
+        None if !refused.is_empty() && refused.iter().all(|(_, rejection)| is_inexpressible(rejection)) => {
+            INEXPRESSIBLE
+        }
+        None => (StatusCode::SERVICE_UNAVAILABLE, "not_stored"),
+    }
 }
 
 fn of_refusal(refusal: &Refusal) -> (StatusCode, &'static str) {

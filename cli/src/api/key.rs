@@ -46,7 +46,7 @@ impl Key {
     /// Where it is in the key space: what it is hashed to, or, with `?as=id`, what it says.
     pub(super) fn target(&self, api: &Api) -> Result<Id, ApiError> {
         if !self.is_id {
-            return Ok(api.service().key_id(&self.bytes));
+            return Ok(api.service().plain_id(&self.bytes));
         }
         let wrong = || {
             let most = api.settings().key_bytes;

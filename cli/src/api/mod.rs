@@ -23,6 +23,7 @@ mod neighbours;
 mod openapi;
 mod owned;
 mod page;
+mod peers;
 mod persistence;
 mod pictures;
 mod ranges;
@@ -51,6 +52,7 @@ pub(crate) fn router(api: &Api, access: Access) -> Router {
     Router::new()
         .route("/", get(page::get))
         .route("/dht/{key}", value)
+        .route("/peers/{info_hash}", get(peers::get).put(peers::put).delete(peers::delete))
         .route("/status", get(status::get))
         .route("/healthz", get(status::health))
         .route("/metrics", get(metrics::get))

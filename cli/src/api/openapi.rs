@@ -7,7 +7,7 @@ use utoipa::openapi::{OpenApi as Document, RefOr, Schema};
 use utoipa::{Modify, OpenApi};
 
 use super::answer::Answer;
-use super::{address_book, dump, events, key, lookups, metrics, neighbours, status, trace, values};
+use super::{address_book, dump, events, key, lookups, metrics, neighbours, peers, status, trace, values};
 
 /// What is made of the resources.
 #[derive(Debug, OpenApi)]
@@ -19,6 +19,7 @@ use super::{address_book, dump, events, key, lookups, metrics, neighbours, statu
     ),
     paths(
         values::get, values::put, values::post, values::delete,
+        peers::get, peers::put, peers::delete,
         status::get, status::health, metrics::get, events::get,
         neighbours::get, address_book::get, address_book::post, dump::get, lookups::closest, trace::get,
         get,

@@ -17,7 +17,10 @@ use crate::args::{HttpPlan, Network, WayPlan};
 const TRANSFERS: usize = 16;
 
 /// The largest value in a network of rpcudp: its requests have 8 KiB.
-const FOREIGN_VALUE_BYTES: usize = 8000;
+const RPCUDP_VALUE_BYTES: usize = 8000;
+
+/// The largest value in BitTorrent's DHT, whose 1,000 bytes have the length in them.
+const MAINLINE_VALUE_BYTES: usize = 996;
 
 /// Those who follow the events at once.
 const FOLLOWERS: usize = 64;
@@ -36,18 +39,24 @@ pub(crate) struct Settings {
     pub(crate) value_bytes: usize,
     /// Whether the network has a form for larger ones.
     pub(crate) takes_large: bool,
+    /// Whether the network has peers of torrents.
+    pub(crate) has_peers: bool,
     /// Whether the node was told whom to join.
     pub(crate) joins: bool,
 }
 
 impl Settings {
     pub(crate) fn new(plan: &WayPlan) -> Self {
-        let is_native = plan.network == Network::Native;
         Settings {
             key_bytes: plan.config.hasher.key_space().bytes(),
             network: plan.network.name(),
-            value_bytes: if is_native { plan.config.limits.value_bytes } else { FOREIGN_VALUE_BYTES },
-            takes_large: is_native,
+            value_bytes: match plan.network {
+                Network::Native => plan.config.limits.value_bytes,
+                Network::Rpcudp => RPCUDP_VALUE_BYTES,
+                Network::Mainline => MAINLINE_VALUE_BYTES,
+            },
+            takes_large: plan.network != Network::Rpcudp,
+            has_peers: plan.network == Network::Mainline,
             joins: !plan.connect.is_empty(),
         }
     }

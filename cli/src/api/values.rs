@@ -1,7 +1,5 @@
 //! `/dht/{key}`: values, as they are.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
-
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::Response;
@@ -92,6 +90,7 @@ pub(super) async fn get(State(api): State<Api>, key: Key, request: Request) -> R
         (status = 408, description = "The body came too slowly", body = ErrorBody),
         (status = 412, description = "The newest version is another", body = ErrorBody),
         (status = 413, description = "The value is too large", body = ErrorBody),
+        (status = 422, description = "The network of this node has no form for it", body = ErrorBody),
         (status = 503, description = "Nobody took it", body = ErrorBody),
         (status = 504, description = "No answer in time", body = ErrorBody),
     )
@@ -117,6 +116,7 @@ pub(super) async fn put(State(api): State<Api>, key: Key, request: Request) -> R
         (status = 408, description = "The body came too slowly", body = ErrorBody),
         (status = 412, description = "The newest version is another", body = ErrorBody),
         (status = 413, description = "The value is too large", body = ErrorBody),
+        (status = 422, description = "The network of this node has no form for it", body = ErrorBody),
         (status = 503, description = "Nobody took it", body = ErrorBody),
         (status = 504, description = "No answer in time", body = ErrorBody),
     )
@@ -174,6 +174,7 @@ async fn write(api: &Api, key: &Key, request: Request) -> Result<Response, ApiEr
         (status = 408, description = "The body came too slowly", body = ErrorBody),
         (status = 412, description = "The newest version is another", body = ErrorBody),
         (status = 413, description = "The value is too large", body = ErrorBody),
+        (status = 422, description = "The network of this node has no form for it", body = ErrorBody),
         (status = 503, description = "Nobody took it", body = ErrorBody),
         (status = 504, description = "No answer in time", body = ErrorBody),
     )
@@ -184,13 +185,7 @@ pub(super) async fn delete(State(api): State<Api>, key: Key, request: Request) -
     let receipt: Receipt = match expect {
         Expect::Anything => api.service().delete(name).await?,
         Expect::Absent => return Err(ApiError::bad_request("bad_condition", "what is not there cannot be deleted")),
-        Expect::Version(version) => {
-            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
-            let newer = Version::at(u64::try_from(now).unwrap_or_default()).max(version.next());
-            // How long it lives is the service's to say.
-            let mark = Record::tombstone(newer, Duration::ZERO);
-            api.service().put(key.target(&api)?, mark, expect).await?
-        }
+        Expect::Version(version) => api.service().delete_if(name, version).await?,
     };
     Ok(receipt::answer(&api, receipt).await)
 }

@@ -1,4 +1,4 @@
-//! `dht get`, `put`, `delete`, `status`, `dump` and `trace`: what is asked of which node.
+//! `dht get`, `put`, `delete`, `announce`, `peers`, `status`, `dump` and `trace`: what is asked of which node.
 
 use std::path::PathBuf;
 
@@ -6,6 +6,7 @@ use clap::{Args, ValueEnum};
 use kademlia_dht::ConfigError;
 
 use super::node::{WayArgs, WayPlan};
+use super::value::{info_hash, within};
 
 /// Where nodes serve HTTP unless they are told otherwise.
 const USUAL_NODE: &str = "http://127.0.0.1:8080";
@@ -95,6 +96,34 @@ pub(super) struct DeleteArgs {
     node: NodeChoice,
 }
 
+/// Tell BitTorrent's DHT that this host has what an info hash stands for (--network mainline).
+///
+/// A node that runs tells it again and again. One for the moment tells it once: it is forgotten after half an hour.
+#[derive(Debug, Args)]
+pub(super) struct AnnounceArgs {
+    /// 40 hexadecimal digits.
+    #[arg(value_name = "INFO_HASH", value_parser = info_hash)]
+    info_hash: String,
+
+    /// The port at which it can be had; without it, that of the node itself.
+    #[arg(long, value_name = "PORT", value_parser = within(1_u16..=65_535), required_if_eq("network", "mainline"))]
+    port: Option<u16>,
+
+    #[command(flatten)]
+    node: NodeChoice,
+}
+
+/// Print who has what an info hash stands for, in BitTorrent's DHT (--network mainline).
+#[derive(Debug, Args)]
+pub(super) struct PeersArgs {
+    /// 40 hexadecimal digits.
+    #[arg(value_name = "INFO_HASH", value_parser = info_hash)]
+    info_hash: String,
+
+    #[command(flatten)]
+    node: NodeChoice,
+}
+
 /// Tell what a node is and does.
 #[derive(Debug, Args)]
 pub(super) struct StatusArgs {
@@ -161,6 +190,8 @@ pub(crate) enum Request {
     Get { key: String, output: Option<PathBuf> },
     Put { key: String, value: Value, condition: Condition },
     Delete { key: String },
+    Announce { info_hash: String, port: Option<u16> },
+    Peers { info_hash: String },
     Status,
     Dump { format: DumpFormat },
     Trace { key: String },
@@ -223,6 +254,18 @@ impl PutArgs {
 impl DeleteArgs {
     pub(super) fn plan(self) -> Result<ClientPlan, ConfigError> {
         self.node.plan(Request::Delete { key: self.key })
+    }
+}
+
+impl AnnounceArgs {
+    pub(super) fn plan(self) -> Result<ClientPlan, ConfigError> {
+        self.node.plan(Request::Announce { info_hash: self.info_hash, port: self.port })
+    }
+}
+
+impl PeersArgs {
+    pub(super) fn plan(self) -> Result<ClientPlan, ConfigError> {
+        self.node.plan(Request::Peers { info_hash: self.info_hash })
     }
 }
 

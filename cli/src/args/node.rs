@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{ArgAction, Args, ValueEnum};
+use kademlia_dht::gateway::mainline::MainlineHandle;
 use kademlia_dht::{
     Config, ConfigError, Id, KeyHasher, Multiaddr, RelayMode, RelayPolicy, Sha1Hasher, Sha256Hasher, network_named,
 };
@@ -126,9 +127,9 @@ pub(crate) struct WayArgs {
     #[arg(long, value_name = "HASH", default_value = "sha1")]
     hash: Hash,
 
-    /// Contacts in a bucket, and holders of a record.
-    #[arg(long, value_name = "NUMBER", default_value_t = 20, value_parser = within(1_usize..=100))]
-    k: usize,
+    /// Contacts in a bucket, and holders of a record. [default: 20; 8 in BitTorrent's DHT]
+    #[arg(long, value_name = "NUMBER", value_parser = within(1_usize..=100))]
+    k: Option<usize>,
 
     /// Requests that a lookup keeps in flight.
     #[arg(long, value_name = "NUMBER", default_value_t = 3, value_parser = within(1_usize..=64))]
@@ -154,21 +155,21 @@ struct TimeArgs {
     #[arg(long, value_name = "TIME", default_value = "15m", value_parser = duration)]
     peer_timeout: Duration,
 
-    /// How long a record lives after it was last published.
-    #[arg(long, value_name = "TIME", default_value = "24h", value_parser = duration)]
-    record_lifetime: Duration,
+    /// How long a record lives after it was last published. [default: 24h; 2h in BitTorrent's DHT]
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    record_lifetime: Option<Duration>,
 
-    /// After so long unused buckets are refreshed.
-    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = duration)]
-    refresh_interval: Duration,
+    /// After so long unused buckets are refreshed. [default: 1h; 15m in BitTorrent's DHT]
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    refresh_interval: Option<Duration>,
 
-    /// After so long holders pass records to the nodes now closest.
-    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = duration)]
-    replicate_interval: Duration,
+    /// After so long holders pass records to the nodes now closest. [default: 1h; never in BitTorrent's DHT]
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    replicate_interval: Option<Duration>,
 
-    /// After so long the node publishes its own records again.
-    #[arg(long, value_name = "TIME", default_value = "22h", value_parser = duration)]
-    republish_interval: Duration,
+    /// After so long the node publishes its own records again. [default: 22h; 30m in BitTorrent's DHT]
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    republish_interval: Option<Duration>,
 }
 
 /// The protocol of a network.
@@ -178,6 +179,8 @@ pub(crate) enum Network {
     Native,
     /// Of the Python package `kademlia`: over UDP alone.
     Rpcudp,
+    /// BitTorrent's DHT: over UDP alone, at one address.
+    Mainline,
 }
 
 impl Network {
@@ -186,6 +189,7 @@ impl Network {
         match self {
             Network::Native => "native",
             Network::Rpcudp => "rpcudp",
+            Network::Mainline => "mainline",
         }
     }
 }
@@ -257,19 +261,23 @@ impl WayArgs {
             Hash::Sha1 => Arc::new(Sha1Hasher),
             Hash::Sha256 => Arc::new(Sha256Hasher),
         };
-        let defaults = Config::default();
+        let defaults = match self.network {
+            // The gateway's own handle takes the place of this one when there is a gateway.
+            Network::Mainline => Config::mainline(MainlineHandle::default()),
+            Network::Native | Network::Rpcudp => Config::default(),
+        };
         let config = Config {
             hasher,
             network: self.network_name.as_deref().map_or(defaults.network, network_named),
-            k: self.k,
+            k: self.k.unwrap_or(defaults.k),
             alpha: self.alpha,
             read_quorum: self.read_quorum.unwrap_or(defaults.read_quorum),
             request_timeout: self.request_timeout,
             lookup_timeout: self.lookup_timeout,
             ..defaults
         };
-        if self.network == Network::Rpcudp && self.hash != Hash::Sha1 {
-            let bounds = "sha1 in a network of rpcudp".to_owned();
+        if self.network != Network::Native && self.hash != Hash::Sha1 {
+            let bounds = format!("sha1 in a network of {}", self.network.name());
             return Err(ConfigError { field: "hash", bounds, value: "another".to_owned() });
         }
         config.check()?;
@@ -290,10 +298,10 @@ impl NodeArgs {
             client: self.client,
             relay: RelayPolicy { mode, ..way.config.relay },
             peer_timeout: self.times.peer_timeout,
-            record_lifetime: self.times.record_lifetime,
-            refresh_interval: self.times.refresh_interval,
-            replicate_interval: self.times.replicate_interval,
-            republish_interval: self.times.republish_interval,
+            record_lifetime: self.times.record_lifetime.unwrap_or(way.config.record_lifetime),
+            refresh_interval: self.times.refresh_interval.unwrap_or(way.config.refresh_interval),
+            replicate_interval: self.times.replicate_interval.unwrap_or(way.config.replicate_interval),
+            republish_interval: self.times.republish_interval.unwrap_or(way.config.republish_interval),
             ..way.config
         };
         way.config.check()?;

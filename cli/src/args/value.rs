@@ -73,6 +73,12 @@ fn split_unit(text: &str) -> (&str, &str) {
     (number, unit.trim())
 }
 
+/// An info hash: 40 hexadecimal digits.
+pub(super) fn info_hash(text: &str) -> Result<String, String> {
+    let is_sound = text.len() == 40 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if is_sound { Ok(text.to_ascii_lowercase()) } else { Err("not 40 hexadecimal digits".to_owned()) }
+}
+
 /// An address and port, where `localhost` or nothing stands for the loopback address.
 pub(super) fn http_address(text: &str) -> Result<SocketAddr, String> {
     let wrong = || "not an address and port, such as 127.0.0.1:8080, [::1]:8080 or localhost:0".to_owned();

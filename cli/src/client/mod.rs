@@ -1,4 +1,4 @@
-//! `dht get`, `put`, `delete`, `status`, `dump` and `trace`: commands that ask a node, over the HTTP that it serves.
+//! `dht get`, `put`, `delete`, `announce`, `peers`, `status`, `dump` and `trace`: commands that ask a node, over the HTTP that it serves.
 
 mod door;
 mod printed;
@@ -95,6 +95,15 @@ async fn ask(plan: ClientPlan) -> Result<bool, Failure> {
             let request = asker.request(Method::DELETE, &path("dht", &key));
             asker.show(request, Body::empty(), printed::receipt).await
         }
+        Request::Announce { info_hash, port } => {
+            let port = port.map(|port| format!("?port={port}")).unwrap_or_default();
+            let request = asker.request(Method::PUT, &format!("{}{port}", path("peers", &info_hash)));
+            asker.show(request, Body::empty(), printed::receipt).await
+        }
+        Request::Peers { info_hash } => {
+            let request = asker.request(Method::GET, &path("peers", &info_hash));
+            asker.show_if(request, Body::empty(), printed::peers, printed::has_peers).await
+        }
         Request::Status => asker.show(asker.request(Method::GET, "/status"), Body::empty(), printed::status).await,
         Request::Dump { format } => asker.dump(format).await,
         Request::Trace { key } => {
@@ -145,7 +154,12 @@ impl Asker {
     ) -> Result<bool, Failure> {
         let response = self.send(request, body).await?;
         let Some((text, json)) = self.judged(response).await? else { return Ok(false) };
-        line(&if self.json { text } else { words(&json) })?;
+        let shown = if self.json { text } else { words(&json) };
+        if shown.is_empty() {
+            say("nothing was found");
+        } else {
+            line(&shown)?;
+        }
         Ok(is_good(&json))
     }
 

@@ -42,6 +42,16 @@ pub(super) fn value(key: &str, version: Option<&str>, value: &[u8], is_json: boo
     json!({ "key": key, "version": version, "bytes": value.len(), name: shown })
 }
 
+/// Of `dht peers`: one a line.
+pub(super) fn peers(json: &Json) -> String {
+    list(&json["peers"]).iter().map(plain).collect::<Vec<_>>().join("\n")
+}
+
+/// Whether peers were found.
+pub(super) fn has_peers(json: &Json) -> bool {
+    !list(&json["peers"]).is_empty()
+}
+
 /// Of `dht status`.
 pub(super) fn status(json: &Json) -> String {
     let mut text = String::new();

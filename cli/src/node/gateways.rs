@@ -1,22 +1,46 @@
 //! The gateways of a node: one for each address on which it listens.
 
 use kademlia_dht::gateway::address::{IpTransport, socket_addr, split_first, unix_path};
+use kademlia_dht::gateway::mainline::MainlineGateway;
 use kademlia_dht::gateway::{Gateway, RpcUdpGateway, TcpGateway, UdpGateway};
-use kademlia_dht::{DHTService, Multiaddr};
+use kademlia_dht::{Config, DHTService, Multiaddr};
 
-use super::Failure;
+use super::{Failure, Running};
 use crate::args::{Network, WayPlan};
 
 /// Where a node listens that was not told.
 const USUAL: &str = "/ip4/127.0.0.1/udp/0";
 
-/// Listens on every address of the plan.
-pub(super) fn register(service: &DHTService, plan: &WayPlan) -> Result<(), Failure> {
+/// Starts a service by `start`, and listens on every address of the plan.
+pub(super) fn register(
+    plan: &WayPlan,
+    start: impl FnOnce(Config) -> Result<Running, Failure>,
+) -> Result<Running, Failure> {
     let addresses = if plan.listen.is_empty() { usual(&plan.connect) } else { plan.listen.clone() };
-    for address in addresses {
-        listen(service, plan, address)?;
+    if plan.network == Network::Mainline {
+        return mainline(plan, &addresses, start);
     }
-    Ok(())
+    let running = start(plan.config.clone())?;
+    for address in addresses {
+        listen(running.service(), plan, address)?;
+    }
+    Ok(running)
+}
+
+/// A node of BitTorrent's DHT shares with its gateway what the messages have not, and so has one of them.
+fn mainline(
+    plan: &WayPlan,
+    addresses: &[Multiaddr],
+    start: impl FnOnce(Config) -> Result<Running, Failure>,
+) -> Result<Running, Failure> {
+    let [address] = addresses else { return Err(Failure::OneAddress) };
+    if !matches!(socket_addr(address), Some((_, IpTransport::Udp))) {
+        return Err(Failure::NotUdp { address: address.clone(), network: plan.network.name() });
+    }
+    let gateway = MainlineGateway::bind(address.clone())?.with_network(plan.config.network);
+    let running = start(Config { mainline: Some(gateway.handle()), ..plan.config.clone() })?;
+    add(running.service(), address, gateway)?;
+    Ok(running)
 }
 
 fn listen(service: &DHTService, plan: &WayPlan, address: Multiaddr) -> Result<(), Failure> {
@@ -32,7 +56,7 @@ fn listen(service: &DHTService, plan: &WayPlan, address: Multiaddr) -> Result<()
             let gateway = RpcUdpGateway::bind(address.clone())?.with_network(plan.config.network);
             add(service, &address, gateway)
         }
-        (Network::Rpcudp, _) => Err(Failure::NotUdp { address }),
+        (Network::Rpcudp | Network::Mainline, _) => Err(Failure::NotUdp { address, network: plan.network.name() }),
         (Network::Native, None) => Err(Failure::Address { address }),
     }
 }

@@ -36,8 +36,10 @@ pub(crate) enum Failure {
     Start(#[from] StartError),
     #[error("{address} is no address that a node listens on; /ip4/…/udp/…, /ip4/…/tcp/…, /ip6/… and /unix/… are")]
     Address { address: Multiaddr },
-    #[error("{address}: a network of rpcudp is over UDP alone")]
-    NotUdp { address: Multiaddr },
+    #[error("{address}: a network of {network} is over UDP alone")]
+    NotUdp { address: Multiaddr, network: &'static str },
+    #[error("a node of BitTorrent's DHT listens on one address; give one --listen, or --connect addresses of one kind")]
+    OneAddress,
     #[error(transparent)]
     Listen(#[from] GatewayError),
     #[error("the gateway at {address} cannot be started: {cause}")]
@@ -62,7 +64,11 @@ impl Failure {
     /// Whether the arguments are to blame.
     pub(crate) fn is_usage(&self) -> bool {
         match self {
-            Failure::Address { .. } | Failure::NotUdp { .. } | Failure::Read { .. } | Failure::Contacts { .. } => true,
+            Failure::Address { .. }
+            | Failure::NotUdp { .. }
+            | Failure::OneAddress
+            | Failure::Read { .. }
+            | Failure::Contacts { .. } => true,
             Failure::Http(error) => error.is_usage(),
             _ => false,
         }
@@ -87,13 +93,12 @@ pub(crate) struct Running(DHTService);
 impl Running {
     /// Starts a node with its gateways, which goes on where it was if it has a folder.
     pub(crate) fn start(plan: &WayPlan, folder: Option<&Path>) -> Result<Self, Failure> {
-        let service = match folder {
-            Some(folder) => DHTService::start_with(plan.config.clone(), Box::new(DataDirectory::open(folder)?))?,
-            None => DHTService::start(plan.config.clone())?,
-        };
-        let running = Running(service);
-        gateways::register(&running.0, plan)?;
-        Ok(running)
+        gateways::register(plan, |config| {
+            Ok(Running(match folder {
+                Some(folder) => DHTService::start_with(config, Box::new(DataDirectory::open(folder)?))?,
+                None => DHTService::start(config)?,
+            }))
+        })
     }
 
     pub(crate) fn service(&self) -> &DHTService {

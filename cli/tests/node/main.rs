@@ -16,4 +16,5 @@ mod page;
 mod process;
 mod settings;
 mod tokens;
+mod torrents;
 mod values;

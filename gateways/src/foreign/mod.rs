@@ -12,6 +12,8 @@ mod waiting;
 
 pub(crate) use rate::Rate;
 pub(crate) use recent::Recent;
+#[cfg(feature = "mainline")]
+pub(crate) use udp::Deferred;
 pub(crate) use udp::{Effects, ForeignUdp, Now, Wire};
 pub(crate) use waiting::Waiting;
 

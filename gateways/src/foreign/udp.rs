@@ -45,6 +45,28 @@ pub(crate) struct Effects {
     pub(crate) deliveries: Vec<Inbound>,
     /// What was dropped, and why.
     pub(crate) counts: Vec<Count>,
+    /// What is to be called. Only what comes in has this.
+    pub(crate) deferred: Vec<Deferred>,
+}
+
+/// A call of foreign code, which must be made while nothing is locked.
+pub(crate) struct Deferred(Box<dyn FnOnce() + Send>);
+
+impl Deferred {
+    #[cfg_attr(not(feature = "mainline"), allow(dead_code, reason = "not every wire has news of its own"))]
+    pub(crate) fn new(call: impl FnOnce() + Send + 'static) -> Self {
+        Deferred(Box::new(call))
+    }
+
+    pub(crate) fn call(self) {
+        (self.0)();
+    }
+}
+
+impl fmt::Debug for Deferred {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Deferred")
+    }
 }
 
 /// Translates between messages and the datagrams of another program. It has neither socket nor clock.
@@ -194,6 +216,7 @@ impl<W: Wire> Receiver<'_, W> {
             }
         }
         self.out.counts.drain(..).for_each(|count| self.link.count(count));
+        self.out.deferred.drain(..).for_each(Deferred::call);
     }
 
     fn deliver(&mut self) {

@@ -1,33 +1,39 @@
 //! What this node asks others, and what they answer.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use bytes::Bytes;
 
 use super::compact::Node;
-use super::krpc::{self, Failure, Item, Mutable, Query, Want, code};
-use super::wire::{MainlineWire, TheirToken};
+use super::krpc::{self, Failure, Item, Mutable, Query, Want};
+use super::putting::refusal_of;
+use super::security::{is_global, is_sound};
+use super::wire::{ITEMS_LAST, MainlineWire};
 use crate::address::{self, IpTransport};
 use crate::contact::Contact;
 use crate::count::Count;
-use crate::foreign::{Effects, Now};
+use crate::foreign::{Effects, Now, Recent};
 use crate::gateway::{Inbound, UnsentReason};
 use crate::id::Id;
 use crate::message::{self, Expect, Found, Refusal, Reply, Request, Tag, Token};
 use crate::record::{Record, RecordKind, Signed, Version};
 
-/// What another node holds lasts so long, unless it is written again (BEP 44).
-const ITEMS_LAST: std::time::Duration = std::time::Duration::from_secs(2 * 60 * 60);
+/// An item that was read may be kept so long: nobody tells how much of its time it has left.
+const READ_LASTS: Duration = Duration::from_secs(60 * 60);
 
 /// The most contacts that are taken from one answer. Eight is what all give.
 const MAX_NODES: usize = 32;
 
-/// A query that waits for its answer.
+/// How many tokens of others are remembered, and for how long.
+const MAX_TOKENS: usize = 16_384;
+const TOKENS_LAST: Duration = Duration::from_secs(15 * 60);
+
+/// A query of the node that waits for its answer.
 #[derive(Debug)]
 pub(super) struct Asked {
     to: SocketAddr,
-    /// `None` for what the gateway asks by itself.
-    tag: Option<Tag>,
+    tag: Tag,
     what: What,
 }
 
@@ -43,10 +49,21 @@ enum What {
     Write(Id),
 }
 
-impl Asked {
-    /// A ping by which whoever asks shows where it is.
-    pub(super) fn own_ping(to: SocketAddr) -> Self {
-        Asked { to, tag: None, what: What::Ping }
+/// What another node gave with an answer.
+#[derive(Debug)]
+struct TheirToken {
+    from: SocketAddr,
+    owner: Id,
+    token: Bytes,
+}
+
+/// The tokens of others, by the numbers that the node has for them.
+#[derive(Debug)]
+pub(super) struct Theirs(Recent<u64, TheirToken>);
+
+impl Theirs {
+    pub(super) fn new() -> Self {
+        Theirs(Recent::new(MAX_TOKENS, TOKENS_LAST))
     }
 }
 
@@ -66,7 +83,7 @@ impl MainlineWire {
             Request::FindValue { key, .. } if self.handle.is_of_peers(key) => (What::Peers(*key), self.find_query(key)),
             Request::FindValue { key, .. } => (What::Item(*key), self.find_query(key)),
             Request::Store { key, record, token, expect } => {
-                let theirs = self.theirs.get(now.instant, &token.0).filter(|theirs| theirs.from == to);
+                let theirs = self.theirs.0.get(now.instant, &token.0).filter(|theirs| theirs.from == to);
                 let with = |token: &Bytes| self.write_query(key, record, *expect, token.clone());
                 match theirs {
                     Some(TheirToken { owner, token, .. }) => (What::Write(*owner), with(token)?),
@@ -75,7 +92,7 @@ impl MainlineWire {
                 }
             }
         };
-        self.ask(now, to, Asked { to, tag: Some(tag), what }, query).ok_or(UnsentReason::Inexpressible)
+        self.ask(now, to, Asked { to, tag, what }, query).ok_or(UnsentReason::Inexpressible)
     }
 
     fn wanted(&self) -> Want {
@@ -108,6 +125,10 @@ impl MainlineWire {
             }),
             _ => return Err(UnsentReason::Inexpressible),
         };
+        // It would live there for as long again: and nobody passes on what others have written, or nothing would ever end.
+        if u64::from(record.remaining) * 10 < ITEMS_LAST.as_secs() * 9 {
+            return Err(UnsentReason::Inexpressible);
+        }
         let expected = match expect {
             Expect::Anything => None,
             Expect::Version(version) if mutable.is_some() => i64::try_from(version.0).ok(),
@@ -123,7 +144,7 @@ impl MainlineWire {
         self.asked.take(now.instant, &transaction)
     }
 
-    /// Takes an answer. Whether it was one.
+    /// Takes an answer.
     pub(super) fn response(
         &mut self,
         now: Now,
@@ -132,48 +153,47 @@ impl MainlineWire {
         seen_at: Option<SocketAddr>,
         response: krpc::Response,
         out: &mut Effects,
-    ) -> bool {
-        let Some(asked) = self.answered(now, from, transaction) else {
-            out.counts.push(Count::Unasked);
-            return false;
-        };
-        self.proved.insert(now.instant, from, ());
-        if let Some(seen_at) = seen_at.filter(|seen_at| seen_at.is_ipv4() == self.is_v4) {
-            self.handle.vote(from.ip(), seen_at.ip());
-        }
-        let Some(tag) = asked.tag else { return true };
-        if !self.is_sound(&response.sender, from) {
-            out.counts.push(Count::Unserved);
-            return true;
-        }
+    ) {
         let sender = response.sender;
-        let reply = match asked.what {
+        if self.was_asked_back(now, from, transaction) {
+            return self.prove(now, from, Some(sender), out);
+        }
+        let Some(Asked { tag, what, .. }) = self.answered(now, from, transaction) else {
+            return out.counts.push(Count::Unasked);
+        };
+        self.prove(now, from, Some(sender), out);
+        // Whom the gateway asks back by itself has chosen to be asked, and would have as many votes as it likes.
+        let seen_at = seen_at.filter(|seen_at| seen_at.is_ipv4() == self.is_v4 && is_sound(&sender, from.ip()));
+        if let Some(seen_at) = seen_at {
+            out.deferred.extend(self.handle.vote(now.instant, from.ip(), seen_at.ip()));
+        }
+        let reply = match what {
             What::Permission(query) => match response.token {
                 Some(token) => {
-                    let asked = Asked { to: from, tag: Some(tag), what: What::Write(sender) };
+                    let asked = Asked { to: from, tag, what: What::Write(sender) };
                     let bytes = self.ask(now, from, asked, with_token(*query, token));
-                    out.datagrams.extend(bytes.map(|bytes| (from, bytes)));
-                    return true;
+                    return out.datagrams.extend(bytes.map(|bytes| (from, bytes)));
                 }
                 None => Reply::Refused(Refusal::Token),
             },
             What::Ping => Reply::Pong,
             What::Write(_) => Reply::Stored,
-            What::Nodes => Reply::Found(self.found(now, from, None, response)),
+            What::Nodes => Reply::Found(self.found(now, from, None, response, out)),
             What::Item(key) => {
                 let record = response.item.clone().and_then(|item| self.record(&key, item));
-                Reply::Found(self.found(now, from, record, response))
+                Reply::Found(self.found(now, from, record, response, out))
             }
             What::Peers(info_hash) => {
-                self.handle.found(&info_hash, &response.peers);
-                Reply::Found(self.found(now, from, None, response))
+                let peers: Vec<_> = response.peers.iter().copied().filter(|peer| is_placed(from, *peer, out)).collect();
+                self.handle.found(&info_hash, &peers);
+                Reply::Found(self.found(now, from, None, response, out))
             }
         };
         self.deliver_reply(from, tag, sender, reply, out);
-        true
     }
 
-    /// Takes a failure: of what was to be kept it says why, of all else no more than silence does.
+    /// Takes a failure, which shows that somebody is there as an answer does. The node is told at once, if it is known whom it
+    /// has asked: a failure does not say that.
     pub(super) fn failure(
         &mut self,
         now: Now,
@@ -182,19 +202,28 @@ impl MainlineWire {
         failure: &Failure,
         out: &mut Effects,
     ) {
-        let Some(asked) = self.answered(now, from, transaction) else { return out.counts.push(Count::Unasked) };
         log::trace!("{from} says {}: {}", failure.code, failure.text);
-        if let (What::Write(owner), Some(tag)) = (asked.what, asked.tag) {
-            let refusal = match failure.code {
-                code::PROTOCOL => Refusal::Token,
-                code::VALUE_TOO_LARGE => Refusal::TooLarge { limit: 1000 },
-                code::BAD_SIGNATURE | code::SALT_TOO_LARGE => Refusal::Forged,
-                code::OTHER_EXPECTED => Refusal::Conflict { held: None },
-                code::SEQUENCE_TOO_LOW => Refusal::Older { held: Version::default() },
-                _ => Refusal::Limited,
-            };
+        if self.was_asked_back(now, from, transaction) {
+            return self.prove(now, from, None, out);
+        }
+        let Some(Asked { tag, what, .. }) = self.answered(now, from, transaction) else {
+            return out.counts.push(Count::Unasked);
+        };
+        self.prove(now, from, None, out);
+        let (owner, refusal) = match what {
+            What::Write(owner) => (Some(owner), refusal_of(failure.code)),
+            _ => (self.proved.id(now.instant, &from), Refusal::Limited),
+        };
+        if let Some(owner) = owner {
             self.deliver_reply(from, tag, owner, Reply::Refused(refusal), out);
         }
+    }
+
+    /// Whether this answers by what the gateway asked back whoever is there.
+    fn was_asked_back(&mut self, now: Now, from: SocketAddr, transaction: &[u8]) -> bool {
+        let Ok(transaction) = transaction.try_into() else { return false };
+        let is_answer = self.asked_back.get(now.instant, &transaction).is_some_and(|to| *to == from);
+        is_answer && self.asked_back.take(now.instant, &transaction).is_some()
     }
 
     fn deliver_reply(&self, from: SocketAddr, tag: Tag, sender: Id, reply: Reply, out: &mut Effects) {
@@ -205,21 +234,28 @@ impl MainlineWire {
     }
 
     /// What an answer says of a key, with a number for its token.
-    fn found(&mut self, now: Now, from: SocketAddr, record: Option<Record>, response: krpc::Response) -> Found {
+    fn found(
+        &mut self,
+        now: Now,
+        from: SocketAddr,
+        record: Option<Record>,
+        response: krpc::Response,
+        out: &mut Effects,
+    ) -> Found {
         let number = self.next_random();
         if let Some(token) = response.token {
-            self.theirs.insert(now.instant, number, TheirToken { from, owner: response.sender, token });
+            self.theirs.0.insert(now.instant, number, TheirToken { from, owner: response.sender, token });
         }
-        let is_usable =
-            |(id, address): &&Node| address.is_ipv4() == self.is_v4 && self.is_sound(id, *address) && *id != self.own;
-        let nodes = response.nodes.iter().filter(is_usable).take(MAX_NODES);
+        let mut is_usable = |(id, address): &&Node| {
+            address.is_ipv4() == self.is_v4 && *id != self.own && is_placed(from, *address, out)
+        };
+        let nodes = response.nodes.iter().take(MAX_NODES).filter(|node| is_usable(node));
+        let contact = |(id, address): &Node| Contact::new(*id, address::ip_address(*address, IpTransport::Udp));
         Found {
             held: record.as_ref().map(|record| record.version),
             records: record.into_iter().collect(),
             more: false,
-            contacts: nodes
-                .map(|(id, address)| Contact::new(*id, address::ip_address(*address, IpTransport::Udp)))
-                .collect(),
+            contacts: nodes.map(contact).collect(),
             token: Token(number),
         }
     }
@@ -227,13 +263,23 @@ impl MainlineWire {
     /// The record that an item is under this key. That it may be there is checked by whoever reads it.
     fn record(&self, key: &Id, item: Item) -> Option<Record> {
         let Some(mutable) = item.mutable else {
-            return Some(Record::new(RecordKind::Immutable, item.value, Version::default(), ITEMS_LAST));
+            return Some(Record::new(RecordKind::Immutable, item.value, Version::default(), READ_LASTS));
         };
         let version = Version(u64::try_from(mutable.sequence).ok()?);
         let salt = self.handle.salt(key).unwrap_or_default();
         let signed = Signed { public_key: mutable.public_key, salt, signature: mutable.signature };
-        Some(Record::new(RecordKind::Signed(Box::new(signed)), item.value, version, ITEMS_LAST))
+        Some(Record::new(RecordKind::Signed(Box::new(signed)), item.value, version, READ_LASTS))
     }
+}
+
+/// Whether somebody can be at an address that was named from another one. Who is far away knows nobody in a local network here,
+/// and could have any host there asked.
+fn is_placed(informant: SocketAddr, named: SocketAddr, out: &mut Effects) -> bool {
+    let is_placed = is_global(named.ip()) || !is_global(informant.ip());
+    if !is_placed {
+        out.counts.push(Count::Misplaced);
+    }
+    is_placed
 }
 
 /// What waited for a token.

@@ -17,8 +17,10 @@ use crate::message::NetworkId;
 /// Makes a node one of BitTorrent's DHT: `/ip4/…/udp/…` or `/ip6/…/udp/…`.
 ///
 /// The node must have ids of 20 bytes, hash by SHA-1, and have k = 8. Of its records immutable and signed ones can be kept by
-/// others, and what it says in the [`handle`](MainlineGateway::handle) stands for peers. Deletes, plain and owned records
-/// cannot be expressed on this wire.
+/// others, and what it says in the [`handle`](MainlineGateway::handle) stands for peers. Tombstones, plain and owned records, and
+/// records that have lived for more than twelve minutes cannot be expressed on this wire.
+///
+/// IPv4 and IPv6 are two networks: a gateway speaks one of them, and its handle is of it alone.
 ///
 /// Whoever asks from an address that has not answered lately is asked back first, and gets at most three times the bytes that
 /// it sent if it does not answer that.
@@ -46,7 +48,9 @@ impl MainlineGateway {
         let is_v4 = !matches!(address::ip(&address), Some(IpAddr::V6(_)));
         let wire = MainlineWire::new(is_v4);
         let handle = wire.handle.clone();
-        Ok(MainlineGateway { udp: ForeignUdp::bind("MainlineGateway", address, wire)?, handle })
+        let udp = ForeignUdp::bind("MainlineGateway", address, wire)?;
+        handle.bound(address::socket_addr(udp.address()).map(|(bound, _)| bound));
+        Ok(MainlineGateway { udp, handle })
     }
 
     /// For a service of this network, where it is not the default one. The wire does not know of networks, and the service
@@ -54,14 +58,6 @@ impl MainlineGateway {
     #[must_use]
     pub fn with_network(mut self, network: NetworkId) -> Self {
         self.udp.configure(|wire| wire.network = network);
-        self
-    }
-
-    /// Whether to leave out of the routing table whoever has an id that does not follow from its address (BEP 42). They do,
-    /// unless told otherwise. Addresses of local networks have any id.
-    #[must_use]
-    pub fn with_id_checks(mut self, checks: bool) -> Self {
-        self.udp.configure(|wire| wire.checks_ids = checks);
         self
     }
 

@@ -2,25 +2,24 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use bytes::Bytes;
 use crossbeam::channel::{Receiver, Sender, TrySendError, bounded};
 
-use super::security::is_local;
-use crate::address::host;
+use super::latest::Latest;
+use super::peers::{Peers, Sample};
+use super::votes::Votes;
+use crate::foreign::Deferred;
 use crate::id::Id;
 
 /// The most peers that wait to be taken by who looks for them.
 const MAX_FOUND: usize = 4096;
 
-/// The most salts that are remembered, and the most nodes that have said where they see this one.
+/// The most salts that are remembered.
 const MAX_SALTS: usize = 4096;
-const MAX_VOTES: usize = 64;
-
-/// So many must agree on where this node is.
-const LEAST_VOTES: usize = 3;
 
 /// What a [`MainlineGateway`](super::MainlineGateway) shares with whoever uses it: which keys stand for peers, not values; what
 /// is announced; the salts of values; and where others see this node.
@@ -37,11 +36,15 @@ struct Book {
     watches: BTreeMap<Id, Vec<Watching>>,
     next_watch: u64,
     announced: BTreeMap<Id, Option<u16>>,
+    /// Who has announced what at this node.
+    peers: Peers,
+    /// Where the gateway is bound.
+    bound: Option<SocketAddr>,
     salts: Latest<Id, Bytes>,
-    /// By the network of who says it.
-    votes: Latest<IpAddr, IpAddr>,
-    external: Option<IpAddr>,
-    told: Option<Told>,
+    votes: Votes,
+    told: Vec<Told>,
+    /// Who the node is, and whether it serves nobody.
+    node: Option<(Id, bool)>,
 }
 
 /// Whom to tell where others see this node.
@@ -55,51 +58,22 @@ impl fmt::Debug for Told {
 }
 
 impl Book {
-    /// The address at which most see this node.
-    fn elected(&self) -> Option<IpAddr> {
-        let mut counts: BTreeMap<IpAddr, usize> = BTreeMap::new();
-        self.votes.values().for_each(|ip| *counts.entry(*ip).or_default() += 1);
-        let (ip, votes) = counts.into_iter().max_by_key(|(_, votes)| *votes)?;
-        (votes >= LEAST_VOTES && votes * 2 > self.votes.values().count()).then_some(ip)
+    /// The IP of this node, as far as it is known.
+    fn own_ip(&self) -> Option<IpAddr> {
+        self.votes.elected().or_else(|| self.bound.map(|bound| bound.ip()).filter(|ip| !ip.is_unspecified()))
     }
-}
 
-/// A map of what was put into it last.
-#[derive(Debug)]
-struct Latest<K, V> {
-    values: BTreeMap<K, (u64, V)>,
-    order: BTreeMap<u64, K>,
-    next: u64,
-}
-
-impl<K, V> Default for Latest<K, V> {
-    fn default() -> Self {
-        Latest { values: BTreeMap::new(), order: BTreeMap::new(), next: 0 }
+    /// This host as a peer, if it announces the key, at an IP.
+    fn own_peer(&self, info_hash: &Id, ip: Option<IpAddr>) -> Option<SocketAddr> {
+        let port = self.announced.get(info_hash).copied()?.or(self.bound.map(|bound| bound.port()))?;
+        Some(SocketAddr::new(ip?, port))
     }
-}
 
-impl<K: Ord + Copy, V> Latest<K, V> {
-    /// Where there are as many already, what was put in the longest ago goes.
-    fn insert(&mut self, key: K, value: V, most: usize) {
-        let number = self.next;
-        self.next += 1;
-        if let Some((before, _)) = self.values.insert(key, (number, value)) {
-            self.order.remove(&before);
+    /// Tells who looks for them.
+    fn found(&mut self, info_hash: &Id, peers: &[SocketAddr]) {
+        for watching in self.watches.get_mut(info_hash).into_iter().flatten() {
+            watching.tell(peers);
         }
-        self.order.insert(number, key);
-        if self.order.len() > most
-            && let Some((_, oldest)) = self.order.pop_first()
-        {
-            self.values.remove(&oldest);
-        }
-    }
-
-    fn get(&self, key: &K) -> Option<&V> {
-        self.values.get(key).map(|(_, value)| value)
-    }
-
-    fn values(&self) -> impl Iterator<Item = &V> {
-        self.values.values().map(|(_, value)| value)
     }
 }
 
@@ -108,6 +82,19 @@ struct Watching {
     number: u64,
     seen: BTreeSet<SocketAddr>,
     found: Sender<SocketAddr>,
+}
+
+impl Watching {
+    fn tell(&mut self, peers: &[SocketAddr]) {
+        for peer in peers {
+            if self.seen.len() < MAX_FOUND && self.seen.insert(*peer) {
+                // There is room for all that are seen; and who has gone away needs none.
+                if let Err(TrySendError::Full(_)) = self.found.try_send(*peer) {
+                    break;
+                }
+            }
+        }
+    }
 }
 
 /// The peers that are found under a key, as they are found. While it lives, the key is one of peers.
@@ -143,21 +130,27 @@ impl MainlineHandle {
         self.book.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// From now on queries of the key look for peers.
+    /// From now on queries of the key look for peers. Those that this node knows itself are found at once: who has announced
+    /// it here, and this host, if it is announced.
     pub fn watch(&self, info_hash: Id) -> Watch {
         let (sender, found) = bounded(MAX_FOUND);
         let mut book = self.book();
         let number = book.next_watch;
         book.next_watch += 1;
-        let watching = Watching { number, seen: BTreeSet::new(), found: sender };
+        let mut watching = Watching { number, seen: BTreeSet::new(), found: sender };
+        watching.tell(&book.peers.of(Instant::now(), &info_hash, MAX_FOUND));
+        // Whoever does not know where this host is finds it on this host.
+        let ip = book.own_ip().or(book.bound.map(|bound| loopback(bound.ip())));
+        watching.tell(book.own_peer(&info_hash, ip).as_slice());
         book.watches.entry(info_hash).or_default().push(watching);
         drop(book);
         Watch { handle: self.clone(), info_hash, number, found }
     }
 
-    /// From now on what is saved under the key announces a peer at this port; `None` for the port of the gateway itself.
-    pub fn announce(&self, info_hash: Id, port: Option<u16>) {
-        self.book().announced.insert(info_hash, port);
+    /// From now on what is saved under the key announces a peer at this port; `None` for the port of the gateway itself. Gives
+    /// what was announced there before.
+    pub fn announce(&self, info_hash: Id, port: Option<u16>) -> Option<Option<u16>> {
+        self.book().announced.insert(info_hash, port)
     }
 
     /// The opposite of [`announce`](MainlineHandle::announce).
@@ -173,40 +166,40 @@ impl MainlineHandle {
 
     /// The address at which others see this node, if enough of them agree; else the one on which they agreed before.
     pub fn external_address(&self) -> Option<IpAddr> {
-        self.book().external
+        self.book().votes.elected()
     }
 
     /// From now on this is called with the address at which others see this node, whenever they agree on another one; and at
-    /// once, if they have agreed on one. It runs on the gateway's thread and must not wait for anything.
+    /// once, if they have agreed on one. Whatever else is called for that is called as well. It runs on the gateway's thread
+    /// and must not wait for anything.
     pub fn on_external_address(&self, tell: impl Fn(IpAddr) + Send + Sync + 'static) {
         let told = Told(Arc::new(tell));
         let mut book = self.book();
-        book.told = Some(told.clone());
-        let known = book.external;
+        book.told.push(told.clone());
+        let known = book.votes.elected();
         drop(book);
         if let Some(ip) = known {
             (told.0)(ip);
         }
     }
 
-    /// `voter` sees this node at `ip`. Addresses that mean another host in each network say nothing.
-    pub(super) fn vote(&self, voter: IpAddr, ip: IpAddr) {
-        if is_local(ip) {
-            return;
-        }
+    /// Tells the gateway which node it serves, before that has sent anything, and whether the node answers nobody. A service
+    /// does so with the handle of its configuration.
+    pub fn set_node(&self, id: Id, is_client: bool) {
+        self.book().node = Some((id, is_client));
+    }
+
+    /// The node that is served, and whether it answers nobody.
+    pub(super) fn node(&self) -> Option<(Id, bool)> {
+        self.book().node
+    }
+
+    /// `voter` sees this node at `ip`. Gives what is to be called for that, while nothing is locked.
+    pub(super) fn vote(&self, now: Instant, voter: IpAddr, ip: IpAddr) -> Option<Deferred> {
         let mut book = self.book();
-        book.votes.insert(host(voter), ip, MAX_VOTES);
-        let elected = book.elected();
-        if elected.is_none() || elected == book.external {
-            return;
-        }
-        book.external = elected;
+        let elected = book.votes.vote(now, voter, ip)?;
         let told = book.told.clone();
-        // Whoever is told may use this handle.
-        drop(book);
-        if let (Some(told), Some(ip)) = (told, elected) {
-            (told.0)(ip);
-        }
+        (!told.is_empty()).then(|| Deferred::new(move || told.iter().for_each(|told| (told.0)(elected))))
     }
 
     /// Whether the key is one of peers.
@@ -226,18 +219,41 @@ impl MainlineHandle {
 
     /// Tells who looks for them.
     pub(super) fn found(&self, info_hash: &Id, peers: &[SocketAddr]) {
-        let mut book = self.book();
-        for watching in book.watches.get_mut(info_hash).into_iter().flatten() {
-            for peer in peers {
-                if watching.seen.len() < MAX_FOUND && watching.seen.insert(*peer) {
-                    // There is room for all that are seen; and who has gone away needs none.
-                    if let Err(TrySendError::Full(_)) = watching.found.try_send(*peer) {
-                        break;
-                    }
-                }
-            }
-        }
+        self.book().found(info_hash, peers);
     }
+
+    /// The gateway is bound to this address.
+    pub(super) fn bound(&self, address: Option<SocketAddr>) {
+        self.book().bound = address;
+    }
+
+    /// Somebody announces at this node that it has it.
+    pub(super) fn announced_here(&self, now: Instant, info_hash: Id, peer: SocketAddr) {
+        let mut book = self.book();
+        book.peers.announce(now, info_hash, peer);
+        book.found(&info_hash, &[peer]);
+    }
+
+    /// So many of those who have it, for others: of whom this node knows, and this host, if it is known where that is.
+    pub(super) fn known_peers(&self, now: Instant, info_hash: &Id, most: usize) -> Vec<SocketAddr> {
+        let mut book = self.book();
+        let own = book.own_peer(info_hash, book.own_ip());
+        let mut peers = book.peers.of(now, info_hash, most);
+        if let Some(own) = own.filter(|own| !peers.contains(own)) {
+            peers.truncate(most.saturating_sub(1));
+            peers.push(own);
+        }
+        peers
+    }
+
+    /// Some of the keys that were announced at this node.
+    pub(super) fn sample(&self, now: Instant, most: usize) -> Sample {
+        self.book().peers.sample(now, most)
+    }
+}
+
+fn loopback(like: IpAddr) -> IpAddr {
+    if like.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() }
 }
 
 #[cfg(test)]
@@ -265,54 +281,54 @@ mod tests {
     }
 
     #[test]
-    fn most_of_those_who_say_where_this_node_is_must_agree() {
-        let handle = MainlineHandle::default();
-        let ip = |n: u8| IpAddr::from([1, 1, 1, n]);
-        handle.vote(ip(1), ip(100));
-        handle.vote(ip(2), ip(100));
-        assert_eq!(handle.external_address(), None, "too few");
-        handle.vote(ip(3), ip(100));
-        assert_eq!(handle.external_address(), Some(ip(100)));
-        // One voice has one vote.
-        (0..9).for_each(|_| handle.vote(ip(4), ip(101)));
-        assert_eq!(handle.external_address(), Some(ip(100)));
-        (5..9).for_each(|n| handle.vote(ip(n), ip(n)));
-        assert_eq!(handle.external_address(), Some(ip(100)), "no other majority");
+    fn what_this_node_knows_itself_is_found_at_once() {
+        let (handle, key, now) = (MainlineHandle::default(), Id::from_prefix(b"key"), Instant::now());
+        let found = |watch: &Watch| watch.found().try_iter().collect::<Vec<_>>();
+        let peer = |n: u8| SocketAddr::from(([10, 0, 0, n], 1));
+        handle.announced_here(now, key, peer(1));
+        let watch = handle.watch(key);
+        assert_eq!(found(&watch), [peer(1)]);
+        handle.announced_here(now, key, peer(2));
+        handle.announced_here(now, key, peer(1));
+        assert_eq!(found(&watch), [peer(2)], "while somebody looks");
+        // This host itself.
+        let announced = |bound: &str, port| {
+            handle.bound(Some(bound.parse().unwrap()));
+            handle.announce(key, port);
+            let own = |peer: &SocketAddr| peer.ip() != ip(1) && peer.ip() != ip(2);
+            let told = found(&handle.watch(key)).into_iter().find(own).map(|peer| peer.to_string());
+            let others = handle.known_peers(now, &key, 9).into_iter().find(own).map(|peer| peer.to_string());
+            (told, others)
+        };
+        let some = |text: &str| Some(text.to_owned());
+        assert_eq!(announced("0.0.0.0:7", Some(80)), (some("127.0.0.1:80"), None), "it is not known where it is");
+        assert_eq!(announced("[::]:7", None), (some("[::1]:7"), None));
+        assert_eq!(announced("10.0.0.9:7", None), (some("10.0.0.9:7"), some("10.0.0.9:7")));
+        assert_eq!(handle.known_peers(now, &key, 1).len(), 1);
+    }
+
+    fn ip(n: u8) -> IpAddr {
+        [10, 0, 0, n].into()
     }
 
     #[test]
-    fn who_wants_to_know_is_told_of_each_new_address_once() {
+    fn all_who_want_to_know_are_told_of_each_new_address_once() {
         let (handle, told) = (MainlineHandle::default(), Arc::new(Mutex::new(Vec::new())));
-        let ip = |n: u8| IpAddr::from([1, 1, 1, n]);
-        (1..6).for_each(|n| handle.vote(ip(n), ip(100)));
-        let (list, same) = (Arc::clone(&told), handle.clone());
-        handle.on_external_address(move |ip| list.lock().unwrap().push((ip, same.external_address())));
-        (1..6).for_each(|n| handle.vote(ip(n), ip(101)));
-        (1..6).for_each(|n| handle.vote(ip(n), [192, 168, 0, 1].into()));
-        assert_eq!(*told.lock().unwrap(), [(ip(100), Some(ip(100))), (ip(101), Some(ip(101)))]);
-    }
-
-    #[test]
-    fn a_network_of_ipv6_has_one_vote() {
-        let handle = MainlineHandle::default();
-        (1..9_u128)
-            .for_each(|n| handle.vote(IpAddr::from((0x2001_0db8_u128 << 96 | n).to_be_bytes()), [1, 1, 1, 1].into()));
-        assert_eq!(handle.external_address(), None);
-    }
-
-    #[test]
-    fn the_salts_and_votes_that_came_last_are_kept() {
-        let handle = MainlineHandle::default();
-        // Those at first would come first by their order too.
-        let key = |n: usize| Id::from_prefix(&(u32::MAX - n as u32).to_be_bytes());
-        for n in 0..MAX_SALTS {
-            handle.note_salt(key(n), Bytes::from_static(b"salt"));
+        let seen = |n: u8| IpAddr::from([1, 1, 1, n]);
+        let mut now = Instant::now();
+        let mut vote = |for_ip: u8| {
+            now += std::time::Duration::from_secs(3600);
+            (1..9).filter_map(|n| handle.vote(now, [n, 1, 1, 1].into(), seen(for_ip))).for_each(Deferred::call);
+        };
+        vote(100);
+        for who in ['a', 'b'] {
+            let (list, same) = (Arc::clone(&told), handle.clone());
+            // It may use the handle.
+            handle.on_external_address(move |ip| list.lock().unwrap().push((who, ip, same.external_address())));
         }
-        handle.note_salt(key(0), Bytes::from_static(b"again"));
-        handle.note_salt(key(MAX_SALTS), Bytes::from_static(b"salt"));
-        assert_eq!(handle.salt(&key(0)).as_deref(), Some(&b"again"[..]));
-        assert_eq!((handle.salt(&key(1)), handle.salt(&key(MAX_SALTS)).is_some()), (None, true));
-        let book = handle.book();
-        assert_eq!((book.salts.values.len(), book.salts.order.len()), (MAX_SALTS, MAX_SALTS));
+        vote(101);
+        vote(101);
+        let expected = [('a', 100), ('b', 100), ('a', 101), ('b', 101)].map(|(who, n)| (who, seen(n), Some(seen(n))));
+        assert_eq!(*told.lock().unwrap(), expected);
     }
 }

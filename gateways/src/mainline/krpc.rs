@@ -95,7 +95,7 @@ pub(super) struct Mutable {
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Response {
     pub(super) sender: Id,
-    pub(super) nodes: Vec<Node>,
+    pub(super) nodes: Nodes,
     pub(super) token: Option<Bytes>,
     /// Where those are who have what was asked for.
     pub(super) peers: Vec<SocketAddr>,
@@ -108,8 +108,31 @@ pub(super) struct Response {
 impl Response {
     /// An answer that says no more than who gives it.
     pub(super) fn of(sender: Id) -> Self {
-        let (nodes, peers) = (Vec::new(), Vec::new());
+        let (nodes, peers) = (Nodes::default(), Vec::new());
         Response { sender, nodes, token: None, peers, item: None, sequence: None, samples: None }
+    }
+}
+
+/// The nodes of each family, where they are named, nearest first. Whoever wants some is told that there are none.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Nodes {
+    pub(super) v4: Option<Vec<Node>>,
+    pub(super) v6: Option<Vec<Node>>,
+}
+
+impl Nodes {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Node> {
+        self.v4.iter().chain(&self.v6).flatten()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.iter().count()
+    }
+
+    /// Leaves out one of the farthest. Whether there was one.
+    pub(super) fn pop(&mut self) -> bool {
+        let longest = [&mut self.v4, &mut self.v6].into_iter().flatten().max_by_key(|nodes| nodes.len());
+        longest.and_then(Vec::pop).is_some()
     }
 }
 

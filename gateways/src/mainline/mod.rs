@@ -6,6 +6,7 @@
 //! [BEP 44](https://www.bittorrent.org/beps/bep_0044.html) (items) and
 //! [BEP 51](https://www.bittorrent.org/beps/bep_0051.html) (samples of the keys of peers).
 
+mod answering;
 mod asking;
 mod compact;
 #[doc(hidden)] // Public for fuzzing alone.
@@ -13,13 +14,17 @@ pub mod fuzzing;
 mod gateway;
 mod handle;
 mod krpc;
+mod latest;
 mod peers;
+mod proved;
+mod putting;
 mod read;
 mod security;
 mod serving;
 #[cfg(test)]
 mod tests;
 mod tokens;
+mod votes;
 mod wire;
 #[cfg(test)]
 mod wire_tests;

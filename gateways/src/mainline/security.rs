@@ -1,7 +1,7 @@
 //! Node ids that follow from the node's address: [BEP 42](https://www.bittorrent.org/beps/bep_0042.html). Whoever wants to stand
 //! at a place of their choice needs an address for it.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crc::{CRC_32_ISCSI, Crc};
 
@@ -38,6 +38,42 @@ pub(super) fn is_local(ip: IpAddr) -> bool {
     match ip.to_canonical() {
         IpAddr::V4(ip) => ip.is_loopback() || ip.is_private() || ip.is_link_local() || ip.is_unspecified(),
         IpAddr::V6(ip) => ip.is_loopback() || ip.is_unicast_link_local() || ip.is_unique_local() || ip.is_unspecified(),
+    }
+}
+
+/// Whether hosts anywhere can be reached at `ip`: it is of no local network, and set aside for nothing else.
+pub(super) fn is_global(ip: IpAddr) -> bool {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => is_global_v4(ip),
+        IpAddr::V6(ip) => is_global_v6(ip),
+    }
+}
+
+fn is_global_v4(ip: Ipv4Addr) -> bool {
+    let is_special = match ip.octets() {
+        // "This network", between carriers and their customers, protocols, benchmarks, multicast and what is reserved.
+        [0 | 224.., ..] | [192, 0, 0, _] | [198, 18 | 19, ..] => true,
+        [100, second, ..] => second & 0xc0 == 64,
+        _ => ip.is_documentation(),
+    };
+    !is_special && !is_local(ip.into())
+}
+
+/// Of IPv6 only 2000::/3 is given out; within it some is set aside.
+fn is_global_v6(ip: Ipv6Addr) -> bool {
+    match ip.segments() {
+        // Protocols, documentation, and addresses of IPv4 in those of IPv6, which lead wherever those do.
+        [0x2001, ..0x0200, ..] | [0x2001, 0x0db8, ..] | [0x3fff, ..0x1000, ..] => false,
+        [0x2002, high, low, ..] => is_global_v4(Ipv4Addr::from(u32::from(high) << 16 | u32::from(low))),
+        [first, ..] => first & 0xe000 == 0x2000,
+    }
+}
+
+/// The network that has one voice where many are to agree: whoever has one address often has others beside it.
+pub(super) fn network(ip: IpAddr) -> IpAddr {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => Ipv4Addr::from_bits(ip.to_bits() & (!0 << 16)).into(),
+        IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() & (!0 << 96)).into(),
     }
 }
 
@@ -91,6 +127,43 @@ mod tests {
             assert!(is_sound(&Id::ZERO, ip.parse().unwrap()), "{ip}");
         }
         assert!(!is_sound(&Id::ZERO, "8.8.8.8".parse().unwrap()));
+    }
+
+    #[test]
+    fn what_is_global() {
+        for ip in ["8.8.8.8", "1.1.1.1", "100.63.0.1", "100.128.0.1", "198.20.0.1", "223.255.255.255", "2a00::1"] {
+            assert!(is_global(ip.parse().unwrap()), "{ip}");
+        }
+        let special = [
+            "0.1.2.3",
+            "10.0.0.1",
+            "100.64.0.1",
+            "127.0.0.1",
+            "169.254.1.1",
+            "172.16.0.1",
+            "192.0.0.8",
+            "192.0.2.1",
+            "192.168.0.1",
+            "198.18.0.1",
+            "198.51.100.1",
+            "203.0.113.1",
+            "224.0.0.1",
+            "240.0.0.1",
+            "255.255.255.255",
+            "::",
+            "::1",
+            "fe80::1",
+            "fc00::1",
+            "ff02::1",
+            "64:ff9b::1",
+            "2001:db8::1",
+            "2001::1",
+            "2002:7f00:1::1",
+            "::ffff:127.0.0.1",
+        ];
+        for ip in special {
+            assert!(!is_global(ip.parse().unwrap()), "{ip}");
+        }
     }
 
     proptest! {

@@ -6,77 +6,62 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::asking::Asked;
+use super::asking::{Asked, Theirs};
 use super::compact::ID_BYTES;
 use super::handle::MainlineHandle;
-use super::krpc::{Body, Failure, Message, Query};
-use super::peers::Peers;
+use super::krpc::{Body, Message, Query};
+use super::proved::Proved;
 use super::read::{ReadError, read};
 use super::serving::Served;
 use super::tokens::Tokens;
 use super::write::write;
-use super::{krpc, security};
 use crate::codec::SizeLimits;
 use crate::count::Count;
 use crate::foreign::{Effects, Now, Rate, Recent, Waiting, Wire, allowance};
 use crate::gateway::{Outbound, UnsentReason};
-use crate::id::Id;
-use crate::message::{self, Envelope, NetworkId, Tag};
+use crate::id::{Id, KeySpace};
+use crate::message::{self, Envelope, NetworkId, Request, Tag};
 
 /// What this client calls itself.
-const VERSION: &[u8] = b"KD\x00\x01";
+pub(super) const VERSION: &[u8] = b"KD\x00\x01";
 
 /// The largest datagram that is sent, and read: more would go in fragments.
-const MAX_BYTES: usize = 1452;
+pub(super) const MAX_BYTES: usize = 1452;
 const MAX_RECEIVED: usize = 4096;
 
-/// How many requests are remembered that have no answer yet, of this node and of others.
+/// How long an item is kept that nobody writes again (BEP 44).
+pub(super) const ITEMS_LAST: Duration = Duration::from_secs(2 * 60 * 60);
+
+/// How many requests are remembered that have no answer yet: of this node, of others, and by which others are asked back.
 const MAX_OPEN: usize = 4096;
 const ANSWERED_WITHIN: Duration = Duration::from_secs(20);
-
-/// For so long an address that has answered is that of whoever asks from there.
-const PROVED_FOR: Duration = Duration::from_secs(20 * 60);
-const MAX_PROVED: usize = 16_384;
 
 /// So long who asks from an unknown address is given time to show that it is there.
 const PROVED_WITHIN: Duration = Duration::from_millis(500);
 
-/// What one source may have this node keep: so many a second on average, and at once.
-const STORES_A_SECOND: u32 = 10;
-const STORES_AT_ONCE: u32 = 200;
-
-/// How many tokens of others are remembered, and for how long.
-const MAX_TOKENS: usize = 16_384;
-const TOKENS_LAST: Duration = Duration::from_secs(15 * 60);
+/// What one host may have this node keep: so many a second on average, and at once. A value of a megabyte has a thousand parts.
+const STORES_A_SECOND: u32 = 100;
+const STORES_AT_ONCE: u32 = 2000;
 
 /// The bytes of a ping: by two of them a node asks back who asks.
 const PING_BYTES: usize = 58;
 
-/// What another node gave with an answer.
-#[derive(Debug)]
-pub(super) struct TheirToken {
-    pub(super) from: SocketAddr,
-    pub(super) owner: Id,
-    pub(super) token: Bytes,
-}
-
 #[derive(Debug)]
 pub(super) struct MainlineWire {
     pub(super) network: NetworkId,
-    /// The node's id, or a made up one as long as it tells none.
+    /// The node's id, or a made up one as long as nobody has told it.
     pub(super) own: Id,
     /// It answers nobody.
     pub(super) is_client: bool,
     pub(super) is_v4: bool,
-    /// Whether nodes must have an id that follows from their address.
-    pub(super) checks_ids: bool,
     pub(super) asked: Recent<[u8; 4], Asked>,
+    /// Who is asked back whether they are there. Apart, so that whoever asks much drives out nothing that this node asks.
+    pub(super) asked_back: Recent<[u8; 4], SocketAddr>,
     pub(super) served: Recent<Tag, Served>,
-    pub(super) proved: Recent<SocketAddr, ()>,
+    pub(super) proved: Proved,
     waiting: Waiting<(Message, usize)>,
     pub(super) tokens: Tokens,
-    pub(super) theirs: Recent<u64, TheirToken>,
-    pub(super) peers: Peers,
+    pub(super) theirs: Theirs,
     pub(super) stores: Rate,
     pub(super) handle: MainlineHandle,
     random: RandomState,
@@ -90,14 +75,13 @@ impl MainlineWire {
             own: Id::ZERO,
             is_client: false,
             is_v4,
-            checks_ids: true,
             asked: Recent::new(MAX_OPEN, ANSWERED_WITHIN),
+            asked_back: Recent::new(MAX_OPEN, ANSWERED_WITHIN),
             served: Recent::new(MAX_OPEN, ANSWERED_WITHIN),
-            proved: Recent::new(MAX_PROVED, PROVED_FOR),
+            proved: Proved::new(),
             waiting: Waiting::new(PROVED_WITHIN),
             tokens: Tokens::new(Instant::now()),
-            theirs: Recent::new(MAX_TOKENS, TOKENS_LAST),
-            peers: Peers::default(),
+            theirs: Theirs::new(),
             stores: Rate::new(STORES_A_SECOND, STORES_AT_ONCE),
             handle: MainlineHandle::default(),
             random: RandomState::new(),
@@ -108,19 +92,25 @@ impl MainlineWire {
         wire
     }
 
+    /// The node may have become another one.
+    fn look_up_node(&mut self) {
+        if let Some((id, is_client)) = self.handle.node() {
+            (self.own, self.is_client) = (id, is_client);
+        }
+    }
+
     /// A number that nobody can guess.
     pub(super) fn next_random(&mut self) -> u64 {
         self.numbered += 1;
         self.random.hash_one(self.numbered)
     }
 
-    pub(super) fn is_proved(&self, now: Now, address: &SocketAddr) -> bool {
-        self.proved.get(now.instant, address).is_some()
-    }
-
-    /// Whether a node with this id may be at this address.
-    pub(super) fn is_sound(&self, id: &Id, address: SocketAddr) -> bool {
-        !self.checks_ids || security::is_sound(id, address.ip())
+    /// Somebody has shown to be at an address: what waited for that goes on.
+    pub(super) fn prove(&mut self, now: Now, address: SocketAddr, id: Option<Id>, out: &mut Effects) {
+        self.proved.insert(now.instant, address, id);
+        for (message, bytes) in self.waiting.release(&address) {
+            self.serve(now, address, bytes, 1, message, out);
+        }
     }
 
     /// A message of our model from this node, or from another one.
@@ -128,26 +118,10 @@ impl MainlineWire {
         Envelope::Direct(message::Message { network: self.network, tag, sender, also: Vec::new(), body })
     }
 
-    /// Tells `to` why its query is not answered, if that is no more than it may be sent.
-    pub(super) fn refuse(
-        &self,
-        to: SocketAddr,
-        limit: usize,
-        transaction: Bytes,
-        failure: Failure,
-        out: &mut Effects,
-    ) -> bool {
-        let body = Body::Failure(failure);
-        let message = Message { transaction, version: None, read_only: false, seen_at: None, body };
-        let bytes = write(&message).filter(|bytes| bytes.len() <= limit);
-        let is_told = bytes.is_some();
-        out.datagrams.extend(bytes.map(|bytes| (to, bytes)));
-        is_told
-    }
-
     /// The most bytes of an answer to a query of so many.
     pub(super) fn limit(&self, now: Now, address: &SocketAddr, bytes: usize, pings: usize) -> usize {
-        if self.is_proved(now, address) { MAX_BYTES } else { allowance(bytes, pings * PING_BYTES).min(MAX_BYTES) }
+        let is_proved = self.proved.contains(now.instant, address);
+        if is_proved { MAX_BYTES } else { allowance(bytes, pings * PING_BYTES).min(MAX_BYTES) }
     }
 
     /// A query has come. Unless it asks for little, whoever sent it first shows that it is at its address.
@@ -156,9 +130,19 @@ impl MainlineWire {
             out.counts.push(Count::Unserved);
             return;
         }
-        let is_small = matches!(message.body, Body::Query { query: Query::Ping, .. });
+        let is_small = match &message.body {
+            Body::Query { query: Query::AnnouncePeer { info_hash, token, .. }, .. }
+                if self.tokens.is_good(now.instant, from.ip(), info_hash, token) =>
+            {
+                // It was sent there.
+                self.prove(now, from, None, out);
+                true
+            }
+            Body::Query { query: Query::Ping, .. } => true,
+            _ => false,
+        };
         // Who is read-only does not answer.
-        if is_small || message.read_only || self.is_proved(now, &from) {
+        if is_small || message.read_only || self.proved.contains(now.instant, &from) {
             return self.serve(now, from, bytes, 0, message, out);
         }
         for (address, (displaced, bytes)) in self.waiting.push(now.instant, from, bytes, (message, bytes)) {
@@ -168,42 +152,45 @@ impl MainlineWire {
     }
 
     fn ask_back(&mut self, now: Now, to: SocketAddr, out: &mut Effects) {
-        let bytes = self.ask(now, to, Asked::own_ping(to), Query::Ping);
-        out.datagrams.extend(bytes.map(|bytes| (to, bytes)));
+        let transaction = self.next_transaction();
+        if let Some(bytes) = self.query(now, to, transaction, Query::Ping) {
+            self.asked_back.insert(now.instant, transaction, to);
+            out.datagrams.push((to, bytes));
+        }
+    }
+
+    fn next_transaction(&mut self) -> [u8; 4] {
+        (self.next_random() as u32).to_be_bytes()
     }
 
     /// The bytes of a query, whose answer is expected from now on.
     pub(super) fn ask(&mut self, now: Now, to: SocketAddr, asked: Asked, query: Query) -> Option<Vec<u8>> {
-        let transaction = (self.next_random() as u32).to_be_bytes();
-        let message = Message {
-            transaction: Bytes::copy_from_slice(&transaction),
-            version: self.is_proved(now, &to).then_some(Bytes::from_static(VERSION)),
-            read_only: self.is_client,
-            seen_at: None,
-            body: Body::Query { sender: self.own, query },
-        };
-        let bytes = write(&message)?;
+        let transaction = self.next_transaction();
+        let bytes = self.query(now, to, transaction, query)?;
         self.asked.insert(now.instant, transaction, asked);
         Some(bytes)
     }
 
-    /// The bytes of an answer.
-    pub(super) fn answer(
-        &self,
-        now: Now,
-        to: SocketAddr,
-        transaction: Bytes,
-        answer: krpc::Response,
-    ) -> Option<Vec<u8>> {
-        let is_proved = self.is_proved(now, &to);
+    fn query(&self, now: Now, to: SocketAddr, transaction: [u8; 4], query: Query) -> Option<Vec<u8>> {
         write(&Message {
-            transaction,
-            version: is_proved.then_some(Bytes::from_static(VERSION)),
-            read_only: false,
-            seen_at: is_proved.then_some(to),
-            body: Body::Response(answer),
+            transaction: Bytes::copy_from_slice(&transaction),
+            version: self.proved.contains(now.instant, &to).then_some(Bytes::from_static(VERSION)),
+            read_only: self.is_client,
+            seen_at: None,
+            body: Body::Query { sender: self.own, query },
         })
     }
+}
+
+/// Whether all ids in a message have a form on this wire.
+fn is_expressible(message: &message::Message) -> bool {
+    let key = match &message.body {
+        message::Body::Request(
+            Request::FindNode { target: key } | Request::FindValue { key, .. } | Request::Store { key, .. },
+        ) => Some(*key),
+        _ => None,
+    };
+    message.sender.into_iter().chain(key).all(|id| KeySpace::SHA1.contains(&id))
 }
 
 impl Wire for MainlineWire {
@@ -212,7 +199,10 @@ impl Wire for MainlineWire {
     const LIMITS: SizeLimits = SizeLimits { preferred: MAX_BYTES, largest: MAX_BYTES };
 
     fn send(&mut self, now: Now, to: SocketAddr, outbound: &Outbound, out: &mut Effects) -> Result<(), UnsentReason> {
-        let Envelope::Direct(message) = &outbound.envelope else { return Err(UnsentReason::Inexpressible) };
+        let message = match &outbound.envelope {
+            Envelope::Direct(message) if is_expressible(message) => message,
+            _ => return Err(UnsentReason::Inexpressible),
+        };
         match &message.body {
             message::Body::Request(request) => {
                 self.is_client = message.sender.is_none();
@@ -222,27 +212,22 @@ impl Wire for MainlineWire {
                     return Err(UnsentReason::TooLarge { limit: MAX_BYTES as u32 });
                 }
                 out.datagrams.push((to, bytes));
+                Ok(())
             }
             message::Body::Reply(reply) => {
                 let id = message.sender.unwrap_or(self.own);
-                let bytes = self.reply(now, message.tag, id, reply)?;
-                out.datagrams.push((to, bytes));
+                self.reply(now, message.tag, id, reply, out)
             }
         }
-        Ok(())
     }
 
     fn receive(&mut self, now: Now, from: SocketAddr, datagram: &[u8], out: &mut Effects) {
+        self.look_up_node();
         match read(datagram) {
             Ok(message) => match message.body {
                 Body::Query { .. } => self.take_query(now, from, datagram.len(), message, out),
                 Body::Response(response) => {
-                    let heard = self.response(now, from, &message.transaction, message.seen_at, response, out);
-                    if heard {
-                        for (message, bytes) in self.waiting.release(&from) {
-                            self.serve(now, from, bytes, 1, message, out);
-                        }
-                    }
+                    self.response(now, from, &message.transaction, message.seen_at, response, out);
                 }
                 Body::Failure(failure) => self.failure(now, from, &message.transaction, &failure, out),
             },
@@ -253,7 +238,7 @@ impl Wire for MainlineWire {
                     && !self.is_client
                 {
                     let limit = self.limit(now, &from, datagram.len(), 0);
-                    self.refuse(from, limit, transaction, failure, out);
+                    self.refuse(from, limit, &transaction, failure, out);
                 }
             }
         }

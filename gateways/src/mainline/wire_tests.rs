@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use proptest::prelude::*;
 
-use super::krpc::{Body, Failure, Item, Message, Query, Response, Want, code};
+use super::krpc::{Body, Failure, Item, Message, Mutable, Nodes, Query, Response, Want, code};
 use super::read::read;
 use super::security;
-use super::wire::MainlineWire;
+use super::wire::{ITEMS_LAST, MainlineWire};
 use super::write::write;
 use crate::address::{self, IpTransport};
 use crate::contact::Contact;
@@ -18,7 +18,7 @@ use crate::foreign::{Effects, Now, Wire};
 use crate::gateway::{Inbound, Outbound, UnsentReason};
 use crate::id::Id;
 use crate::message::{Body as MessageBody, Expect, Found, Refusal, Reply, Request, Tag, Token};
-use crate::record::{Record, RecordKind, Version};
+use crate::record::{Record, RecordKind, Signed, Version};
 
 const NODE: [u8; 20] = [9; 20];
 const KEY: [u8; 20] = [5; 20];
@@ -148,6 +148,11 @@ fn item() -> Item {
     Item { value: Bytes::from_static(b"1:x"), mutable: None }
 }
 
+fn signed(sequence: i64) -> Item {
+    let mutable = Mutable { public_key: [1; 32], salt: Bytes::new(), sequence, signature: [2; 64] };
+    Item { mutable: Some(mutable), ..item() }
+}
+
 fn all_queries() -> Vec<Query> {
     let want = Want { v4: true, v6: true };
     let token = Bytes::from_static(b"12345678");
@@ -161,7 +166,8 @@ fn all_queries() -> Vec<Query> {
         Query::Get { target: key(), sequence: None, want: Want::default() },
         Query::Get { target: key(), sequence: Some(1), want },
         Query::Put { target: None, token: token.clone(), item: item(), expected: None },
-        Query::Put { target: Some(key()), token: Bytes::new(), item: item(), expected: Some(-1) },
+        Query::Put { target: Some(key()), token: Bytes::new(), item: item(), expected: Some(1) },
+        Query::Put { target: None, token: Bytes::from_static(b"12345678"), item: signed(2), expected: Some(1) },
         Query::SampleInfohashes { target: key(), want: Want::default() },
     ]
 }
@@ -170,7 +176,7 @@ fn all_queries() -> Vec<Query> {
 fn who_is_not_proved_gets_at_most_three_times_as_much_whatever_it_asks() {
     for ask in all_queries() {
         for (sender, read_only, transaction) in
-            [(sound(), false, &b""[..]), (sound(), true, b""), (Id::ZERO, false, b"aaaa"), (Id::ZERO, true, &[7; 32])]
+            [(sound(), false, &b""[..]), (sound(), true, b""), (Id::ZERO, false, b"aaaa"), (Id::ZERO, true, &[7; 64])]
         {
             // Each alone, and several at once, of which the last ones displace the first.
             for times in [1, 3, 3000] {
@@ -186,6 +192,9 @@ fn who_is_not_proved_gets_at_most_three_times_as_much_whatever_it_asks() {
                 let went: usize = world.out.datagrams.iter().map(|(_, bytes)| bytes.len()).sum();
                 assert!(went <= came * 3, "{came} bytes came, {went} went: {message:?}");
                 assert!(went > 0, "something is said: {message:?}");
+                // Nor does any one of them bring more.
+                let largest = world.out.datagrams.iter().map(|(_, bytes)| bytes.len()).max().unwrap();
+                assert!(largest <= came / times * 3, "{message:?}");
                 assert_eq!(world.wire.due(), None);
             }
         }
@@ -203,10 +212,11 @@ fn who_is_proved_gets_all_of_it_and_at_once() {
         assert_eq!(sent.transaction, "aa");
         match (ask, sent.body) {
             (Query::Get { .. }, Body::Response(response)) => {
-                assert!(response.item.is_some() && response.nodes.len() == 8);
+                assert!(response.item.is_some());
+                assert_eq!(response.nodes.v4.map(|nodes| nodes.len()), Some(8));
             }
             (Query::Put { .. } | Query::AnnouncePeer { .. }, Body::Failure(Failure { code, .. })) => {
-                assert_eq!(code, code::PROTOCOL);
+                assert!(matches!(code, code::PROTOCOL | code::OTHER_EXPECTED));
             }
             (_, Body::Response(_)) => assert_eq!(sent.seen_at, Some(other())),
             (ask, other) => panic!("{ask:?}: {other:?}"),
@@ -229,22 +239,13 @@ fn who_shows_that_it_is_there_is_served_what_waited() {
 }
 
 #[test]
-fn who_is_not_to_be_in_a_table_is_not_named() {
-    for (sender, read_only, named) in
-        [(sound(), false, Some(sound())), (sound(), true, None), (Id::ZERO, false, None), (Id::ZERO, true, None)]
-    {
+fn who_is_read_only_is_not_named() {
+    for (sender, read_only, named) in [(sound(), false, Some(sound())), (sound(), true, None)] {
         let mut world = World::new();
         world.receive(other(), &query(sender, b"aa", read_only, Query::Ping));
         let [inbound] = &world.delivered()[..] else { panic!("the question") };
         assert_eq!(inbound.envelope.message().sender, named);
     }
-    // Nor is its answer one.
-    let mut world = World::new();
-    world.send(Tag(1), MessageBody::Request(Request::Ping)).unwrap();
-    let ping = world.sent();
-    world.answer(other(), &ping, Response::of(Id::ZERO));
-    assert!(world.delivered().is_empty());
-    assert_eq!(world.out.counts, [Count::Unserved]);
 }
 
 #[test]
@@ -282,24 +283,51 @@ fn a_client_answers_nobody() {
     assert!(world.out.datagrams.is_empty() && world.delivered().is_empty());
 }
 
-#[test]
-fn who_answers_says_where_it_sees_this_node() {
-    let mut world = World::new();
-    for n in 1..=3_u8 {
-        assert_eq!(world.wire.handle.external_address(), None);
-        let voter = SocketAddr::from(([8, 8, 8, n], 1));
-        let envelope = world.wire.message(Tag(1), Some(sound()), MessageBody::Request(Request::Ping));
-        let outbound = Outbound::new(address::ip_address(voter, IpTransport::Udp), envelope);
-        let now = world.now();
-        world.wire.send(now, voter, &outbound, &mut world.out).unwrap();
+/// The answers of so many, each in another network, and what they say of where this node is.
+fn vote(world: &mut World, asks_back: bool, id_of: impl Fn(SocketAddr) -> Id) {
+    for n in 1..=5_u8 {
+        let voter = SocketAddr::from(([8, n, 8, 8], 1));
+        if asks_back {
+            let ask = Query::FindNode { target: key(), want: Want::default() };
+            world.receive(voter, &query(id_of(voter), b"aa", false, ask));
+        } else {
+            let envelope = world.wire.message(Tag(1), Some(sound()), MessageBody::Request(Request::Ping));
+            let outbound = Outbound::new(address::ip_address(voter, IpTransport::Udp), envelope);
+            let now = world.now();
+            world.wire.send(now, voter, &outbound, &mut world.out).unwrap();
+        }
         let (_, bytes) = world.out.datagrams.pop().unwrap();
-        world.answer(voter, &read(&bytes).unwrap(), Response::of(sound()));
+        world.answer(voter, &read(&bytes).unwrap(), Response::of(id_of(voter)));
     }
-    assert_eq!(world.wire.handle.external_address(), Some([1, 2, 3, 4].into()));
+}
+
+#[test]
+fn who_answers_the_node_says_where_it_sees_it() {
+    let sound_at = |voter: SocketAddr| security::id_for(voter.ip(), [3; 20]);
+    let elected = |asks_back, id_of: &dyn Fn(SocketAddr) -> Id| {
+        let mut world = World::new();
+        vote(&mut world, asks_back, id_of);
+        world.wire.handle.external_address()
+    };
+    assert_eq!(elected(false, &sound_at), Some([1, 2, 3, 4].into()));
+    assert_eq!(elected(false, &|_| Id::ZERO), None, "whoever may not be there has no vote");
+    assert_eq!(elected(true, &sound_at), None, "nor has whoever asked to be asked");
+}
+
+#[test]
+fn the_gateway_knows_whom_it_serves_before_that_has_said_anything() {
+    let mut world = World::new();
+    world.wire.handle.set_node(key(), false);
+    let ask = Query::FindNode { target: key(), want: Want::default() };
+    world.receive(other(), &query(sound(), b"aa", false, ask.clone()));
+    assert!(matches!(world.sent().body, Body::Query { sender, .. } if sender == key()));
+    world.wire.handle.set_node(key(), true);
+    world.receive(other(), &query(sound(), b"aa", false, ask));
+    assert!(world.out.datagrams.is_empty(), "a client answers nobody");
 }
 
 fn store() -> MessageBody {
-    let record = Record::new(RecordKind::Immutable, item().value, Version::default(), Duration::from_secs(9));
+    let record = Record::new(RecordKind::Immutable, item().value, Version::default(), ITEMS_LAST);
     MessageBody::Request(Request::Store { key: key(), record, token: Token(1), expect: Expect::Anything })
 }
 
@@ -335,6 +363,252 @@ fn a_token_that_came_with_an_answer_is_used_with_whom_it_is_of() {
     let request = Request::Store { key: key(), record, token: found.token, expect: Expect::Anything };
     world.send(Tag(6), MessageBody::Request(request)).unwrap();
     assert!(matches!(world.sent().body, Body::Query { query: Query::Put { token, .. }, .. } if token == "theirs"));
+}
+
+/// What a node that has shown nothing is answered to `get`, where an item of so many bytes is held.
+fn unproved_answer(bytes: usize) -> Response {
+    let mut world = World::new();
+    let ask = Query::Get { target: key(), sequence: None, want: Want::default() };
+    world.receive(other(), &query(sound(), b"aaaa", true, ask));
+    let [inbound] = &world.delivered()[..] else { panic!("the question") };
+    let value = Bytes::from([bytes.to_string().as_bytes(), b":", &vec![7; bytes]].concat());
+    let kind = RecordKind::Signed(Box::new(Signed { public_key: [1; 32], salt: Bytes::new(), signature: [2; 64] }));
+    let records = vec![Record::new(kind, value, Version(3), ITEMS_LAST)];
+    let reply = Reply::Found(Found { records, ..much() });
+    world.send(inbound.envelope.message().tag, MessageBody::Reply(reply)).unwrap();
+    let Body::Response(response) = world.sent().body else { panic!("an answer") };
+    response
+}
+
+#[test]
+fn an_item_that_is_too_large_makes_room_for_nodes_and_leaves_no_trace() {
+    let large = unproved_answer(500);
+    assert!(large.item.is_none() && large.sequence.is_none() && large.token.is_some());
+    assert!(large.nodes.len() >= 6, "{large:?}");
+    let small = unproved_answer(10);
+    assert!(small.item.is_some() && small.sequence == Some(3) && small.nodes.v4.is_some());
+}
+
+/// The answer that the node gives to a query, with what it was asked for that.
+fn ask(world: &mut World, ask: Query, replies: &[Reply]) -> (Vec<Request>, Message) {
+    world.receive(other(), &query(sound(), b"aa", false, ask));
+    let mut asked = Vec::new();
+    for reply in replies {
+        let [inbound] = &world.delivered()[..] else { panic!("one question") };
+        let message = inbound.envelope.message();
+        let MessageBody::Request(request) = &message.body else { panic!("a request") };
+        asked.push(request.clone());
+        world.send(message.tag, MessageBody::Reply(reply.clone())).unwrap();
+    }
+    (asked, world.sent())
+}
+
+#[test]
+fn a_number_that_is_to_be_replaced_is_compared_and_not_only_bounded() {
+    let put = |item, expected| Query::Put { target: None, token: Bytes::from_static(b"12345678"), item, expected };
+    let holding = |held: Option<u64>| Reply::Found(Found { records: Vec::new(), held: held.map(Version), ..much() });
+    let mut world = World::new();
+    world.prove();
+    for (held, expected, is_stored) in [(5, 5, true), (5, 4, false), (5, 6, false)] {
+        let replies = [holding(Some(held)), Reply::Stored];
+        let replies = if is_stored { &replies[..] } else { &replies[..1] };
+        let (asked, answer) = ask(&mut world, put(signed(9), Some(expected)), replies);
+        assert!(matches!(asked[0], Request::FindValue { .. }));
+        if is_stored {
+            assert!(matches!(asked[1], Request::Store { expect: Expect::Anything, .. }));
+            assert!(matches!(answer.body, Body::Response(_)));
+        } else {
+            assert!(matches!(answer.body, Body::Failure(Failure { code: code::OTHER_EXPECTED, .. })));
+        }
+    }
+    // With nothing held there is nothing to compare; what is under its own hash has no number.
+    let (asked, _) = ask(&mut world, put(signed(9), Some(5)), &[holding(None), Reply::Stored]);
+    assert_eq!(asked.len(), 2);
+    ask(&mut world, put(item(), Some(5)), &[Reply::Stored]);
+}
+
+#[test]
+fn nobody_uses_up_what_another_may_have_kept() {
+    let mut world = World::new();
+    world.prove();
+    let put = |world: &mut World, reply: Reply| {
+        let put = Query::Put { target: None, token: Bytes::from_static(b"12345678"), item: item(), expected: None };
+        ask(world, put, &[reply]).1.body
+    };
+    // Forged ones, with tokens that are none.
+    for _ in 0..3000 {
+        put(&mut world, Reply::Refused(Refusal::Token));
+    }
+    for _ in 0..2000 {
+        assert!(matches!(put(&mut world, Reply::Stored), Body::Response(_)));
+    }
+    let put = Query::Put { target: None, token: Bytes::from_static(b"12345678"), item: item(), expected: None };
+    world.receive(other(), &query(sound(), b"aa", false, put));
+    assert!(matches!(world.sent().body, Body::Failure(Failure { code: code::SERVER, .. })), "now it has had enough");
+}
+
+#[test]
+fn a_good_token_shows_that_somebody_is_there() {
+    // Without an answer to any ping: who is read-only gives none.
+    let announce = |token| Query::AnnouncePeer { info_hash: key(), port: Some(1), token };
+    let put = Query::Put { target: None, token: Bytes::from_static(b"12345678"), item: item(), expected: None };
+    for (ask, reply, is_proved) in [
+        (put.clone(), Reply::Stored, true),
+        (put.clone(), Reply::Refused(Refusal::Full), true),
+        (put, Reply::Refused(Refusal::Token), false),
+    ] {
+        let mut world = World::new();
+        world.receive(other(), &query(sound(), b"aa", true, ask));
+        let [inbound] = &world.delivered()[..] else { panic!("the put") };
+        world.send(inbound.envelope.message().tag, MessageBody::Reply(reply)).unwrap();
+        assert_eq!(world.wire.proved.contains(world.now, &other()), is_proved);
+    }
+    let mut world = World::new();
+    let token = Bytes::copy_from_slice(&world.wire.tokens.make(world.now, other().ip(), &key()));
+    world.receive(other(), &query(sound(), b"aa", true, announce(Bytes::from_static(b"12345678"))));
+    assert!(!world.wire.proved.contains(world.now, &other()));
+    world.receive(other(), &query(sound(), b"aa", true, announce(token)));
+    assert!(world.wire.proved.contains(world.now, &other()));
+}
+
+#[test]
+fn who_asks_is_told_where_it_is_if_there_is_room() {
+    let mut world = World::new();
+    world.receive(other(), &query(sound(), b"aa", true, Query::FindNode { target: key(), want: Want::default() }));
+    world.serve();
+    let answer = world.sent();
+    assert!(answer.seen_at == Some(other()) && answer.version.is_some());
+    world.receive(
+        other(),
+        &query(sound(), b"aa", true, Query::AnnouncePeer { info_hash: key(), port: None, token: Bytes::new() }),
+    );
+    let failure = world.sent();
+    assert!(matches!(failure.body, Body::Failure(_)) && failure.seen_at == Some(other()) && failure.version.is_some());
+    // Beside two pings there is room for little.
+    world.receive(other(), &query(sound(), b"", false, Query::Ping));
+    let [inbound] = &world.delivered()[..] else { panic!("the ping") };
+    world.send(inbound.envelope.message().tag, MessageBody::Reply(Reply::Pong)).unwrap();
+    assert_eq!(world.sent().version, None);
+}
+
+#[test]
+fn nodes_are_named_as_they_are_wanted_also_if_there_are_none() {
+    let mut world = World::new();
+    world.prove();
+    let nothing = Reply::Found(Found { records: Vec::new(), held: None, contacts: Vec::new(), ..much() });
+    for (want, v4, v6) in [
+        (Want::default(), true, false),
+        (Want { v4: true, v6: true }, true, true),
+        (Want { v4: false, v6: true }, false, true),
+    ] {
+        for query in [
+            Query::FindNode { target: key(), want },
+            Query::GetPeers { info_hash: key(), want },
+            Query::Get { target: key(), sequence: None, want },
+            Query::SampleInfohashes { target: key(), want },
+        ] {
+            let (_, answer) = ask(&mut world, query, std::slice::from_ref(&nothing));
+            let Body::Response(Response { nodes, .. }) = answer.body else { panic!("an answer") };
+            assert_eq!(nodes, Nodes { v4: v4.then(Vec::new), v6: v6.then(Vec::new) });
+        }
+    }
+}
+
+#[test]
+fn what_has_lived_for_a_while_is_not_written_anew() {
+    let mut world = World::new();
+    let store = |seconds| {
+        let MessageBody::Request(Request::Store { key, record, token, expect }) = store() else { panic!("a store") };
+        MessageBody::Request(Request::Store {
+            key,
+            record: record.lasting(Duration::from_secs(seconds)),
+            token,
+            expect,
+        })
+    };
+    assert_eq!(world.send(Tag(1), store(6479)), Err(UnsentReason::Inexpressible));
+    assert_eq!(world.send(Tag(2), store(6480)), Ok(()));
+    // Nor is what was read.
+    let get = world.sent();
+    let response = Response { item: Some(item()), token: Some(Bytes::from_static(b"t")), ..Response::of(sound()) };
+    world.answer(other(), &get, response.clone());
+    let find = Request::FindValue { key: key(), after: None, proof: None };
+    world.out.datagrams.clear();
+    world.send(Tag(3), MessageBody::Request(find)).unwrap();
+    let get = world.sent();
+    world.answer(other(), &get, response);
+    let (_, Reply::Found(found)) = world.reply() else { panic!("what was found") };
+    let (record, token) = (found.records[0].clone(), found.token);
+    let again = Request::Store { key: key(), record, token, expect: Expect::Anything };
+    assert_eq!(world.send(Tag(4), MessageBody::Request(again)), Err(UnsentReason::Inexpressible));
+}
+
+#[test]
+fn an_id_that_is_too_long_has_no_form() {
+    let mut world = World::new();
+    let long = Id::new([1; 32]);
+    let find = |target| MessageBody::Request(Request::FindNode { target });
+    assert_eq!(world.send(Tag(1), find(long)), Err(UnsentReason::Inexpressible));
+    assert_eq!(world.send_as(Some(long), Tag(1), find(key())), Err(UnsentReason::Inexpressible));
+    assert_eq!(world.send(Tag(1), find(key())), Ok(()));
+}
+
+#[test]
+fn who_asks_much_drives_out_nothing_that_the_node_asks() {
+    let mut world = World::new();
+    world.send(Tag(1), MessageBody::Request(Request::Ping)).unwrap();
+    let ping = world.sent();
+    for n in 0..10_000_u32 {
+        let [_, a, b, c] = n.to_be_bytes();
+        let ask = Query::FindNode { target: key(), want: Want::default() };
+        world.receive(SocketAddr::from(([9, a, b, c], 1)), &query(sound(), b"aa", false, ask));
+    }
+    world.delivered();
+    world.answer(other(), &ping, Response::of(sound()));
+    assert_eq!(world.reply(), (Some(sound()), Reply::Pong));
+}
+
+#[test]
+fn nobody_far_away_leads_into_a_local_network() {
+    let place = |ip: [u8; 4]| SocketAddr::from((ip, 1));
+    let all = [[10, 0, 0, 1], [127, 0, 0, 1], [100, 64, 0, 1], [9, 9, 9, 9]].map(place);
+    let told = |informant: SocketAddr| {
+        let mut world = World::new();
+        let watch = world.wire.handle.watch(key());
+        let find = Request::FindValue { key: key(), after: None, proof: None };
+        let envelope = world.wire.message(Tag(1), Some(sound()), MessageBody::Request(find));
+        let now = world.now();
+        let outbound = Outbound::new(address::ip_address(informant, IpTransport::Udp), envelope);
+        world.wire.send(now, informant, &outbound, &mut world.out).unwrap();
+        let (_, bytes) = world.out.datagrams.pop().unwrap();
+        let nodes = all.iter().enumerate().map(|(n, place)| (Id::from_prefix(&[n as u8 + 1; 20]), *place)).collect();
+        let nodes = Nodes { v4: Some(nodes), v6: None };
+        let response = Response { nodes, peers: all.to_vec(), ..Response::of(sound()) };
+        world.answer(informant, &read(&bytes).unwrap(), response);
+        let (_, Reply::Found(found)) = world.reply() else { panic!("what was found") };
+        let misplaced = world.out.counts.iter().filter(|count| **count == Count::Misplaced).count();
+        (found.contacts.len(), watch.found().try_iter().count(), misplaced)
+    };
+    assert_eq!(told(other()), (1, 1, 6));
+    assert_eq!(told(place([192, 168, 0, 1])), (4, 4, 0));
+}
+
+#[test]
+fn a_failure_is_an_answer() {
+    let failure = |code| Body::Failure(Failure { code, text: String::new() });
+    let mut world = World::new();
+    world.prove();
+    world.send(Tag(2), MessageBody::Request(Request::FindNode { target: key() })).unwrap();
+    let find = world.sent();
+    world.receive(other(), &Message { body: failure(code::SERVER), ..find });
+    assert_eq!(world.reply(), (Some(sound()), Reply::Refused(Refusal::Limited)), "the node is told at once");
+    // What waits for a sign of life goes on.
+    let mut world = World::new();
+    world.receive(other(), &query(sound(), b"aa", false, Query::FindNode { target: key(), want: Want::default() }));
+    let ping = world.sent();
+    world.receive(other(), &Message { body: failure(code::UNKNOWN_METHOD), ..ping });
+    let [inbound] = &world.delivered()[..] else { panic!("the question") };
+    assert!(inbound.proved);
 }
 
 #[test]

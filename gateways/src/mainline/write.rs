@@ -1,30 +1,54 @@
-//! From messages to bytes: bencoded in the one right form, keys in their order.
+//! From messages to bytes: bencoded in the one right form, keys in their order. The value of an item is written as it came.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-use bt_bencode::{ByteString, Value};
-
 use super::compact::{self, id_bytes, nodes_string};
 use super::krpc::{Body, Failure, Item, Message, Mutable, Query, Response, Samples, Want};
+use crate::bencode;
 
-/// A dictionary: its keys stand in order, each once.
+/// A dictionary of values that are bencoded already: its keys stand in order, each once.
 #[derive(Default)]
-struct Dictionary(BTreeMap<ByteString, Value>);
+struct Dictionary(BTreeMap<&'static str, Vec<u8>>);
 
 impl Dictionary {
-    fn set(&mut self, key: &str, value: impl Into<Value>) -> &mut Self {
-        self.0.insert(ByteString::from(key), value.into());
+    fn set(&mut self, key: &'static str, value: Vec<u8>) -> &mut Self {
+        self.0.insert(key, value);
         self
     }
 
-    fn bytes(&mut self, key: &str, bytes: &[u8]) -> &mut Self {
+    fn bytes(&mut self, key: &'static str, bytes: &[u8]) -> &mut Self {
         self.set(key, string(bytes))
+    }
+
+    fn number(&mut self, key: &'static str, number: impl Into<i128>) -> &mut Self {
+        self.set(key, integer(number))
+    }
+
+    fn bencoded(&self) -> Vec<u8> {
+        let mut bytes = vec![b'd'];
+        for (key, value) in &self.0 {
+            bytes.extend(string(key.as_bytes()));
+            bytes.extend(value);
+        }
+        bytes.push(b'e');
+        bytes
     }
 }
 
-fn string(bytes: &[u8]) -> Value {
-    Value::ByteStr(ByteString::from(bytes))
+fn string(bytes: &[u8]) -> Vec<u8> {
+    [bytes.len().to_string().as_bytes(), b":", bytes].concat()
+}
+
+fn integer(number: impl Into<i128>) -> Vec<u8> {
+    format!("i{}e", number.into()).into_bytes()
+}
+
+fn list(values: impl IntoIterator<Item = Vec<u8>>) -> Vec<u8> {
+    let mut bytes = vec![b'l'];
+    values.into_iter().for_each(|value| bytes.extend(value));
+    bytes.push(b'e');
+    bytes
 }
 
 /// The bytes of a message; `None` if its item is not bencoded.
@@ -35,7 +59,7 @@ pub(super) fn write(message: &Message) -> Option<Vec<u8>> {
         all.bytes("v", version);
     }
     if message.read_only {
-        all.set("ro", 1);
+        all.number("ro", 1);
     }
     if let Some(address) = message.seen_at {
         all.bytes("ip", &compact_address(address));
@@ -45,18 +69,18 @@ pub(super) fn write(message: &Message) -> Option<Vec<u8>> {
             let mut arguments = Dictionary::default();
             arguments.bytes("id", id_bytes(sender));
             let method = write_query(query, &mut arguments)?;
-            all.set("y", "q").set("q", method).set("a", Value::Dict(arguments.0));
+            all.bytes("y", b"q").bytes("q", method.as_bytes()).set("a", arguments.bencoded());
         }
         Body::Response(response) => {
             let mut results = Dictionary::default();
             write_response(response, &mut results)?;
-            all.set("y", "r").set("r", Value::Dict(results.0));
+            all.bytes("y", b"r").set("r", results.bencoded());
         }
         Body::Failure(Failure { code, text }) => {
-            all.set("y", "e").set("e", vec![Value::from(*code), Value::from(text.as_str())]);
+            all.bytes("y", b"e").set("e", list([integer(*code), string(text.as_bytes())]));
         }
     }
-    bt_bencode::to_vec(&Value::Dict(all.0)).ok()
+    Some(all.bencoded())
 }
 
 fn compact_address(address: SocketAddr) -> Vec<u8> {
@@ -79,14 +103,14 @@ fn write_query(query: &Query, to: &mut Dictionary) -> Option<&'static str> {
         }
         Query::AnnouncePeer { info_hash, port, token } => {
             // Clients that do not know the second one take the first, so there is always one.
-            to.bytes("info_hash", id_bytes(info_hash)).set("port", port.unwrap_or(1)).bytes("token", token);
-            to.set("implied_port", i64::from(port.is_none()));
+            to.bytes("info_hash", id_bytes(info_hash)).number("port", port.unwrap_or(1)).bytes("token", token);
+            to.number("implied_port", i64::from(port.is_none()));
             "announce_peer"
         }
         Query::Get { target, sequence, want } => {
             write_want(*want, to.bytes("target", id_bytes(target)));
             if let Some(sequence) = sequence {
-                to.set("seq", *sequence);
+                to.number("seq", *sequence);
             }
             "get"
         }
@@ -96,7 +120,7 @@ fn write_query(query: &Query, to: &mut Dictionary) -> Option<&'static str> {
             }
             write_item(item, to.bytes("token", token))?;
             if let Some(expected) = expected {
-                to.set("cas", *expected);
+                to.number("cas", *expected);
             }
             "put"
         }
@@ -108,18 +132,20 @@ fn write_query(query: &Query, to: &mut Dictionary) -> Option<&'static str> {
 }
 
 fn write_want(want: Want, to: &mut Dictionary) {
-    let wanted: Vec<Value> =
-        [(want.v4, "n4"), (want.v6, "n6")].into_iter().filter(|(is, _)| *is).map(|(_, name)| name.into()).collect();
+    let wanted: Vec<Vec<u8>> =
+        [(want.v4, b"n4"), (want.v6, b"n6")].into_iter().filter(|(is, _)| *is).map(|(_, name)| string(name)).collect();
     if !wanted.is_empty() {
-        to.set("want", wanted);
+        to.set("want", list(wanted));
     }
 }
 
 fn write_item(item: &Item, to: &mut Dictionary) -> Option<()> {
-    let value: Value = bt_bencode::from_slice(&item.value).ok()?;
-    to.set("v", value);
+    if !bencode::is_one_careless_value(&item.value) {
+        return None;
+    }
+    to.set("v", item.value.to_vec());
     if let Some(Mutable { public_key, salt, sequence, signature }) = &item.mutable {
-        to.bytes("k", public_key).set("seq", *sequence).bytes("sig", signature);
+        to.bytes("k", public_key).number("seq", *sequence).bytes("sig", signature);
         if !salt.is_empty() {
             to.bytes("salt", salt);
         }
@@ -130,25 +156,23 @@ fn write_item(item: &Item, to: &mut Dictionary) -> Option<()> {
 fn write_response(response: &Response, to: &mut Dictionary) -> Option<()> {
     let Response { sender, nodes, token, peers, item, sequence, samples } = response;
     to.bytes("id", id_bytes(sender));
-    for (key, is_v4) in [("nodes", true), ("nodes6", false)] {
-        let of_family = nodes_string(nodes.iter().filter(|(_, address)| address.is_ipv4() == is_v4));
-        if !of_family.is_empty() {
-            to.bytes(key, &of_family);
+    for (key, nodes) in [("nodes", &nodes.v4), ("nodes6", &nodes.v6)] {
+        if let Some(nodes) = nodes {
+            to.bytes(key, &nodes_string(nodes));
         }
     }
     if let Some(token) = token {
         to.bytes("token", token);
     }
     if !peers.is_empty() {
-        let peers: Vec<Value> = peers.iter().map(|peer| string(&compact_address(*peer))).collect();
-        to.set("values", peers);
+        to.set("values", list(peers.iter().map(|peer| string(&compact_address(*peer)))));
     }
     if let Some(sequence) = sequence {
-        to.set("seq", *sequence);
+        to.number("seq", *sequence);
     }
     if let Some(Samples { interval, total, info_hashes }) = samples {
         let samples: Vec<u8> = info_hashes.iter().flat_map(|hash| id_bytes(hash).iter().copied()).collect();
-        to.set("interval", i64::from(*interval)).set("num", *total).bytes("samples", &samples);
+        to.number("interval", *interval).number("num", *total).bytes("samples", &samples);
     }
     match item {
         Some(item) => write_item(item, to),
