@@ -26,6 +26,7 @@ def start(size="desk", dark=False, scale=1):
     """Starts it, with a profile of its own."""
     options = webdriver.ChromeOptions()
     options.binary_location = found("chromium", "chromium-browser", "google-chrome")
+    service = Service(found("chromedriver"))
     width, height = SIZES[size]
     for argument in [
         "headless=new",
@@ -43,7 +44,7 @@ def start(size="desk", dark=False, scale=1):
     ]:
         options.add_argument(f"--{argument}")
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options=options, service=Service(found("chromedriver")))
+    driver = webdriver.Chrome(options=options, service=service)
     driver.profile = next(one[len("--user-data-dir=") :] for one in options.arguments if "user-data-dir" in one)
     shape(driver, size, scale)
     paint(driver, dark)

@@ -1,7 +1,9 @@
 """A small network of real nodes, each a process, which end with the block that has started them."""
 
 import json
+import signal
 import subprocess
+import sys
 import urllib.error
 import urllib.request
 
@@ -45,8 +47,10 @@ class Node:
 class Network:
     """Nodes that have joined each other."""
 
-    def __init__(self, program):
+    def __init__(self, program, size=0, *arguments):
         self.program = program
+        self.size = size
+        self.arguments = arguments
         self.nodes = []
 
     def start(self, *arguments, alone=False, port=0):
@@ -56,6 +60,14 @@ class Network:
         return node
 
     def __enter__(self):
+        # Whoever ends this script ends the nodes with it.
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+        try:
+            for _ in range(self.size):
+                self.start(*self.arguments)
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_):
