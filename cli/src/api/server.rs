@@ -95,12 +95,12 @@ impl Server {
             serving.push(Box::pin(doorman.serve(listener)));
         }
         #[cfg(unix)]
-        if let Some(path) = control {
-            if let Some((listener, file)) = control::listen(path)? {
-                server.control = Some(file);
-                let doorman = Doorman::new(router(api, Access::Own), plan.timeout, CONTROL_CONNECTIONS, ended);
-                serving.push(Box::pin(doorman.serve(listener)));
-            }
+        if let Some(path) = control
+            && let Some((listener, file)) = control::listen(path)?
+        {
+            server.control = Some(file);
+            let doorman = Doorman::new(router(api, Access::Own), plan.timeout, CONTROL_CONNECTIONS, ended);
+            serving.push(Box::pin(doorman.serve(listener)));
         }
         drop(guard);
         let work = move || serve(runtime, serving);
