@@ -2,6 +2,7 @@
 
 use serde_json::json;
 
+use super::http::chunked;
 use super::process::{Node, two};
 
 const CURL: &str = "User-Agent: curl/8.5.0\r\nAccept: */*\r\nContent-Type: application/x-www-form-urlencoded\r\n";
@@ -113,11 +114,7 @@ fn large_values_and_their_parts() {
     let head = second.ask("HEAD", "/dht/film", "", b"");
     assert_eq!((head.status, head.headers["content-length"].as_str()), (200, "1000000"));
     // In chunks of unknown number, and on condition.
-    let chunked: Vec<u8> = value
-        .chunks(50_000)
-        .flat_map(|chunk| [format!("{:x}\r\n", chunk.len()).as_bytes(), chunk, b"\r\n"].concat())
-        .chain(*b"0\r\n\r\n")
-        .collect();
+    let chunked = chunked(&value);
     let headers = format!("Transfer-Encoding: chunked\r\nIf-Match: {}\r\n", saved.etag());
     let swapped = first.ask("PUT", "/dht/film", &headers, &chunked);
     assert_eq!(swapped.status, 200, "{swapped:?}");
