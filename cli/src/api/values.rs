@@ -67,7 +67,7 @@ pub(super) async fn get(State(api): State<Api>, key: Key, request: Request) -> R
     if let RecordKind::Owned(claim) = &record.kind
         && !large::is_root(&record.value)
     {
-        return Ok(owned::one(&record, claim));
+        return Ok(stored::unchanged(request.headers(), record.version).unwrap_or_else(|| owned::one(&record, claim)));
     }
     let version = record.version;
     stored::answer(&api, request.method(), request.headers(), Stored { version, value: value_of(record) }).await
