@@ -73,6 +73,7 @@ struct Shared {
     max_body: u64,
     timeout: Duration,
     token: Option<String>,
+    hosts: Vec<String>,
     transfers: Arc<Semaphore>,
     events: broadcast::Sender<Option<Event>>,
     followers: Arc<Semaphore>,
@@ -94,6 +95,7 @@ impl Api {
             max_body: plan.max_body,
             timeout: plan.timeout,
             token: token.transpose()?,
+            hosts: plan.hosts.clone(),
             transfers: Arc::new(Semaphore::new(TRANSFERS)),
             events: broadcast::Sender::new(EVENTS),
             followers: Arc::new(Semaphore::new(FOLLOWERS)),
@@ -139,6 +141,11 @@ impl Api {
     /// What writes must show, if anything.
     pub(super) fn token(&self) -> Option<&str> {
         self.0.token.as_deref()
+    }
+
+    /// The names by which this node is asked, besides those that every host has.
+    pub(super) fn hosts(&self) -> &[String] {
+        &self.0.hosts
     }
 
     /// An id in hexadecimal, all of it that counts.
