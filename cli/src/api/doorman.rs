@@ -162,7 +162,7 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
 }
 
 /// Waits until the server ends.
-async fn end(mut ended: watch::Receiver<bool>) {
+pub(super) async fn end(mut ended: watch::Receiver<bool>) {
     ended.wait_for(|ended| *ended).await.ok();
 }
 

@@ -39,6 +39,8 @@ pub(crate) struct Settings {
     pub(crate) value_bytes: usize,
     /// Whether the network has a form for larger ones.
     pub(crate) takes_large: bool,
+    /// How long a record lives after it was last published.
+    pub(crate) record_lifetime: Duration,
     /// Whether the network has peers of torrents.
     pub(crate) has_peers: bool,
     /// Whether the node should know others: it was told whom to join, is of no use alone, or knew some before.
@@ -56,6 +58,7 @@ impl Settings {
                 Network::Mainline => MAINLINE_VALUE_BYTES,
             },
             takes_large: plan.network != Network::Rpcudp,
+            record_lifetime: plan.config.record_lifetime,
             has_peers: plan.network == Network::Mainline,
             joins: !plan.connect.is_empty() || plan.config.client,
         }

@@ -47,10 +47,10 @@ enum Condition {
         (status = 206, description = "The part that was asked for", content_type = "application/octet-stream", body = AnyBytes),
         (status = 304, description = "The newest version is the one that is known"),
         (status = 400, description = "The request is wrong", body = ErrorBody),
-        (status = 404, description = "There is no value", body = ErrorBody),
+        (status = 404, description = "There is no value, or a part of it is lost", body = ErrorBody),
         (status = 416, description = "The value has no such part", content_type = "application/octet-stream", body = AnyBytes),
         (status = 422, description = "The value is encrypted", body = ErrorBody),
-        (status = 502, description = "A part of the value is lost, or too large for the way", body = ErrorBody),
+        (status = 502, description = "The value is too large for the way, or not what its root says", body = ErrorBody),
         (status = 503, description = "Busy, or nobody answered", body = ErrorBody),
         (status = 504, description = "No answer in time", body = ErrorBody),
     )
