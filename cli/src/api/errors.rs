@@ -76,7 +76,11 @@ pub(super) enum NotWritten {
     Large(ErrorBody),
     #[response(status = 422, description = "The network of this node has no form for it")]
     Inexpressible(ErrorBody),
-    #[response(status = 503, description = "Nobody took it")]
+    #[response(
+        status = 503,
+        description = "Nobody took it, as there is no room or too much has come from one source; or this node publishes as \
+                       many records as it may, is busy, or ends"
+    )]
     Untaken(ErrorBody),
     #[response(status = 504, description = "No answer in time")]
     Late(ErrorBody),
@@ -216,5 +220,36 @@ impl IntoResponse for ApiError {
             _ => {}
         }
         response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The status and the code of what the library says.
+    fn told(error: Error) -> (u16, &'static str) {
+        let error = ApiError::from(error);
+        (error.status.as_u16(), error.detail.code)
+    }
+
+    #[test]
+    fn what_is_full_is_no_mistake_of_the_client() {
+        assert_eq!(told(Error::PublishedFull(65_536)), (503, "published_full"));
+        assert_eq!(told(Error::Refused(Refusal::Full)), (503, "not_stored"));
+        let contact = Contact::new(kademlia_dht::Id::ZERO, "/ip4/192.0.2.1/udp/1".parse().unwrap());
+        for refusal in [Refusal::Full, Refusal::Limited] {
+            let refused = vec![(contact.clone(), Rejection::Refused(refusal))];
+            assert_eq!(told(Error::NotStored { refused }), (503, "not_stored"));
+        }
+    }
+
+    #[test]
+    fn what_http_wants_of_a_status_is_there() {
+        let header = |error: Error, name| ApiError::from(error).into_response().headers().get(name).cloned();
+        assert_eq!(header(Error::PublishedFull(1), header::RETRY_AFTER).unwrap(), "1");
+        for refusal in [Refusal::Taken, Refusal::Forged, Refusal::Late] {
+            assert_eq!(header(Error::Refused(refusal), header::WWW_AUTHENTICATE).unwrap(), "Bearer");
+        }
     }
 }

@@ -83,7 +83,7 @@ enum AnswerBody {
 pub(super) struct EffortBody {
     /// Nodes that were asked.
     asked: usize,
-    /// Nodes that answered.
+    /// Answers that came. Of a write they can be more than `asked`, as a node gives one to the lookup and one to the store.
     answered: usize,
     /// Messages sent and received.
     messages: usize,
