@@ -107,6 +107,15 @@ def clicks(program, driver):
         assert f"Found a text of {len(value)} bytes, version " in page.press("query")
         assert page.text("found").encode() == value
 
+        # Only in the place of the version that is known, and once.
+        version = re.search(r"version (\d+)", page.text("words"))[1]
+        page.one("#condition-details summary").click()
+        for expected, said in [("17", f"The newest version is {version}, and not the expected one."), (version, "Saved under")]:
+            page.fill("expected", expected)
+            page.fill("value", value.decode())
+            assert page.press("save").startswith(said), page.text("words")
+        assert page.one("#expected").get_attribute("value") == ""
+
         # The record is in the list of those that the node publishes; a click shows what is in it.
         record = page.until(lambda: page.all("#own-records button"), "the published record")[0]
         record.click()
@@ -148,7 +157,7 @@ def clicks(program, driver):
         titles = [one.get_attribute("title") for one in bucket.find_elements(By.CSS_SELECTOR, "tbody td:first-child code")]
         assert set(titles) <= {node.id for node in nodes.nodes}, titles
         page.until(lambda: page.all("#traffic path"), "the curve")
-        page.check(r"/dht/(nothing|one) - Failed to load resource.*404")
+        page.check(r"/dht/(nothing|one) - Failed to load resource.*404", r"/dht/sm.* - Failed to load resource.*412")
 
 
 def values(program, driver):
