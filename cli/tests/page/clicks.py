@@ -160,6 +160,26 @@ def clicks(program, driver):
         page.check(r"/dht/(nothing|one) - Failed to load resource.*404", r"/dht/sm.* - Failed to load resource.*412")
 
 
+def torrents(program, driver):
+    """Who has a torrent, by a node of BitTorrent's DHT; no other node offers to look."""
+    info_hash = "0123456789abcdef0123456789abcdef01234567"
+    with Network(program, 3, "--network", "mainline") as nodes:
+        page = Page(driver, nodes.nodes[2])
+        page.until(lambda: page.one("#peers").is_displayed(), "the button")
+        page.fill("key", info_hash)
+        assert page.press("peers").startswith("Nobody was found who has it")
+        assert nodes.nodes[1].ask("PUT", f"/peers/{info_hash}?port=5555", b"")[0] == 200
+        assert page.press("peers").startswith("Found 1 peer in ")
+        assert page.text("found") == "127.0.0.1:5555"
+        page.fill("key", "no info hash")
+        assert page.press("peers") == "An info hash is 40 hexadecimal digits."
+        page.check(r"/peers/no.* - Failed to load resource.*400")
+    with Network(program, 1) as nodes:
+        page = Page(driver, nodes.nodes[0])
+        page.until(lambda: page.text("health") == "alone", "a node that is alone")
+        assert not page.one("#peers").is_displayed()
+
+
 def values(program, driver):
     """What is no short text: nothing, bytes, files, much of it, owned records, and keys of all kinds."""
     with network(program, 5) as nodes, tempfile.TemporaryDirectory() as folder:
@@ -421,7 +441,7 @@ def keyboard(program, driver):
         page.check()
 
 
-SCENES = {scene.__name__: scene for scene in [clicks, values, states, troubles, looks, keyboard]}
+SCENES = {scene.__name__: scene for scene in [clicks, torrents, values, states, troubles, looks, keyboard]}
 
 
 def main():
