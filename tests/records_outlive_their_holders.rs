@@ -236,6 +236,19 @@ fn a_save_that_everybody_refuses_is_an_error_that_names_them() {
 }
 
 #[test]
+fn a_node_that_is_alone_and_full_says_so_and_keeps_alive_what_it_had() {
+    let full = kademlia_dht::core::Limits { record_bytes: 10, ..Default::default() };
+    let mut world = World::joined(Params { limits: full, ..params() }, 1, 19);
+    let key = world.random_id();
+    let version = world.save(0, key, "value");
+    let refused = world.run(0, save(key, "far too much", world.now));
+    assert_eq!(refused, Err(OperationError::Refused(Refusal::Full)));
+    assert_eq!(refused.unwrap_err().to_string(), "the request was refused: the node's store is full");
+    let Ok(Outcome::Ledger(ledger)) = world.run(0, Command::Ledger) else { panic!() };
+    assert_eq!(ledger.iter().map(|published| published.record.version).collect::<Vec<_>>(), [version]);
+}
+
+#[test]
 fn a_client_saves_and_queries_and_is_in_nobodys_table() {
     let mut world = World::joined(params(), 20, 13);
     let id = world.random_id();

@@ -362,18 +362,17 @@ impl<P: Peer> Node<P> {
         // Nor does saving it once more end that it is kept alive.
         let keeps = writing.purpose == (WritePurpose::Save { keep: true });
         let before = keeps.then(|| self.unpublish(&slot)).flatten().filter(|_| writing.accepted.is_empty());
-        let kept_here = writing.keep_here && {
-            let kept = self.keep_record(key, self.lived(&writing), writing.expect, None, out);
-            match kept {
-                Err(Refusal::Conflict { held }) if writing.accepted.is_empty() => {
-                    before.into_iter().for_each(|before| self.publish(key, before.record, None));
-                    return Err(OperationError::Conflict { held });
-                }
-                kept => kept.is_ok(),
-            }
-        };
+        let kept = writing.keep_here.then(|| self.keep_record(key, self.lived(&writing), writing.expect, None, out));
+        let kept_here = matches!(kept, Some(Ok(())));
         if writing.accepted.is_empty() && !kept_here {
-            return Err(OperationError::NotStored { refused: writing.refused });
+            // What was saved before is still all there is.
+            before.into_iter().for_each(|before| self.publish(key, before.record, None));
+            return Err(match kept {
+                Some(Err(Refusal::Conflict { held })) => OperationError::Conflict { held },
+                // Nobody else was asked.
+                Some(Err(refusal)) => OperationError::Refused(refusal),
+                _ => OperationError::NotStored { refused: writing.refused },
+            });
         }
         let version = writing.record.version;
         if keeps {

@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 
 use super::answer::{Answer, NOT_KEPT};
 use super::body::Incoming;
-use super::errors::{ApiError, ErrorBody};
+use super::errors::{ApiError, ErrorBody, NotAllowed};
 use super::state::{Api, Wanted};
 
 /// The most bytes of a list.
@@ -43,8 +43,7 @@ pub(super) async fn get(State(api): State<Api>) -> Result<Response, ApiError> {
     responses(
         (status = 200, description = "How many are going to be asked", body = Introduced),
         (status = 400, description = "A line is no multiaddr", body = ErrorBody),
-        (status = 401, description = "The token is missing or wrong", body = ErrorBody),
-        (status = 403, description = "Writes are not taken from here", body = ErrorBody),
+        NotAllowed,
         (status = 408, description = "The body came too slowly", body = ErrorBody),
         (status = 413, description = "The list is too long", body = ErrorBody),
         (status = 503, description = "Busy, or the node has stopped", body = ErrorBody),

@@ -12,7 +12,7 @@ use futures_util::future::{Either, select};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::time::{sleep, timeout};
@@ -115,6 +115,7 @@ impl Doorman {
     fn let_in<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(&self, stream: S, open: &mpsc::Sender<()>) {
         let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
             if let Ok(place) = Arc::clone(&self.refusals).try_acquire_owned() {
+                let stream = Patient::new(stream, REFUSAL, self.ended.clone());
                 tokio::spawn(async move { timeout(REFUSAL, refuse(stream, place)).await.ok() });
             }
             return;
@@ -139,7 +140,7 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(patience);
     builder.max_headers(MAX_HEADERS).max_header_size(MAX_HEAD_BYTES).max_buf_size(MAX_BUFFER_BYTES);
-    let io = TokioIo::new(Patient::new(stream, patience));
+    let io = TokioIo::new(Patient::new(stream, patience, ended.clone()));
     let mut connection = builder.serve_connection(io, TowerToHyperService::new(router));
     let result = match select(Pin::new(&mut connection), pin!(end(ended))).await {
         Either::Left((result, _)) => result,
@@ -161,17 +162,17 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
 }
 
 /// Waits until the server ends.
-async fn end(mut ended: watch::Receiver<bool>) {
+pub(super) async fn end(mut ended: watch::Receiver<bool>) {
     ended.wait_for(|ended| *ended).await.ok();
 }
 
-/// Tells somebody for whom there is no place. What they send is read, or they would not see the answer.
-async fn refuse<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, _place: OwnedSemaphorePermit) -> io::Result<()> {
+/// Tells somebody for whom there is no place.
+async fn refuse<S: AsyncRead + AsyncWrite + Unpin>(
+    mut stream: Patient<S>,
+    _place: OwnedSemaphorePermit,
+) -> io::Result<()> {
     stream.write_all(BUSY).await?;
-    stream.shutdown().await?;
-    let mut rest = [0; 1024];
-    while stream.read(&mut rest).await? > 0 {}
-    Ok(())
+    stream.shutdown().await
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use kademlia_dht::{Contact, Error, Refusal, Rejection, UnsentReason};
 use serde::Serialize;
-use utoipa::ToSchema;
+use utoipa::{IntoResponses, ToSchema};
 
 use super::answer::Answer;
 
@@ -33,6 +33,57 @@ struct ErrorDetail {
     /// The most that is taken.
     #[serde(skip_serializing_if = "Option::is_none")]
     limit: Option<u64>,
+}
+
+/// What becomes of a request for which others are asked, if it fails: for the description of the API.
+#[derive(Debug, IntoResponses)]
+#[expect(dead_code, reason = "it is for the description alone")]
+pub(super) enum Unanswered {
+    #[response(status = 503, description = "Busy, or nobody answered")]
+    Busy(ErrorBody),
+    #[response(status = 504, description = "No answer in time")]
+    Late(ErrorBody),
+}
+
+/// Who may not write: for the description of the API.
+#[derive(Debug, IntoResponses)]
+#[expect(dead_code, reason = "it is for the description alone")]
+pub(super) enum NotAllowed {
+    #[response(status = 401, description = "The token is missing or wrong")]
+    Unauthorized(ErrorBody),
+    #[response(status = 403, description = "Writes are not taken from here")]
+    Forbidden(ErrorBody),
+}
+
+/// What becomes of a write to a key, if it fails: for the description of the API.
+#[derive(Debug, IntoResponses)]
+#[expect(dead_code, reason = "it is for the description alone")]
+pub(super) enum NotWritten {
+    #[response(status = 400, description = "The request is wrong")]
+    Wrong(ErrorBody),
+    #[response(
+        status = 401,
+        description = "The token is missing or wrong, the record not signed by who owns the key, or the key another's"
+    )]
+    Unauthorized(ErrorBody),
+    #[response(status = 403, description = "Writes are not taken from here")]
+    Forbidden(ErrorBody),
+    #[response(status = 408, description = "The body came too slowly")]
+    Slow(ErrorBody),
+    #[response(status = 412, description = "The newest version is another")]
+    Conflict(ErrorBody),
+    #[response(status = 413, description = "The value is too large")]
+    Large(ErrorBody),
+    #[response(status = 422, description = "The network of this node has no form for it")]
+    Inexpressible(ErrorBody),
+    #[response(
+        status = 503,
+        description = "Nobody took it, as there is no room or too much has come from one source; or this node publishes as \
+                       many records as it may, is busy, or ends"
+    )]
+    Untaken(ErrorBody),
+    #[response(status = 504, description = "No answer in time")]
+    Late(ErrorBody),
 }
 
 /// A request that failed.
@@ -169,5 +220,36 @@ impl IntoResponse for ApiError {
             _ => {}
         }
         response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The status and the code of what the library says.
+    fn told(error: Error) -> (u16, &'static str) {
+        let error = ApiError::from(error);
+        (error.status.as_u16(), error.detail.code)
+    }
+
+    #[test]
+    fn what_is_full_is_no_mistake_of_the_client() {
+        assert_eq!(told(Error::PublishedFull(65_536)), (503, "published_full"));
+        assert_eq!(told(Error::Refused(Refusal::Full)), (503, "not_stored"));
+        let contact = Contact::new(kademlia_dht::Id::ZERO, "/ip4/192.0.2.1/udp/1".parse().unwrap());
+        for refusal in [Refusal::Full, Refusal::Limited] {
+            let refused = vec![(contact.clone(), Rejection::Refused(refusal))];
+            assert_eq!(told(Error::NotStored { refused }), (503, "not_stored"));
+        }
+    }
+
+    #[test]
+    fn what_http_wants_of_a_status_is_there() {
+        let header = |error: Error, name| ApiError::from(error).into_response().headers().get(name).cloned();
+        assert_eq!(header(Error::PublishedFull(1), header::RETRY_AFTER).unwrap(), "1");
+        for refusal in [Refusal::Taken, Refusal::Forged, Refusal::Late] {
+            assert_eq!(header(Error::Refused(refusal), header::WWW_AUTHENTICATE).unwrap(), "Bearer");
+        }
     }
 }

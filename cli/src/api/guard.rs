@@ -32,7 +32,7 @@ pub(super) async fn check(
 ) -> Result<Response, ApiError> {
     let headers = request.headers();
     if access != Access::Own {
-        check_host(headers, access)?;
+        check_host(headers, access, api.hosts())?;
     }
     let is_read = [Method::GET, Method::HEAD, Method::OPTIONS].contains(request.method());
     if !is_read && access != Access::Own {
@@ -42,18 +42,33 @@ pub(super) async fn check(
 }
 
 /// Whether the name that the client thinks it talks to can be this host's: else a name of somebody else's led it here.
-fn check_host(headers: &HeaderMap, access: Access) -> Result<(), ApiError> {
+fn check_host(headers: &HeaderMap, access: Access, own: &[String]) -> Result<(), ApiError> {
     let host = headers.get(header::HOST).map(|host| host.to_str().unwrap_or_default());
     let Some(host) = host else { return Ok(()) };
-    let name = host.rsplit_once(':').map_or(host, |(name, port)| if port.ends_with(']') { host } else { name });
+    let name = name_of(host);
     let is_address = name.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>().is_ok();
-    if access == Access::Elsewhere || is_address || name.eq_ignore_ascii_case("localhost") {
+    if access == Access::Elsewhere || is_address || name.eq_ignore_ascii_case("localhost") || is_own(name, own) {
         return Ok(());
     }
-    Err(ApiError::forbidden(
-        "foreign_host",
-        format!("`{host}` is no name of this host; ask for localhost or an address"),
-    ))
+    let words = "is no name of this host; ask for localhost or an address, or tell the node its name (--http-host)";
+    Err(ApiError::forbidden("foreign_host", format!("`{host}` {words}")))
+}
+
+/// The name in front of a port.
+fn name_of(host: &str) -> &str {
+    host.rsplit_once(':').map_or(host, |(name, port)| if port.ends_with(']') { host } else { name })
+}
+
+/// Whether the node was told that the name is its own.
+fn is_own(name: &str, own: &[String]) -> bool {
+    own.iter().any(|own| own.eq_ignore_ascii_case(name))
+}
+
+/// Whether a page is this node's own: of the name that it asks for, or of one that the node was told, where a proxy in front
+/// can have another scheme, port or `Host`.
+fn is_own_origin(origin: &str, host: &str, own: &[String]) -> bool {
+    let Some((scheme, place)) = origin.split_once("://") else { return false };
+    (scheme == "http" && place == host) || (["http", "https"].contains(&scheme) && is_own(name_of(place), own))
 }
 
 fn check_write(api: &Api, headers: &HeaderMap, access: Access) -> Result<(), ApiError> {
@@ -74,7 +89,7 @@ fn check_write(api: &Api, headers: &HeaderMap, access: Access) -> Result<(), Api
     let is_foreign_site = site.is_some_and(|site| !matches!(site, b"same-origin" | b"none"));
     let origin = headers.get(header::ORIGIN).map(|origin| origin.to_str().unwrap_or_default());
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-    let is_foreign_origin = origin.is_some_and(|origin| origin.strip_prefix("http://") != Some(host));
+    let is_foreign_origin = origin.is_some_and(|origin| !is_own_origin(origin, host, api.hosts()));
     if is_foreign_site || is_foreign_origin {
         return Err(ApiError::forbidden("foreign_origin", "this node takes no writes from pages of other sites"));
     }
@@ -104,12 +119,31 @@ mod tests {
 
     #[test]
     fn only_names_of_this_host_lead_to_a_loopback_address() {
+        let own = ["dht.example.org".to_owned()];
+        let check = |host, access| check_host(&headers(&[("host", host)]), access, &own).is_ok();
         for host in ["localhost", "LocalHost:8080", "127.0.0.1:80", "[::1]:8080", "[::1]", "192.0.2.1:1"] {
-            assert!(check_host(&headers(&[("host", host)]), Access::Loopback).is_ok(), "{host}");
+            assert!(check(host, Access::Loopback), "{host}");
         }
-        for host in ["example.org", "localhost.example.org:8080", "", ":80"] {
-            assert!(check_host(&headers(&[("host", host)]), Access::Loopback).is_err(), "{host}");
-            assert!(check_host(&headers(&[("host", host)]), Access::Elsewhere).is_ok(), "{host}");
+        for host in ["dht.example.org", "DHT.example.org:443"] {
+            assert!(check(host, Access::Loopback), "{host}");
+        }
+        for host in ["example.org", "localhost.example.org:8080", "a.dht.example.org", "dht.example.org.", "", ":80"] {
+            assert!(!check(host, Access::Loopback), "{host}");
+            assert!(check(host, Access::Elsewhere), "{host}");
+        }
+    }
+
+    #[test]
+    fn a_page_is_the_nodes_own_under_the_names_that_it_was_told() {
+        let own = ["dht.example.org".to_owned()];
+        let is_own = |origin, host| is_own_origin(origin, host, &own);
+        for origin in ["http://127.0.0.1:8080", "https://dht.example.org", "http://dht.example.org:8443"] {
+            assert!(is_own(origin, "127.0.0.1:8080"), "{origin}");
+        }
+        for origin in
+            ["https://127.0.0.1:8080", "http://127.0.0.1:81", "https://example.org", "null", "", "x://dht.example.org"]
+        {
+            assert!(!is_own(origin, "127.0.0.1:8080"), "{origin}");
         }
     }
 

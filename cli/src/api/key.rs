@@ -5,7 +5,7 @@ use axum::http::Uri;
 use axum::http::request::Parts;
 use kademlia_dht::Id;
 use percent_encoding::percent_decode_str;
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 
 use super::errors::ApiError;
 use super::state::Api;
@@ -19,6 +19,25 @@ pub(super) enum AsWhat {
     Key,
     /// An id.
     Id,
+}
+
+/// The key in a path, for the description of the API.
+#[derive(Debug, IntoParams)]
+#[into_params(parameter_in = Path)]
+#[expect(dead_code, reason = "it is for the description alone")]
+pub(super) struct KeyPath {
+    /// The key, percent-encoded: any bytes
+    key: String,
+}
+
+/// What a key is that is looked up, for the description of the API.
+#[derive(Debug, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "it is for the description alone")]
+pub(super) struct KeyQuery {
+    /// What the key is: a key, which is hashed, or an id in hexadecimal
+    #[param(rename = "as")]
+    kind: Option<AsWhat>,
 }
 
 /// What stands last in the path.

@@ -107,7 +107,8 @@ fn failure(error: &io::Error) -> ApiError {
     let message = error.to_string();
     match error.get_ref().and_then(|inner| inner.downcast_ref::<StreamError>()) {
         Some(StreamError::Operation { error, .. }) => ApiError::from(error.clone()),
-        Some(StreamError::Lost { .. }) => ApiError::new(StatusCode::BAD_GATEWAY, "lost", message),
+        // There was a value, but it has come to its end, or those who held it are gone.
+        Some(StreamError::Lost { .. }) => ApiError::new(StatusCode::NOT_FOUND, "lost", message),
         Some(StreamError::NoKey | StreamError::WrongKey) => ApiError::new(
             StatusCode::UNPROCESSABLE_ENTITY,
             "encrypted",

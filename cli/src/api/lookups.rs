@@ -7,8 +7,8 @@ use utoipa::ToSchema;
 
 use super::answer::Answer;
 use super::contacts::Node;
-use super::errors::{ApiError, ErrorBody};
-use super::key::{AsWhat, Key};
+use super::errors::{ApiError, ErrorBody, Unanswered};
+use super::key::{Key, KeyPath, KeyQuery};
 use super::state::{Api, Wanted};
 
 /// The nodes closest to a key, of all in the network.
@@ -31,15 +31,11 @@ struct Found {
 /// Look up the k nodes closest to a key.
 #[utoipa::path(
     get, path = "/dump/closest/{key}", operation_id = "closest", tag = "inside",
-    params(
-        ("key" = String, Path, description = "The key, percent-encoded: any bytes"),
-        ("as" = Option<AsWhat>, Query, description = "What the key is: a key, which is hashed, or an id in hexadecimal"),
-    ),
+    params(KeyPath, KeyQuery),
     responses(
         (status = 200, description = "The nodes, nearest first", body = Closest),
         (status = 400, description = "The request is wrong", body = ErrorBody),
-        (status = 503, description = "Busy, or nobody answered", body = ErrorBody),
-        (status = 504, description = "No answer in time", body = ErrorBody),
+        Unanswered,
     )
 )]
 pub(super) async fn closest(State(api): State<Api>, key: Key) -> Result<Response, ApiError> {

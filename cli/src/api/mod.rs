@@ -28,6 +28,7 @@ mod persistence;
 mod pictures;
 mod ranges;
 mod receipt;
+mod renewing;
 mod server;
 mod state;
 mod status;

@@ -8,13 +8,23 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::answer::Answer;
-use super::errors::{ApiError, ErrorBody};
+use super::errors::{ApiError, ErrorBody, NotAllowed, Unanswered};
 use super::key::query;
 use super::receipt::{self, ReceiptBody};
 use super::state::{Api, Wanted};
 
 /// The most peers that one search gives.
 const MOST: usize = 4096;
+
+/// The info hash in a path, for the description of the API.
+#[derive(Debug, utoipa::IntoParams)]
+#[into_params(parameter_in = Path)]
+#[expect(dead_code, reason = "it is for the description alone")]
+struct InfoHash {
+    /// 40 hexadecimal digits
+    #[param(pattern = r"^[0-9a-fA-F]{40}$")]
+    info_hash: String,
+}
 
 /// Who has what an info hash stands for.
 #[derive(Debug, Clone, Serialize, ToSchema)]
@@ -37,12 +47,11 @@ pub(super) struct Withdrawn {
 /// Find who has what an info hash stands for.
 #[utoipa::path(
     get, path = "/peers/{info_hash}", operation_id = "peers", tag = "values",
-    params(("info_hash" = String, Path, description = "40 hexadecimal digits", pattern = r"^[0-9a-fA-F]{40}$")),
+    params(InfoHash),
     responses(
         (status = 200, description = "All who were found", body = PeersBody),
         (status = 400, description = "It is no info hash, or this is no node of BitTorrent's DHT", body = ErrorBody),
-        (status = 503, description = "Busy, or nobody answered", body = ErrorBody),
-        (status = 504, description = "No answer in time", body = ErrorBody),
+        Unanswered,
     )
 )]
 pub(super) async fn get(State(api): State<Api>, uri: Uri) -> Result<Response, ApiError> {
@@ -66,14 +75,13 @@ pub(super) async fn get(State(api): State<Api>, uri: Uri) -> Result<Response, Ap
 #[utoipa::path(
     put, path = "/peers/{info_hash}", operation_id = "announce", tag = "values", security((), ("token" = [])),
     params(
-        ("info_hash" = String, Path, description = "40 hexadecimal digits", pattern = r"^[0-9a-fA-F]{40}$"),
+        InfoHash,
         ("port" = Option<u16>, Query, description = "The port there; without it, that of this node", minimum = 1, maximum = 65535),
     ),
     responses(
         (status = 200, description = "Who has been told", body = ReceiptBody, headers(("ETag" = String, description = "The version, in quotes"))),
         (status = 400, description = "It is no info hash or no port, or this is no node of BitTorrent's DHT", body = ErrorBody),
-        (status = 401, description = "The token is missing or wrong", body = ErrorBody),
-        (status = 403, description = "Writes are not taken from here", body = ErrorBody),
+        NotAllowed,
         (status = 503, description = "Nobody took it", body = ErrorBody),
         (status = 504, description = "No answer in time", body = ErrorBody),
     )
@@ -92,12 +100,11 @@ pub(super) async fn put(State(api): State<Api>, request: Request) -> Result<Resp
 /// Announce it no longer. Others forget it within half an hour.
 #[utoipa::path(
     delete, path = "/peers/{info_hash}", operation_id = "withdraw", tag = "values", security((), ("token" = [])),
-    params(("info_hash" = String, Path, description = "40 hexadecimal digits", pattern = r"^[0-9a-fA-F]{40}$")),
+    params(InfoHash),
     responses(
         (status = 200, description = "Whether it was announced", body = Withdrawn),
         (status = 400, description = "It is no info hash, or this is no node of BitTorrent's DHT", body = ErrorBody),
-        (status = 401, description = "The token is missing or wrong", body = ErrorBody),
-        (status = 403, description = "Writes are not taken from here", body = ErrorBody),
+        NotAllowed,
         (status = 503, description = "Busy", body = ErrorBody),
     )
 )]

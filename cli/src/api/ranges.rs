@@ -15,8 +15,11 @@ pub(super) enum Part {
 
 /// Reads a header `Range`. Of several parts, and of other units, nothing is done, as is allowed.
 pub(super) fn part(header: Option<&str>, length: u64) -> Part {
-    let Some(spec) = header.and_then(|header| header.trim().strip_prefix("bytes=")) else { return Part::Whole };
+    let Some((unit, spec)) = header.and_then(|header| header.trim().split_once('=')) else { return Part::Whole };
     let Some((first, last)) = spec.trim().split_once('-') else { return Part::Whole };
+    if !unit.eq_ignore_ascii_case("bytes") {
+        return Part::Whole;
+    }
     let number = |text: &str| -> Option<u64> {
         let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
         // What is larger than any number is beyond every end.
@@ -43,6 +46,7 @@ mod tests {
         let of = |header, length| part(Some(header), length);
         assert_eq!(part(None, 10), Part::Whole);
         assert_eq!(of("bytes=0-0", 10), Part::Of(0..1));
+        assert_eq!(of("Bytes=0-0", 10), Part::Of(0..1));
         assert_eq!(of("bytes=2-", 10), Part::Of(2..10));
         assert_eq!(of("bytes=-3", 10), Part::Of(7..10));
         assert_eq!(of("bytes=-30", 10), Part::Of(0..10));

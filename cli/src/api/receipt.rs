@@ -25,7 +25,7 @@ pub(super) struct ReceiptBody {
     refused: Vec<RefusedNode>,
     /// Nodes that were asked.
     asked: usize,
-    /// Nodes that answered.
+    /// Answers that came, to the lookup and to the stores. A node gives one to each, so that these can be more than `asked`.
     answered: usize,
     /// Messages sent and received.
     messages: usize,

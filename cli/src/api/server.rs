@@ -1,21 +1,22 @@
-//! Serves the API: over TCP and over the control socket, on a thread of its own.
+//! Serves the API: over TCP and over the control socket, on a thread of its own, which also keeps large values alive.
 
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::thread::JoinHandle;
 
+use futures_util::future::select;
 use tokio::net::TcpListener;
 use tokio::runtime::{self, Runtime};
 use tokio::sync::watch;
 
 #[cfg(unix)]
 use super::control;
-use super::doorman::Doorman;
+use super::doorman::{self, Doorman};
 use super::guard::Access;
-use super::{Api, router};
+use super::{Api, renewing, router};
 use crate::args::HttpPlan;
 
 /// Connections through the control socket at once.
@@ -24,7 +25,7 @@ const CONTROL_CONNECTIONS: usize = 64;
 /// Threads for what waits, such as transfers of large values.
 const BLOCKING_THREADS: usize = 32;
 
-/// What serves one listener.
+/// What serves one listener, or is done beside that.
 type Serving = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// Why HTTP is not served.
@@ -51,7 +52,7 @@ impl ServerError {
     }
 }
 
-/// The thread that serves, if anything is served.
+/// The thread that serves.
 #[derive(Debug)]
 pub(crate) struct Server {
     address: Option<SocketAddr>,
@@ -72,7 +73,10 @@ impl Server {
             .build()
             .map_err(ServerError::Thread)?;
         let guard = runtime.enter();
-        let mut serving: Vec<Serving> = Vec::new();
+        let (renewing, until) = (renewing::renew(api.clone()), doorman::end(ended.clone()));
+        let mut serving: Vec<Serving> = vec![Box::pin(async move {
+            select(pin!(renewing), pin!(until)).await;
+        })];
         let mut server = Server {
             address: None,
             ends,

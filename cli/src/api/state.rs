@@ -39,6 +39,8 @@ pub(crate) struct Settings {
     pub(crate) value_bytes: usize,
     /// Whether the network has a form for larger ones.
     pub(crate) takes_large: bool,
+    /// How long a record lives after it was last published.
+    pub(crate) record_lifetime: Duration,
     /// Whether the network has peers of torrents.
     pub(crate) has_peers: bool,
     /// Whether the node should know others: it was told whom to join, is of no use alone, or knew some before.
@@ -56,6 +58,7 @@ impl Settings {
                 Network::Mainline => MAINLINE_VALUE_BYTES,
             },
             takes_large: plan.network != Network::Rpcudp,
+            record_lifetime: plan.config.record_lifetime,
             has_peers: plan.network == Network::Mainline,
             joins: !plan.connect.is_empty() || plan.config.client,
         }
@@ -73,6 +76,7 @@ struct Shared {
     max_body: u64,
     timeout: Duration,
     token: Option<String>,
+    hosts: Vec<String>,
     transfers: Arc<Semaphore>,
     events: broadcast::Sender<Option<Event>>,
     followers: Arc<Semaphore>,
@@ -94,6 +98,7 @@ impl Api {
             max_body: plan.max_body,
             timeout: plan.timeout,
             token: token.transpose()?,
+            hosts: plan.hosts.clone(),
             transfers: Arc::new(Semaphore::new(TRANSFERS)),
             events: broadcast::Sender::new(EVENTS),
             followers: Arc::new(Semaphore::new(FOLLOWERS)),
@@ -139,6 +144,11 @@ impl Api {
     /// What writes must show, if anything.
     pub(super) fn token(&self) -> Option<&str> {
         self.0.token.as_deref()
+    }
+
+    /// The names by which this node is asked, besides those that every host has.
+    pub(super) fn hosts(&self) -> &[String] {
+        &self.0.hosts
     }
 
     /// An id in hexadecimal, all of it that counts.

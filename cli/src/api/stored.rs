@@ -26,10 +26,10 @@ pub(super) async fn answer(
     headers: &HeaderMap,
     stored: Stored,
 ) -> Result<Response, ApiError> {
-    let tag = etag(stored.version);
-    if is_known(headers, &tag) {
-        return Ok((StatusCode::NOT_MODIFIED, [(header::ETAG, tag)]).into_response());
+    if let Some(unchanged) = unchanged(headers, stored.version) {
+        return Ok(unchanged);
     }
+    let tag = etag(stored.version);
     if !large::is_root(&stored.value) {
         let length = stored.value.len() as u64;
         let part = wanted(headers, &tag, length);
@@ -48,7 +48,13 @@ pub(super) async fn answer(
     Ok(head(tag, &part, length, body))
 }
 
-/// Whether the client has this version.
+/// What a client is told that has this version.
+pub(super) fn unchanged(headers: &HeaderMap, version: Version) -> Option<Response> {
+    let tag = etag(version);
+    is_known(headers, &tag).then(|| (StatusCode::NOT_MODIFIED, [(header::ETAG, tag)]).into_response())
+}
+
+/// Whether the client has what this tag is of.
 pub(super) fn is_known(headers: &HeaderMap, tag: &HeaderValue) -> bool {
     let tags = headers.get(header::IF_NONE_MATCH).and_then(|tags| tags.to_str().ok()).unwrap_or_default();
     let own = tag.to_str().unwrap_or_default();

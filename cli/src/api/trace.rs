@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 use super::answer::Answer;
 use super::contacts::Node;
 use super::errors::{ApiError, ErrorBody};
-use super::key::{AsWhat, Key};
+use super::key::{Key, KeyPath, KeyQuery};
 use super::receipt::milliseconds;
 use super::state::{Api, Wanted};
 
@@ -83,7 +83,7 @@ enum AnswerBody {
 pub(super) struct EffortBody {
     /// Nodes that were asked.
     asked: usize,
-    /// Nodes that answered.
+    /// Answers that came. Of a write they can be more than `asked`, as a node gives one to the lookup and one to the store.
     answered: usize,
     /// Messages sent and received.
     messages: usize,
@@ -102,10 +102,7 @@ impl From<Effort> for EffortBody {
 /// Look up a key, and tell of each request that it takes.
 #[utoipa::path(
     get, path = "/trace/{key}", operation_id = "trace", tag = "inside",
-    params(
-        ("key" = String, Path, description = "The key, percent-encoded: any bytes"),
-        ("as" = Option<AsWhat>, Query, description = "What the key is: a key, which is hashed, or an id in hexadecimal"),
-    ),
+    params(KeyPath, KeyQuery),
     responses(
         (status = 200, description = "The lookup, whether it has found something or not", body = TraceBody),
         (status = 400, description = "The request is wrong", body = ErrorBody),

@@ -8,8 +8,8 @@ use kademlia_dht::large::{self, Place};
 use kademlia_dht::{Receipt, Record, RecordKind, Version, value_of};
 
 use super::body::{AnyBytes, Incoming};
-use super::errors::{ApiError, ErrorBody};
-use super::key::{AsWhat, Key};
+use super::errors::{ApiError, ErrorBody, NotWritten, Unanswered};
+use super::key::{Key, KeyPath, KeyQuery};
 use super::owned::{OwnedOrMany, OwnedRequest};
 use super::receipt::{self, ReceiptBody};
 use super::state::{Api, Wanted};
@@ -28,6 +28,19 @@ enum Condition {
     Version(Version),
 }
 
+/// The headers of a condition, for the description of the API.
+#[derive(Debug, utoipa::IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "it is for the description alone")]
+struct Conditions {
+    /// A version in quotes, which must be the newest; * for any
+    #[param(rename = "If-Match", pattern = r#"^("[0-9]{1,19}"|\*)$"#)]
+    matches: Option<String>,
+    /// *: there must be no value
+    #[param(rename = "If-None-Match", pattern = r"^\*$")]
+    matches_none: Option<String>,
+}
+
 /// Find the value of a key.
 ///
 /// A plain, immutable, signed or ruled value comes as it was saved, or the part of it that is asked for. Owned records come as
@@ -35,8 +48,8 @@ enum Condition {
 #[utoipa::path(
     get, path = "/dht/{key}", operation_id = "value", tag = "values",
     params(
-        ("key" = String, Path, description = "The key, percent-encoded: any bytes"),
-        ("as" = Option<AsWhat>, Query, description = "What the key is: a key, which is hashed, or an id in hexadecimal"),
+        KeyPath,
+        KeyQuery,
         ("Range" = Option<String>, Header, description = "A part of a value, such as bytes=0-1023"),
         ("If-None-Match" = Option<String>, Header, description = "A version in quotes: 304 if it is still the newest"),
     ),
@@ -47,12 +60,11 @@ enum Condition {
         (status = 206, description = "The part that was asked for", content_type = "application/octet-stream", body = AnyBytes),
         (status = 304, description = "The newest version is the one that is known"),
         (status = 400, description = "The request is wrong", body = ErrorBody),
-        (status = 404, description = "There is no value", body = ErrorBody),
+        (status = 404, description = "There is no value, or a part of it is lost", body = ErrorBody),
         (status = 416, description = "The value has no such part", content_type = "application/octet-stream", body = AnyBytes),
         (status = 422, description = "The value is encrypted", body = ErrorBody),
-        (status = 502, description = "A part of the value is lost, or too large for the way", body = ErrorBody),
-        (status = 503, description = "Busy, or nobody answered", body = ErrorBody),
-        (status = 504, description = "No answer in time", body = ErrorBody),
+        (status = 502, description = "The value is too large for the way, or not what its root says", body = ErrorBody),
+        Unanswered,
     )
 )]
 pub(super) async fn get(State(api): State<Api>, key: Key, request: Request) -> Result<Response, ApiError> {
@@ -67,7 +79,7 @@ pub(super) async fn get(State(api): State<Api>, key: Key, request: Request) -> R
     if let RecordKind::Owned(claim) = &record.kind
         && !large::is_root(&record.value)
     {
-        return Ok(owned::one(&record, claim));
+        return Ok(stored::unchanged(request.headers(), record.version).unwrap_or_else(|| owned::one(&record, claim)));
     }
     let version = record.version;
     stored::answer(&api, request.method(), request.headers(), Stored { version, value: value_of(record) }).await
@@ -76,23 +88,11 @@ pub(super) async fn get(State(api): State<Api>, key: Key, request: Request) -> R
 /// Save a value under a key.
 #[utoipa::path(
     put, path = "/dht/{key}", operation_id = "save", tag = "values", security((), ("token" = [])),
-    params(
-        ("key" = String, Path, description = "The key, percent-encoded: any bytes"),
-        ("If-Match" = Option<String>, Header, description = "A version in quotes, which must be the newest; * for any", pattern = r#"^("[0-9]{1,19}"|\*)$"#),
-        ("If-None-Match" = Option<String>, Header, description = "*: there must be no value", pattern = r"^\*$"),
-    ),
+    params(KeyPath, Conditions),
     request_body(content = AnyBytes, content_type = "application/octet-stream", description = "The value"),
     responses(
         (status = 200, description = "Who has it now", body = ReceiptBody, headers(("ETag" = String, description = "The version, in quotes"))),
-        (status = 400, description = "The request is wrong", body = ErrorBody),
-        (status = 401, description = "The token is missing or wrong, the record not signed by who owns the key, or the key another's", body = ErrorBody),
-        (status = 403, description = "Writes are not taken from here", body = ErrorBody),
-        (status = 408, description = "The body came too slowly", body = ErrorBody),
-        (status = 412, description = "The newest version is another", body = ErrorBody),
-        (status = 413, description = "The value is too large", body = ErrorBody),
-        (status = 422, description = "The network of this node has no form for it", body = ErrorBody),
-        (status = 503, description = "Nobody took it", body = ErrorBody),
-        (status = 504, description = "No answer in time", body = ErrorBody),
+        NotWritten,
     )
 )]
 pub(super) async fn put(State(api): State<Api>, key: Key, request: Request) -> Result<Response, ApiError> {
@@ -102,23 +102,11 @@ pub(super) async fn put(State(api): State<Api>, key: Key, request: Request) -> R
 /// Save a value under a key, or, as `application/json`, an owned record.
 #[utoipa::path(
     post, path = "/dht/{key}", operation_id = "save_or_own", tag = "values", security((), ("token" = [])),
-    params(
-        ("key" = String, Path, description = "The key, percent-encoded: any bytes"),
-        ("If-Match" = Option<String>, Header, description = "A version in quotes, which must be the newest; * for any", pattern = r#"^("[0-9]{1,19}"|\*)$"#),
-        ("If-None-Match" = Option<String>, Header, description = "*: there must be no value", pattern = r"^\*$"),
-    ),
+    params(KeyPath, Conditions),
     request_body(content((OwnedRequest = "application/json"), (AnyBytes = "application/octet-stream"), (String = "application/x-www-form-urlencoded")), description = "The value, as it is; or, as JSON, an owned record"),
     responses(
         (status = 200, description = "Who has it now", body = ReceiptBody, headers(("ETag" = String, description = "The version, in quotes"))),
-        (status = 400, description = "The request is wrong", body = ErrorBody),
-        (status = 401, description = "The token is missing or wrong, the record not signed by who owns the key, or the key another's", body = ErrorBody),
-        (status = 403, description = "Writes are not taken from here", body = ErrorBody),
-        (status = 408, description = "The body came too slowly", body = ErrorBody),
-        (status = 412, description = "The newest version is another", body = ErrorBody),
-        (status = 413, description = "The value is too large", body = ErrorBody),
-        (status = 422, description = "The network of this node has no form for it", body = ErrorBody),
-        (status = 503, description = "Nobody took it", body = ErrorBody),
-        (status = 504, description = "No answer in time", body = ErrorBody),
+        NotWritten,
     )
 )]
 pub(super) async fn post(State(api): State<Api>, key: Key, request: Request) -> Result<Response, ApiError> {
@@ -161,22 +149,10 @@ async fn write(api: &Api, key: &Key, request: Request) -> Result<Response, ApiEr
 /// Delete the value of a key.
 #[utoipa::path(
     delete, path = "/dht/{key}", operation_id = "delete", tag = "values", security((), ("token" = [])),
-    params(
-        ("key" = String, Path, description = "The key, percent-encoded: any bytes"),
-        ("If-Match" = Option<String>, Header, description = "A version in quotes, which must be the newest; * for any", pattern = r#"^("[0-9]{1,19}"|\*)$"#),
-        ("If-None-Match" = Option<String>, Header, description = "*: there must be no value", pattern = r"^\*$"),
-    ),
+    params(KeyPath, Conditions),
     responses(
         (status = 200, description = "Who has it now", body = ReceiptBody, headers(("ETag" = String, description = "The version, in quotes"))),
-        (status = 400, description = "The request is wrong", body = ErrorBody),
-        (status = 401, description = "The token is missing or wrong, the record not signed by who owns the key, or the key another's", body = ErrorBody),
-        (status = 403, description = "Writes are not taken from here", body = ErrorBody),
-        (status = 408, description = "The body came too slowly", body = ErrorBody),
-        (status = 412, description = "The newest version is another", body = ErrorBody),
-        (status = 413, description = "The value is too large", body = ErrorBody),
-        (status = 422, description = "The network of this node has no form for it", body = ErrorBody),
-        (status = 503, description = "Nobody took it", body = ErrorBody),
-        (status = 504, description = "No answer in time", body = ErrorBody),
+        NotWritten,
     )
 )]
 pub(super) async fn delete(State(api): State<Api>, key: Key, request: Request) -> Result<Response, ApiError> {

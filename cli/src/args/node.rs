@@ -11,7 +11,7 @@ use kademlia_dht::{
     Config, ConfigError, Id, KeyHasher, Multiaddr, RelayMode, RelayPolicy, Sha1Hasher, Sha256Hasher, network_named,
 };
 
-use super::value::{bytes, duration, duration_within, http_address, id, within};
+use super::value::{bytes, duration, duration_within, host_name, http_address, id, within};
 
 /// Run a node, and reach it over HTTP if you like.
 ///
@@ -49,6 +49,12 @@ pub(crate) struct NodeArgs {
     /// Take writes over HTTP only from who shows the token in this file (`Authorization: Bearer TOKEN`).
     #[arg(long, value_name = "FILE")]
     http_token_file: Option<PathBuf>,
+
+    /// A name by which HTTP is asked besides localhost and addresses, such as that of a proxy in front (repeatable).
+    ///
+    /// At a loopback address all other names are refused, as they lead here from pages of other sites.
+    #[arg(long, value_name = "NAME", value_parser = host_name)]
+    http_host: Vec<String>,
 
     /// The largest value that is taken over HTTP, such as 32MiB.
     #[arg(long, value_name = "BYTES", default_value = "32MiB", value_parser = bytes)]
@@ -243,6 +249,8 @@ pub(crate) struct HttpPlan {
     /// Where, if anywhere besides the control socket.
     pub(crate) address: Option<SocketAddr>,
     pub(crate) token_file: Option<PathBuf>,
+    /// Names by which it is asked, besides those that every host has.
+    pub(crate) hosts: Vec<String>,
     /// The most bytes of a body.
     pub(crate) max_body: u64,
     pub(crate) max_connections: usize,
@@ -254,7 +262,8 @@ impl Default for HttpPlan {
     /// For who is served within this process alone.
     fn default() -> Self {
         let timeout = Duration::from_secs(30);
-        HttpPlan { address: None, token_file: None, max_body: u64::MAX, max_connections: 1, timeout }
+        let hosts = Vec::new();
+        HttpPlan { address: None, token_file: None, hosts, max_body: u64::MAX, max_connections: 1, timeout }
     }
 }
 
@@ -311,6 +320,7 @@ impl NodeArgs {
         let http = HttpPlan {
             address: self.http,
             token_file: self.http_token_file,
+            hosts: self.http_host,
             max_body: self.http_max_body,
             max_connections: self.http_max_connections,
             timeout: self.http_timeout,

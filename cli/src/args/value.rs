@@ -99,6 +99,16 @@ pub(super) fn http_address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| wrong())
 }
 
+/// The name of a host, without scheme and port.
+pub(super) fn host_name(text: &str) -> Result<String, String> {
+    let is_letter = |letter: char| letter.is_ascii_alphanumeric() || ['-', '_'].contains(&letter);
+    let is_part = |part: &str| !part.is_empty() && part.chars().all(is_letter);
+    if text.split('.').all(is_part) {
+        return Ok(text.to_owned());
+    }
+    Err("not the name of a host alone, such as dht.example.org".to_owned())
+}
+
 /// An id in hexadecimal.
 pub(super) fn id(text: &str) -> Result<Id, String> {
     text.parse().map_err(|error: kademlia_dht::gateway::ParseIdError| error.to_string())
@@ -107,6 +117,16 @@ pub(super) fn id(text: &str) -> Result<Id, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn host_names() {
+        for name in ["dht.example.org", "dht", "a-b_c", "192.0.2.1", "xn--bcher-kva.example"] {
+            assert_eq!(host_name(name).as_deref(), Ok(name));
+        }
+        for wrong in ["", ".", "a.", "dht.example.org:80", "http://dht", "a b", "*", "bücher.example"] {
+            assert!(host_name(wrong).is_err(), "{wrong}");
+        }
+    }
 
     #[test]
     fn percents() {

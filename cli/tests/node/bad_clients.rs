@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::time::Instant;
 
-use super::http::{Answer, answer, connection, request};
+use super::http::{Answer, answer, chunked, connection, request};
 use super::process::{DEADLINE, Node, two};
 
 /// What the node says to exactly these bytes.
@@ -23,12 +23,7 @@ fn too_large() {
         (known.status, known.code().as_str(), &known.json()["error"]["limit"]),
         (413, "too_large", &102_400.into())
     );
-    let chunked: Vec<u8> = value
-        .chunks(50_000)
-        .flat_map(|chunk| [format!("{:x}\r\n", chunk.len()).as_bytes(), chunk, b"\r\n"].concat())
-        .chain(*b"0\r\n\r\n")
-        .collect();
-    let unknown = node.ask("PUT", "/dht/large", "Transfer-Encoding: chunked\r\n", &chunked);
+    let unknown = node.ask("PUT", "/dht/large", "Transfer-Encoding: chunked\r\n", &chunked(&value));
     assert_eq!((unknown.status, unknown.code().as_str()), (413, "too_large"));
     assert_eq!(node.get("/dht/large").status, 404);
     assert_eq!(node.ask("PUT", "/dht/large", "", &value[..102_400]).status, 200);
@@ -40,6 +35,34 @@ fn too_large() {
     let path = format!("/dht/{}", "k".repeat(100_000));
     assert!([414, 431].contains(&node.get(&path).status));
     assert_eq!(node.get("/status").status, 200);
+}
+
+/// Who is refused before all has been sent can send the rest, and reads why: more than fits the buffers on the way.
+#[test]
+fn refused_while_sending() {
+    let folder = tempfile::tempdir().unwrap();
+    let token = folder.path().join("token");
+    std::fs::write(&token, "secret").unwrap();
+    let value = vec![7; 20_000_000];
+    let node = Node::start("--http-max-body 100KiB --http-timeout 300ms");
+    let guarded = Node::start(&format!("--http-token-file {}", token.display()));
+    for (node, headers, body, expected) in [
+        (&node, "", value.clone(), (413, "too_large")),
+        (&node, "Transfer-Encoding: chunked\r\n", chunked(&value), (413, "too_large")),
+        (&node, "Origin: http://example.org\r\n", value.clone(), (403, "foreign_origin")),
+        (&guarded, "", value.clone(), (401, "no_token")),
+    ] {
+        // All is written before anything is read, or this panics.
+        let refused = node.ask("PUT", "/dht/large", headers, &body);
+        assert_eq!((refused.status, refused.code().as_str()), expected, "{headers}");
+    }
+    // Who goes on after having been too slow.
+    let mut stream = connection(&node.http);
+    let head = "PUT /dht/large HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n\r\n";
+    stream.write_all(head.as_bytes()).unwrap();
+    stream.peek(&mut [0]).unwrap();
+    stream.write_all(&value[..50_000]).and_then(|()| stream.write_all(&value[..50_000])).unwrap();
+    assert_eq!(answer(stream).unwrap().status, 408);
 }
 
 #[test]

@@ -54,9 +54,16 @@ pub(crate) fn request(address: &str, method: &str, path: &str, headers: &str, bo
     };
     let host = if headers.to_lowercase().contains("host:") { String::new() } else { format!("Host: {address}\r\n") };
     let head = format!("{method} {path} HTTP/1.1\r\n{host}Connection: close\r\n{length}{headers}\r\n");
-    // Whoever is refused early may find the connection closed.
-    stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body)).ok();
+    // Whoever is refused early can send all the same.
+    stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body)).unwrap();
     answer(stream).unwrap()
+}
+
+/// A body in chunks, of which nobody knows the length before it ends.
+pub(crate) fn chunked(body: &[u8]) -> Vec<u8> {
+    let chunks = body.chunks(50_000);
+    let framed = chunks.flat_map(|chunk| [format!("{:x}\r\n", chunk.len()).as_bytes(), chunk, b"\r\n"].concat());
+    framed.chain(*b"0\r\n\r\n").collect()
 }
 
 /// Reads an answer to its end.

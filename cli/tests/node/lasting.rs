@@ -33,6 +33,30 @@ fn what_was_said_to_be_durable_is_there_after_a_kill() {
     assert_eq!(node.json("/status")["published"], 20);
 }
 
+/// Its chunks are renewed, after a restart as well; those of one that was replaced are not.
+#[test]
+fn a_large_value_lives_as_long_as_the_node_that_saved_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let arguments = format!("--data-dir {} --record-lifetime 8s --republish-interval 2s", folder.path().display());
+    let node = Node::start(&arguments);
+    let first: Vec<u8> = (0..100_000).map(|n| (n >> 8) as u8).collect();
+    let second = vec![7; 100_000];
+    assert_eq!(node.ask("PUT", "/dht/film", "", &first).status, 200);
+    assert_eq!(node.ask("PUT", "/dht/film", "", &second).status, 200);
+    assert!(node.json("/status")["records"].as_u64().unwrap() > 3);
+    drop(node);
+    let node = Node::start(&arguments);
+    while node.json("/status")["uptime_s"].as_f64().unwrap() < 12.0 {
+        let found = node.get("/dht/film");
+        assert!(found.status == 200 && found.body == second, "{found:?}");
+    }
+    // What is all alike has one leaf for many, and a last one that is shorter; and there is the root.
+    let start = Instant::now();
+    while node.json("/status")["records"] != 3 {
+        assert!(start.elapsed() < DEADLINE, "{}", node.json("/status")["records"]);
+    }
+}
+
 fn text_of(node: &Node, path: &str) -> String {
     String::from_utf8(node.get(path).body).unwrap()
 }

@@ -47,11 +47,18 @@ fn a_record_of_another_program_is_taken_and_no_other_in_its_place() {
     let taken = post(&first, "test_id", &known());
     assert_eq!(taken.status, 200, "{taken:?}");
     assert_eq!(second.json("/dht/test_id"), known());
+    // Whoever has it is not given it again.
+    let found = |tag: &str| second.ask("GET", "/dht/test_id", &format!("If-None-Match: {tag}\r\n"), b"");
+    let unchanged = found(taken.etag());
+    assert_eq!((unchanged.status, unchanged.body.len(), unchanged.etag()), (304, 0, taken.etag()));
+    assert_eq!(found("\"1\"").json(), known());
 
     let mut changed = known();
     changed["data"] = "string_payloae".into();
     let changed = post(&second, "test_id", &changed);
     assert_eq!((changed.status, changed.code().as_str()), (401, "bad_signature"));
+    // As every 401 must: RFC 9110, section 15.5.2.
+    assert_eq!(changed.headers["www-authenticate"], "Bearer");
 
     let mut without = known();
     without.as_object_mut().unwrap().remove("authorization");

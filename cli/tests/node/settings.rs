@@ -58,6 +58,7 @@ fn wrong_arguments_end_with_status_2_and_say_why() {
         ("node --http-timeout 200000000000000d", "--http-timeout"),
         ("node --http-timeout 0s", "100ms"),
         ("node --http 8080", "not an address and port"),
+        ("node --http --http-host http://dht.example.org", "not the name of a host alone"),
         ("node --lookup-timeout 1s", "--lookup-timeout must be 2s to 3600s, but is 1s"),
         ("node --request-timeout 2", "not a time with its unit"),
         ("node --id abc", "an id is 1 to 32 bytes"),

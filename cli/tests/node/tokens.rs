@@ -66,6 +66,23 @@ fn pages_of_other_sites_neither_write_nor_read() {
 }
 
 #[test]
+fn behind_a_proxy_a_node_has_the_names_that_it_was_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = folder.path().join("dht.toml");
+    fs::write(&settings, "http = ':0'\nhttp-host = ['dht.example.org', 'other.example.org']\n").unwrap();
+    let by_file = format!("--config {}", settings.display());
+    for arguments in ["--http 127.0.0.1:0 --http-host other.example.org --http-host dht.example.org", &by_file] {
+        let node = Node::start_without_http(arguments);
+        let host = "Host: dht.example.org\r\n";
+        assert_eq!(node.ask("GET", "/status", host, b"").status, 200);
+        let put = |origin: &str| node.ask("PUT", "/dht/key", &format!("{host}Origin: {origin}\r\n"), b"value");
+        assert_eq!(put("https://dht.example.org").status, 200);
+        assert_eq!(put("https://example.org").code(), "foreign_origin");
+        assert_eq!(node.ask("GET", "/status", "Host: example.org\r\n", b"").code(), "foreign_host");
+    }
+}
+
+#[test]
 fn a_token_that_is_none_is_said() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("token");

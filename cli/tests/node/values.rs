@@ -1,7 +1,13 @@
 //! Values go in at one node and come out at another.
 
+use std::io::Write;
+
+use kademlia_dht::gateway::UdpGateway;
+use kademlia_dht::large::{Place, StreamOptions};
+use kademlia_dht::{Config, DHTService};
 use serde_json::json;
 
+use super::http::chunked;
 use super::process::{Node, two};
 
 const CURL: &str = "User-Agent: curl/8.5.0\r\nAccept: */*\r\nContent-Type: application/x-www-form-urlencoded\r\n";
@@ -113,11 +119,7 @@ fn large_values_and_their_parts() {
     let head = second.ask("HEAD", "/dht/film", "", b"");
     assert_eq!((head.status, head.headers["content-length"].as_str()), (200, "1000000"));
     // In chunks of unknown number, and on condition.
-    let chunked: Vec<u8> = value
-        .chunks(50_000)
-        .flat_map(|chunk| [format!("{:x}\r\n", chunk.len()).as_bytes(), chunk, b"\r\n"].concat())
-        .chain(*b"0\r\n\r\n")
-        .collect();
+    let chunked = chunked(&value);
     let headers = format!("Transfer-Encoding: chunked\r\nIf-Match: {}\r\n", saved.etag());
     let swapped = first.ask("PUT", "/dht/film", &headers, &chunked);
     assert_eq!(swapped.status, 200, "{swapped:?}");
@@ -132,6 +134,30 @@ fn no_value_is_taken_for_the_root_of_another() {
     let value = b"\xd7dhtree\x01 and more";
     assert_eq!(first.ask("PUT", "/dht/root", "", value).status, 200);
     assert_eq!(second.get("/dht/root").body, value);
+}
+
+/// The root of a large value can be found when nobody has the rest any more: that is no mistake of the node's.
+#[test]
+fn of_a_large_value_that_is_lost_it_is_said() {
+    let node = Node::start("");
+    let (there, here) = (service(), service());
+    let mut writer = there.value_writer(Place::Plain(b"film".to_vec()), StreamOptions::default());
+    writer.write_all(&[7; 100_000]).unwrap();
+    writer.finish().unwrap();
+    let root = there.query("film").wait().unwrap().unwrap().value;
+    there.stop();
+    here.connect(node.listening[0].parse().unwrap()).wait().unwrap();
+    here.save("film", &root).wait().unwrap();
+    let found = node.get("/dht/film");
+    assert_eq!((found.status, found.code().as_str()), (404, "lost"));
+    here.stop();
+}
+
+/// A node within this process.
+fn service() -> DHTService {
+    let service = DHTService::start(Config::default()).unwrap();
+    service.register_gateway(UdpGateway::bind("/ip4/127.0.0.1/udp/0".parse().unwrap()).unwrap()).unwrap();
+    service
 }
 
 #[test]

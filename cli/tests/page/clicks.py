@@ -107,6 +107,15 @@ def clicks(program, driver):
         assert f"Found a text of {len(value)} bytes, version " in page.press("query")
         assert page.text("found").encode() == value
 
+        # Only in the place of the version that is known, and once.
+        version = re.search(r"version (\d+)", page.text("words"))[1]
+        page.one("#condition-details summary").click()
+        for expected, said in [("17", f"The newest version is {version}, and not the expected one."), (version, "Saved under")]:
+            page.fill("expected", expected)
+            page.fill("value", value.decode())
+            assert page.press("save").startswith(said), page.text("words")
+        assert page.one("#expected").get_attribute("value") == ""
+
         # The record is in the list of those that the node publishes; a click shows what is in it.
         record = page.until(lambda: page.all("#own-records button"), "the published record")[0]
         record.click()
@@ -148,7 +157,27 @@ def clicks(program, driver):
         titles = [one.get_attribute("title") for one in bucket.find_elements(By.CSS_SELECTOR, "tbody td:first-child code")]
         assert set(titles) <= {node.id for node in nodes.nodes}, titles
         page.until(lambda: page.all("#traffic path"), "the curve")
-        page.check(r"/dht/(nothing|one) - Failed to load resource.*404")
+        page.check(r"/dht/(nothing|one) - Failed to load resource.*404", r"/dht/sm.* - Failed to load resource.*412")
+
+
+def torrents(program, driver):
+    """Who has a torrent, by a node of BitTorrent's DHT; no other node offers to look."""
+    info_hash = "0123456789abcdef0123456789abcdef01234567"
+    with Network(program, 3, "--network", "mainline") as nodes:
+        page = Page(driver, nodes.nodes[2])
+        page.until(lambda: page.one("#peers").is_displayed(), "the button")
+        page.fill("key", info_hash)
+        assert page.press("peers").startswith("Nobody was found who has it")
+        assert nodes.nodes[1].ask("PUT", f"/peers/{info_hash}?port=5555", b"")[0] == 200
+        assert page.press("peers").startswith("Found 1 peer in ")
+        assert page.text("found") == "127.0.0.1:5555"
+        page.fill("key", "no info hash")
+        assert page.press("peers") == "An info hash is 40 hexadecimal digits."
+        page.check(r"/peers/no.* - Failed to load resource.*400")
+    with Network(program, 1) as nodes:
+        page = Page(driver, nodes.nodes[0])
+        page.until(lambda: page.text("health") == "alone", "a node that is alone")
+        assert not page.one("#peers").is_displayed()
 
 
 def values(program, driver):
@@ -412,7 +441,7 @@ def keyboard(program, driver):
         page.check()
 
 
-SCENES = {scene.__name__: scene for scene in [clicks, values, states, troubles, looks, keyboard]}
+SCENES = {scene.__name__: scene for scene in [clicks, torrents, values, states, troubles, looks, keyboard]}
 
 
 def main():

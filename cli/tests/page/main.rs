@@ -34,6 +34,11 @@ fn save_query_trace_delete() {
 }
 
 #[test]
+fn who_has_a_torrent() {
+    play("torrents");
+}
+
+#[test]
 fn values_of_all_kinds() {
     play("values");
 }
