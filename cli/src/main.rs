@@ -14,6 +14,7 @@ mod network;
 mod node;
 mod records;
 mod report;
+mod signals;
 mod simulate;
 mod tables;
 mod testnet;

@@ -20,6 +20,7 @@ use crate::INTERRUPTED;
 use crate::api::{self, Access, Api, Settings};
 use crate::args::{DoorPlan, HttpPlan, WayPlan};
 use crate::node::Running;
+use crate::signals;
 
 /// A way to a node.
 #[derive(Debug)]
@@ -123,7 +124,7 @@ async fn own(plan: &WayPlan) -> Result<Door, Failure> {
     let running = Running::start(plan, None)?;
     // A socket of it would stay behind. Whoever else waits, such as for standard input, is not waited for.
     let stopped = running.service().clone();
-    ctrlc::set_handler(move || {
+    signals::listen(move || {
         stopped.stop();
         process::exit(INTERRUPTED.into());
     })?;

@@ -18,6 +18,7 @@ use serde_json::{Value as Json, json};
 use crate::args::{ClientPlan, Condition, DumpFormat, Request};
 use crate::node;
 use crate::say;
+use crate::signals::SignalsError;
 use door::Door;
 
 /// What stands for itself in a path.
@@ -48,8 +49,8 @@ pub(crate) enum Failure {
     Node5xx(String),
     #[error("cannot start the runtime: {0}")]
     Runtime(#[source] io::Error),
-    #[error("cannot listen for Ctrl-C: {0}")]
-    Signals(#[from] ctrlc::Error),
+    #[error(transparent)]
+    Signals(#[from] SignalsError),
     #[error("cannot print the result: {0}")]
     Print(#[from] io::Error),
 }

@@ -18,6 +18,7 @@ use kademlia_dht::{DHTService, Id, Multiaddr, StartError};
 
 use crate::api::{Api, Server, ServerError, Settings};
 use crate::args::{NodePlan, WayPlan};
+use crate::signals::SignalsError;
 use joining::{Joining, Word};
 use lines::Lines;
 
@@ -30,8 +31,8 @@ const STOP: Duration = Duration::from_millis(1500);
 /// Why a node does not run.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
-    #[error("cannot listen for signals: {0}")]
-    Signals(#[from] ctrlc::Error),
+    #[error(transparent)]
+    Signals(#[from] SignalsError),
     #[error(transparent)]
     Start(#[from] StartError),
     #[error("{address} is no address that a node listens on; /ip4/…/udp/…, /ip4/…/tcp/…, /ip6/… and /unix/… are")]

@@ -1,7 +1,7 @@
 //! A node from its first line to its end.
 
 use std::io::Read;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use super::process::{Node, dht, run, text, two};
@@ -54,6 +54,27 @@ fn a_signal_counts_from_the_first_moment_and_a_second_one_at_once() {
     let (status, took, words) = node.end();
     assert!(matches!(status.code(), Some(0 | 130)), "{status}: {words}");
     assert!(took < Duration::from_secs(2), "{took:?}");
+}
+
+/// As `nohup` starts it, and as a terminal does.
+#[test]
+#[cfg(target_os = "linux")]
+fn the_end_of_a_terminal_ends_only_who_does_not_ignore_it() {
+    let node = |how: &str| {
+        let mut command = Command::new("env");
+        command.args([how, env!("CARGO_BIN_EXE_dht"), "node", "--http", "127.0.0.1:0"]).env_remove("RUST_LOG");
+        Node::spawned_by(command).made_ready()
+    };
+    let kept = node("--ignore-signal=HUP");
+    kept.signal("HUP");
+    let status = std::fs::read_to_string(format!("/proc/{}/status", kept.process())).unwrap();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).unwrap().trim();
+    assert_eq!(u64::from_str_radix(ignored, 16).unwrap() & 1, 1, "{status}");
+    assert_eq!(kept.get("/status").status, 200);
+    let ended = node("--default-signal=HUP");
+    ended.signal("HUP");
+    let (status, _, words) = ended.end();
+    assert_eq!(status.code(), Some(0), "{words}");
 }
 
 #[test]
