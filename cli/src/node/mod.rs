@@ -8,7 +8,7 @@ mod watch;
 
 use std::io::BufReader;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{self, Receiver};
+use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::Duration;
 use std::{fs, io, thread};
 
@@ -81,6 +81,8 @@ impl Failure {
 enum Happening {
     /// The user wants it to end.
     Told,
+    /// It runs, or cannot.
+    Started,
     /// It has tried to join through every address.
     TriedToJoin,
     /// It has stopped of its own accord.
@@ -118,7 +120,7 @@ pub(crate) fn run(plan: &NodePlan) -> Result<bool, Failure> {
     let (happens, happenings) = mpsc::channel();
     signals::listen(happens.clone())?;
     let introduced = introduced(plan.contacts.as_deref())?;
-    let running = Running::start(&plan.way, plan.data_dir.as_deref())?;
+    let Some(running) = start(plan, &happens, &happenings)? else { return Ok(true) };
     let service = running.service();
     for notice in service.status().persistence.map(|persistence| persistence.notices).unwrap_or_default() {
         log::warn!("{notice}");
@@ -149,12 +151,44 @@ pub(crate) fn run(plan: &NodePlan) -> Result<bool, Failure> {
     log::info!("the node ends");
     let failure = service.status().failure;
     server.begin_to_end();
-    if stop(running) {
+    if in_time(move || drop(running)) {
         server.end();
         teller.send(Word::End).ok();
         joining.join().ok();
+    } else {
+        log::warn!("the disk is too slow: what happened last may not be kept");
     }
     failure.map_or(Ok(true), |cause| Err(Failure::Failed(cause)))
+}
+
+/// Starts the node on a thread of its own, as it takes long to read much that was saved. `None` if it is told to end before
+/// it has started.
+fn start(
+    plan: &NodePlan,
+    happens: &Sender<Happening>,
+    happenings: &Receiver<Happening>,
+) -> Result<Option<Running>, Failure> {
+    /// Tells of the end of the thread, whatever it ends by.
+    struct AtEnd(Sender<Happening>);
+    impl Drop for AtEnd {
+        fn drop(&mut self) {
+            self.0.send(Happening::Started).ok();
+        }
+    }
+    let (way, folder, end) = (plan.way.clone(), plan.data_dir.clone(), AtEnd(happens.clone()));
+    let work = move || {
+        let _end = end;
+        Running::start(&way, folder.as_deref())
+    };
+    let thread = thread::Builder::new().name("start".to_owned()).spawn(work).map_err(Failure::Thread)?;
+    if happenings.recv() == Ok(Happening::Started) {
+        let started = thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        return started.map(Some);
+    }
+    log::info!("the node ends before it has started");
+    // What it has done by then is undone. Its file is whole wherever it is left.
+    in_time(move || drop(thread.join()));
+    Ok(None)
 }
 
 /// Waits until the node is to end, or has failed. Says when it has tried to join.
@@ -166,23 +200,15 @@ fn until_told(happenings: &Receiver<Happening>, lines: Lines) -> Result<(), Fail
     Ok(())
 }
 
-/// Stops the node. A disk that is too slow for what is still to be kept is not waited for beyond the time that there is:
-/// then this gives false.
-fn stop(running: Running) -> bool {
-    let (done, stopped) = mpsc::channel();
-    let stop = move || {
-        drop(running);
+/// Does what the node ends with, for which a slow disk is not waited beyond the time that there is: then this gives false.
+fn in_time(work: impl FnOnce() + Send + 'static) -> bool {
+    let (done, ended) = mpsc::channel();
+    let work = move || {
+        work();
         done.send(()).ok();
     };
-    // Without a thread it has been stopped by now.
-    if thread::Builder::new().name("stop".to_owned()).spawn(stop).is_err() {
-        return true;
-    }
-    let is_stopped = stopped.recv_timeout(STOP).is_ok();
-    if !is_stopped {
-        log::warn!("the disk is too slow: what happened last may not be kept");
-    }
-    is_stopped
+    // Without a thread what it has is dropped by now, and with that it is done.
+    thread::Builder::new().name("stop".to_owned()).spawn(work).is_err() || ended.recv_timeout(STOP).is_ok()
 }
 
 /// The addresses of a file of contacts.

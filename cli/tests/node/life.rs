@@ -56,6 +56,24 @@ fn a_signal_counts_from_the_first_moment_and_a_second_one_at_once() {
     assert!(took < Duration::from_secs(2), "{took:?}");
 }
 
+/// To read what was saved can take long.
+#[test]
+fn a_signal_ends_a_node_that_still_starts() {
+    let folder = tempfile::tempdir().unwrap();
+    let pipe = folder.path().join("schema");
+    std::fs::write(folder.path().join("state.redb"), "").unwrap();
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let node = Node::spawn(&format!("--data-dir {}", folder.path().display()));
+    // It reads this before the state, and so waits until all of it is written.
+    let (sender, opened) = std::sync::mpsc::channel();
+    std::thread::spawn(move || sender.send(std::fs::File::options().write(true).open(pipe)));
+    let _unwritten = opened.recv_timeout(super::process::DEADLINE).unwrap().unwrap();
+    node.signal("TERM");
+    let (status, took, words) = node.end();
+    assert_eq!(status.code(), Some(0), "{words}");
+    assert!(took < Duration::from_secs(2), "{took:?}: {words}");
+}
+
 /// As `nohup` starts it, and as a terminal does.
 #[test]
 #[cfg(target_os = "linux")]
