@@ -148,7 +148,7 @@ pub(crate) struct WayArgs {
 
     /// The longest that an operation takes.
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration)]
-    lookup_timeout: Duration,
+    pub(super) lookup_timeout: Duration,
 }
 
 /// What a node does from time to time.

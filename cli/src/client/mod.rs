@@ -1,17 +1,17 @@
 //! `dht get`, `put`, `delete`, `announce`, `peers`, `status`, `dump` and `trace`: commands that ask a node, over the HTTP that it serves.
 
 mod door;
+mod patience;
 mod printed;
 mod upload;
 
 use std::io::{self, Write};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::request::Builder;
 use axum::http::{Method, Request as HttpRequest, Response, StatusCode, header};
-use bytes::Bytes;
-use http_body_util::BodyExt;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value as Json, json};
 
@@ -20,6 +20,7 @@ use crate::node;
 use crate::say;
 use crate::signals::SignalsError;
 use door::Door;
+use upload::Upload;
 
 /// What stands for itself in a path.
 const PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
@@ -31,6 +32,8 @@ pub(crate) enum Failure {
     Url { url: String },
     #[error("cannot reach a node at {place}: {error}; is it running (dht node --http)?")]
     Unreachable { place: String, error: io::Error },
+    #[error("the node at {place} has said nothing for {time:?}; it may hang, or need more time: --timeout")]
+    Silent { place: String, time: Duration },
     #[error("cannot join the network through {addresses}: {error}")]
     NotJoined { addresses: String, error: kademlia_dht::Error },
     #[error(transparent)]
@@ -86,30 +89,30 @@ async fn ask(plan: ClientPlan) -> Result<bool, Failure> {
     // What cannot be read is said before anybody is asked.
     let upload = match &plan.request {
         Request::Put { value, .. } => upload::body(value)?,
-        _ => upload::Upload::default(),
+        _ => Upload::default(),
     };
-    let asker = Asker { door: Door::open(plan.door).await?, token, json: plan.json };
+    let asker = Asker { door: Door::open(plan.door, plan.timeout).await?, token, json: plan.json };
     match plan.request {
         Request::Get { key, output } => asker.get(&key, output).await,
         Request::Put { key, condition, .. } => asker.put(&key, condition, upload).await,
         Request::Delete { key } => {
             let request = asker.request(Method::DELETE, &path("dht", &key));
-            asker.show(request, Body::empty(), printed::receipt).await
+            asker.show(request, Upload::default(), printed::receipt).await
         }
         Request::Announce { info_hash, port } => {
             let port = port.map(|port| format!("?port={port}")).unwrap_or_default();
             let request = asker.request(Method::PUT, &format!("{}{port}", path("peers", &info_hash)));
-            asker.show(request, Body::empty(), printed::receipt).await
+            asker.show(request, Upload::default(), printed::receipt).await
         }
         Request::Peers { info_hash } => {
             let request = asker.request(Method::GET, &path("peers", &info_hash));
-            asker.show_if(request, Body::empty(), printed::peers, printed::has_peers).await
+            asker.show_if(request, Upload::default(), printed::peers, printed::has_peers).await
         }
-        Request::Status => asker.show(asker.request(Method::GET, "/status"), Body::empty(), printed::status).await,
+        Request::Status => asker.show(asker.request(Method::GET, "/status"), Upload::default(), printed::status).await,
         Request::Dump { format } => asker.dump(format).await,
         Request::Trace { key } => {
             let request = asker.request(Method::GET, &path("trace", &key));
-            asker.show_if(request, Body::empty(), printed::trace, printed::has_found).await
+            asker.show_if(request, Upload::default(), printed::trace, printed::has_found).await
         }
     }
 }
@@ -135,25 +138,25 @@ impl Asker {
         }
     }
 
-    async fn send(&self, request: Builder, body: Body) -> Result<Response<Body>, Failure> {
-        let request = request.body(body).map_err(|error| Failure::Wrong(error.to_string()))?;
-        self.door.send(request).await
+    async fn send(&self, request: Builder, upload: Upload) -> Result<Response<Body>, Failure> {
+        let request = request.body(upload.body).map_err(|error| Failure::Wrong(error.to_string()))?;
+        self.door.send(request, upload.turn).await
     }
 
     /// Asks, and prints the answer as words or as it is.
-    async fn show(&self, request: Builder, body: Body, words: fn(&Json) -> String) -> Result<bool, Failure> {
-        self.show_if(request, body, words, |_| true).await
+    async fn show(&self, request: Builder, upload: Upload, words: fn(&Json) -> String) -> Result<bool, Failure> {
+        self.show_if(request, upload, words, |_| true).await
     }
 
     /// The same, of an answer that can say that there is nothing.
     async fn show_if(
         &self,
         request: Builder,
-        body: Body,
+        upload: Upload,
         words: fn(&Json) -> String,
         is_good: fn(&Json) -> bool,
     ) -> Result<bool, Failure> {
-        let response = self.send(request, body).await?;
+        let response = self.send(request, upload).await?;
         let Some((text, json)) = self.judged(response).await? else { return Ok(false) };
         let shown = if self.json { text } else { words(&json) };
         if shown.is_empty() {
@@ -167,7 +170,7 @@ impl Asker {
     /// A good answer, as it is and as JSON. What was not found or is refused is said, and gives none.
     async fn judged(&self, response: Response<Body>) -> Result<Option<(String, Json)>, Failure> {
         let status = response.status();
-        let bytes = whole(response).await?;
+        let bytes = self.whole(response).await?;
         let json: Json = serde_json::from_slice(&bytes).map_err(|error| Failure::Answer(error.to_string()))?;
         let text = String::from_utf8_lossy(&bytes).trim_end().to_owned();
         if status.is_success() {
@@ -190,7 +193,7 @@ impl Asker {
     }
 
     async fn get(&self, key: &str, output: Option<PathBuf>) -> Result<bool, Failure> {
-        let response = self.send(self.request(Method::GET, &path("dht", key)), Body::empty()).await?;
+        let response = self.send(self.request(Method::GET, &path("dht", key)), Upload::default()).await?;
         if !response.status().is_success() {
             return self.judged(response).await.map(|answer| answer.is_some());
         }
@@ -199,7 +202,7 @@ impl Asker {
             let tag = headers.get(header::ETAG).and_then(|tag| tag.to_str().ok());
             let version = tag.map(|tag| tag.trim_matches('"').to_owned());
             let is_json = headers.get(header::CONTENT_TYPE).is_some_and(|name| name == "application/json");
-            let value = whole(response).await?;
+            let value = self.whole(response).await?;
             line(&printed::value(key, version.as_deref(), &value, is_json).to_string())?;
             return Ok(true);
         }
@@ -207,18 +210,18 @@ impl Asker {
             Some(path) => {
                 let failed = |error| Failure::Write { path: path.clone(), error };
                 let mut file = std::fs::File::create(&path).map_err(failed)?;
-                copy(response, |piece| file.write_all(piece).map_err(failed)).await?;
+                self.door.copy(response, |piece| file.write_all(piece).map_err(failed)).await?;
             }
             None => {
                 let mut out = io::stdout();
-                copy(response, |piece| Ok(out.write_all(piece)?)).await?;
+                self.door.copy(response, |piece| Ok(out.write_all(piece)?)).await?;
                 out.flush()?;
             }
         }
         Ok(true)
     }
 
-    async fn put(&self, key: &str, condition: Condition, upload: upload::Upload) -> Result<bool, Failure> {
+    async fn put(&self, key: &str, condition: Condition, upload: Upload) -> Result<bool, Failure> {
         let content_type = "application/octet-stream";
         let request = self.request(Method::PUT, &path("dht", key)).header(header::CONTENT_TYPE, content_type);
         let request = match condition {
@@ -230,7 +233,7 @@ impl Asker {
             Some(length) => request.header(header::CONTENT_LENGTH, length),
             None => request,
         };
-        self.show(request, upload.body, printed::receipt).await
+        self.show(request, upload, printed::receipt).await
     }
 
     async fn dump(&self, format: DumpFormat) -> Result<bool, Failure> {
@@ -239,11 +242,11 @@ impl Asker {
             DumpFormat::Plantuml => "plantuml",
             DumpFormat::Dot => "dot",
         };
-        let response = self.send(self.request(Method::GET, &format!("/dump?format={format}")), Body::empty()).await?;
+        let response = self.send(self.request(Method::GET, &format!("/dump?format={format}")), Upload::default()).await?;
         if !response.status().is_success() {
             return self.judged(response).await.map(|answer| answer.is_some());
         }
-        let text = whole(response).await?;
+        let text = self.whole(response).await?;
         if self.json && format != "json" {
             line(&json!({ format: String::from_utf8_lossy(&text) }).to_string())?;
         } else {
@@ -251,24 +254,17 @@ impl Asker {
         }
         Ok(true)
     }
-}
 
-/// All of an answer.
-async fn whole(response: Response<Body>) -> Result<Bytes, Failure> {
-    let body = response.into_body().collect().await;
-    body.map(http_body_util::Collected::to_bytes).map_err(|error| Failure::Answer(error.to_string()))
-}
-
-/// An answer piece by piece.
-async fn copy(response: Response<Body>, mut write: impl FnMut(&[u8]) -> Result<(), Failure>) -> Result<(), Failure> {
-    let mut body = response.into_body();
-    while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|error| Failure::Answer(format!("it ended early: {error}")))?;
-        if let Some(piece) = frame.data_ref() {
-            write(piece)?;
-        }
+    /// All of an answer.
+    async fn whole(&self, response: Response<Body>) -> Result<Vec<u8>, Failure> {
+        let mut whole = Vec::new();
+        let add = |piece: &[u8]| {
+            whole.extend_from_slice(piece);
+            Ok(())
+        };
+        self.door.copy(response, add).await?;
+        Ok(whole)
     }
-    Ok(())
 }
 
 fn line(text: &str) -> Result<(), Failure> {

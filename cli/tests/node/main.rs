@@ -16,6 +16,7 @@ mod owned;
 mod page;
 mod process;
 mod settings;
+mod silence;
 mod tokens;
 mod torrents;
 mod values;
