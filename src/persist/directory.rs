@@ -1,33 +1,22 @@
 //! The state of a node in a folder: one file, which is whole after any crash, and a lock.
 
-use std::error::Error;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use redb::{Builder, Database, DatabaseError, ReadableDatabase, ReadableTable, StorageError, Table, TableDefinition};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
+use redb::Database;
 
-use super::rows::{self, SCHEMA};
-use super::{Batch, Change, Identity, Lost, SavedState, StateError, StateStore};
-
-type Rows = TableDefinition<'static, &'static [u8], &'static [u8]>;
-
-const META: TableDefinition<'static, &'static str, &'static [u8]> = TableDefinition::new("meta");
-const CONTACTS: TableDefinition<'static, u32, &'static [u8]> = TableDefinition::new("contacts");
-const RECORDS: Rows = TableDefinition::new("records");
-const PUBLISHED: Rows = TableDefinition::new("published");
+use super::file::{builder, commit, load, schema_of};
+use super::rows::SCHEMA;
+use super::unusable::{Unusable, calmly};
+use super::{Batch, Lost, SavedState, StateError, StateStore};
 
 const FILE: &str = "state.redb";
 const FRESH_FILE: &str = "state.redb.new";
 const SCHEMA_FILE: &str = "schema";
 const LOCK: &str = "lock";
-
-/// All is read once and then written only: there is little to be gained by keeping it in memory a second time.
-const CACHE_BYTES: usize = 16 << 20;
 
 /// Why a folder cannot hold the state of a node.
 #[derive(Debug, thiserror::Error)]
@@ -186,81 +175,6 @@ impl StateStore for DataDirectory {
     }
 }
 
-/// Why the file cannot be used.
-#[derive(Debug, thiserror::Error)]
-enum Unusable {
-    #[error("schema {0} is newer")]
-    Newer(u32),
-    #[error("it is damaged: {0}")]
-    Damaged(String),
-    #[error(transparent)]
-    Io(#[from] io::Error),
-    #[error(transparent)]
-    Other(Box<dyn Error + Send + Sync>),
-}
-
-impl Unusable {
-    fn is_full(&self) -> bool {
-        matches!(self, Unusable::Io(error)
-            if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded))
-    }
-}
-
-impl From<StorageError> for Unusable {
-    fn from(error: StorageError) -> Self {
-        match error {
-            StorageError::Corrupted(cause) => Unusable::Damaged(cause),
-            // No such file, or one that ends too early.
-            StorageError::Io(error)
-                if matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof) =>
-            {
-                Unusable::Damaged(error.to_string())
-            }
-            StorageError::Io(error) => Unusable::Io(error),
-            error => Unusable::Other(error.into()),
-        }
-    }
-}
-
-impl From<DatabaseError> for Unusable {
-    fn from(error: DatabaseError) -> Self {
-        match error {
-            DatabaseError::Storage(error) => error.into(),
-            // No file of ours was ever written in an older format.
-            DatabaseError::UpgradeRequired(_) => Unusable::Damaged(error.to_string()),
-            error => Unusable::Other(error.into()),
-        }
-    }
-}
-
-impl From<redb::Error> for Unusable {
-    fn from(error: redb::Error) -> Self {
-        match error {
-            redb::Error::Corrupted(cause) => StorageError::Corrupted(cause).into(),
-            redb::Error::Io(error) => StorageError::Io(error).into(),
-            error => Unusable::Other(error.into()),
-        }
-    }
-}
-
-macro_rules! from_redb {
-    ($($error:ty),*) => {
-        $(impl From<$error> for Unusable {
-            fn from(error: $error) -> Self {
-                redb::Error::from(error).into()
-            }
-        })*
-    };
-}
-
-from_redb!(redb::TransactionError, redb::TableError, redb::CommitError, redb::SetDurabilityError);
-
-/// A file that others have written into can bring redb to panic.
-fn calmly<T>(call: impl FnOnce() -> Result<T, Unusable>) -> Result<T, Unusable> {
-    catch_unwind(AssertUnwindSafe(call))
-        .unwrap_or_else(|_| Err(Unusable::Damaged("it makes no sense to redb, which panicked over it".to_owned())))
-}
-
 fn lock(path: &Path) -> Result<File, PersistError> {
     let unusable = |source| PersistError::Directory { path: path.to_path_buf(), source };
     let mut builder = fs::DirBuilder::new();
@@ -275,13 +189,6 @@ fn lock(path: &Path) -> Result<File, PersistError> {
     }
 }
 
-fn builder() -> Builder {
-    let mut builder = Builder::new();
-    // What an open without this would trust, damage included, is what redb wrote down when it closed the file.
-    builder.set_cache_size(CACHE_BYTES).set_check_integrity_on_open(true);
-    builder
-}
-
 fn open(directory: &Path, path: &Path) -> Result<Database, Unusable> {
     // To open the file changes it. So what it is of stands beside it, too.
     let beside = fs::read_to_string(directory.join(SCHEMA_FILE)).ok().and_then(|text| text.trim().parse().ok());
@@ -294,15 +201,6 @@ fn open(directory: &Path, path: &Path) -> Result<Database, Unusable> {
         Some(found) if found > SCHEMA => Err(Unusable::Newer(found)),
         _ => Err(Unusable::Damaged("it has no schema".to_owned())),
     }
-}
-
-fn schema_of(file: &impl ReadableDatabase) -> Result<Option<u32>, Unusable> {
-    let reading = file.begin_read()?;
-    let meta = match reading.open_table(META) {
-        Err(redb::TableError::TableDoesNotExist(_)) => return Ok(None),
-        meta => meta?,
-    };
-    Ok(meta.get("schema")?.and_then(|row| rows::schema_in(row.value())))
 }
 
 /// Makes a new file. It has its name only when it is whole, so that none that was begun passes for a damaged one.
@@ -324,85 +222,4 @@ fn begin(directory: &Path) -> Result<Database, Unusable> {
     #[cfg(unix)]
     File::open(directory)?.sync_all()?;
     Ok(file)
-}
-
-fn load(file: &Database) -> Result<SavedState, Unusable> {
-    let reading = file.begin_read()?;
-    let mut unreadable = 0;
-    let meta = reading.open_table(META)?;
-    let identity = meta.get("identity")?.and_then(|row| kept(rows::decode::<Identity>(row.value()), &mut unreadable));
-    let mut state = SavedState { identity, ..SavedState::default() };
-    for row in reading.open_table(CONTACTS)?.iter()? {
-        state.contacts.extend(kept(rows::decode(row?.1.value()), &mut unreadable));
-    }
-    state.records = all(&reading.open_table(RECORDS)?, &mut unreadable)?;
-    state.published = all(&reading.open_table(PUBLISHED)?, &mut unreadable)?;
-    if unreadable > 0 {
-        state.notices.push(format!("{unreadable} rows of the saved state could not be read, and are left out"));
-    }
-    Ok(state)
-}
-
-fn all<T: DeserializeOwned>(
-    table: &impl ReadableTable<&'static [u8], &'static [u8]>,
-    unreadable: &mut usize,
-) -> Result<Vec<T>, Unusable> {
-    let mut found = Vec::new();
-    for row in table.iter()? {
-        found.extend(kept(rows::decode(row?.1.value()), unreadable));
-    }
-    Ok(found)
-}
-
-/// Counts what cannot be read.
-fn kept<T>(row: Option<T>, unreadable: &mut usize) -> Option<T> {
-    *unreadable += usize::from(row.is_none());
-    row
-}
-
-fn commit(file: &Database, batch: &Batch) -> Result<(), Unusable> {
-    let mut writing = file.begin_write()?;
-    // Values come from strangers: so it must not rest on a checksum alone which of two states is the whole one.
-    writing.set_two_phase_commit(true);
-    {
-        let mut meta = writing.open_table(META)?;
-        if batch.whole {
-            meta.insert("schema", &rows::schema_row(SCHEMA)[..])?;
-        }
-        if let Some(identity) = &batch.identity {
-            meta.insert("identity", &*encoded(identity)?)?;
-        }
-        let mut contacts = writing.open_table(CONTACTS)?;
-        if batch.whole || batch.contacts.is_some() {
-            contacts.retain(|_, _| false)?;
-        }
-        for (number, contact) in (0..).zip(batch.contacts.iter().flatten()) {
-            contacts.insert(number, &*encoded(contact)?)?;
-        }
-        write(&mut writing.open_table(RECORDS)?, batch.whole, &batch.records)?;
-        write(&mut writing.open_table(PUBLISHED)?, batch.whole, &batch.published)?;
-    }
-    Ok(writing.commit()?)
-}
-
-fn write<T: Serialize>(
-    table: &mut Table<'_, &'static [u8], &'static [u8]>,
-    whole: bool,
-    changes: &[Change<T>],
-) -> Result<(), Unusable> {
-    if whole {
-        table.retain(|_, _| false)?;
-    }
-    for Change { key, author, now } in changes {
-        let place = rows::place(key, author);
-        match now {
-            Some(row) => table.insert(&*place, &*encoded(row)?)?,
-            None => table.remove(&*place)?,
-        };
-    }
-    Ok(())
-}
-
-fn encoded(row: &impl Serialize) -> Result<Vec<u8>, Unusable> {
-    rows::encode(row).map_err(|error| Unusable::Other(error.into()))
 }
