@@ -93,13 +93,27 @@ fn two_nodes_do_not_share_a_folder() {
     {
         use std::os::unix::fs::PermissionsExt;
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
-        assert_eq!((mode(&path), mode(&path.join("state.redb"))), (0o700, 0o600));
+        let modes = ["", "state.redb", "schema", "lock"].map(|name| mode(&path.join(name)));
+        assert_eq!(modes, [0o700, 0o600, 0o600, 0o600]);
     }
     service.stop();
     assert!(DataDirectory::open(&path).is_ok(), "who has stopped has let go of it");
     fs::write(folder.path().join("file"), "").unwrap();
     let error = DataDirectory::open(folder.path().join("file")).unwrap_err();
     assert!(matches!(error, PersistError::Directory { .. }), "{error}");
+}
+
+#[test]
+#[cfg(unix)]
+fn a_folder_that_others_can_write_in_is_told_of() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    for (mode, count) in [(0o700, 0), (0o755, 0), (0o770, 1), (0o777, 1)] {
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(mode)).unwrap();
+        let notices = DataDirectory::open(folder.path()).unwrap().load().unwrap().notices;
+        assert_eq!(notices.len(), count, "{mode:o}: {notices:?}");
+        assert!(notices.iter().all(|notice| notice.contains(&format!("(mode {mode:o}): chmod go-w"))), "{notices:?}");
+    }
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The state of a node in a folder: one file, which is whole after any crash, and a lock.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io;
+use std::io::{self, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -85,7 +85,8 @@ impl DataDirectory {
     pub fn open(path: impl AsRef<Path>) -> Result<Self, PersistError> {
         let path = path.as_ref().to_path_buf();
         let lock = lock(&path)?;
-        let mut directory = DataDirectory { path, file: None, notices: Vec::new(), lost: None, _lock: lock };
+        let notices = open_to_others(&path).into_iter().collect();
+        let mut directory = DataDirectory { path, file: None, notices, lost: None, _lock: lock };
         match directory.reopen() {
             Ok(()) => {}
             // There is nothing to be lost by going on in memory.
@@ -181,12 +182,36 @@ fn lock(path: &Path) -> Result<File, PersistError> {
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
     builder.recursive(true).create(path).map_err(unusable)?;
-    let file = OpenOptions::new().create(true).truncate(false).write(true).open(path.join(LOCK)).map_err(unusable)?;
+    let file = private().create(true).truncate(false).open(path.join(LOCK)).map_err(unusable)?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(PersistError::InUse { path: path.to_path_buf() }),
         Err(TryLockError::Error(source)) => Err(unusable(source)),
     }
+}
+
+/// What opens a file for writing, and makes it for its owner alone.
+fn private() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.write(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options
+}
+
+/// A warning, where others can put a file of theirs in the place of the node's.
+#[cfg(unix)]
+fn open_to_others(path: &Path) -> Option<String> {
+    use std::os::unix::fs::PermissionsExt;
+    let mode = fs::metadata(path).ok()?.permissions().mode() & 0o7777;
+    let path = path.display();
+    let words = format!("others can write in the data directory {path} (mode {mode:o}): chmod go-w {path}");
+    (mode & 0o022 != 0).then_some(words)
+}
+
+#[cfg(not(unix))]
+fn open_to_others(_: &Path) -> Option<String> {
+    None
 }
 
 fn open(directory: &Path, path: &Path) -> Result<Database, Unusable> {
@@ -210,12 +235,8 @@ fn begin(directory: &Path) -> Result<Database, Unusable> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
         _ => {}
     }
-    let mut options = OpenOptions::new();
-    options.create_new(true).read(true).write(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    drop(options.open(&fresh)?);
-    fs::write(directory.join(SCHEMA_FILE), format!("{SCHEMA}\n"))?;
+    drop(private().create_new(true).read(true).open(&fresh)?);
+    writeln!(private().create(true).truncate(true).open(directory.join(SCHEMA_FILE))?, "{SCHEMA}")?;
     let file = builder().create(&fresh)?;
     commit(&file, &Batch { whole: true, ..Batch::default() })?;
     fs::rename(&fresh, &path)?;
