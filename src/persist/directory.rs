@@ -4,7 +4,7 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use redb::Database;
 
@@ -17,6 +17,10 @@ const FILE: &str = "state.redb";
 const FRESH_FILE: &str = "state.redb.new";
 const SCHEMA_FILE: &str = "schema";
 const LOCK: &str = "lock";
+
+/// After an error the file is opened again when this many times the time has passed that the last opening took: all of it is
+/// read for that, and a disk can be full for days.
+const REST: u32 = 10;
 
 /// Why a folder cannot hold the state of a node.
 #[derive(Debug, thiserror::Error)]
@@ -67,6 +71,10 @@ pub struct DataDirectory {
     path: PathBuf,
     /// `None` while it could not be opened again, after an error.
     file: Option<Database>,
+    /// How long it took to open it.
+    opening: Duration,
+    /// What was wrong last, and until when the file is not opened again for that.
+    rest: Option<(String, Instant)>,
     notices: Vec<String>,
     /// Nothing of what was committed is in the file.
     lost: Option<String>,
@@ -86,7 +94,8 @@ impl DataDirectory {
         let path = path.as_ref().to_path_buf();
         let lock = lock(&path)?;
         let notices = open_to_others(&path).into_iter().collect();
-        let mut directory = DataDirectory { path, file: None, notices, lost: None, _lock: lock };
+        let (file, opening, rest, lost) = Default::default();
+        let mut directory = DataDirectory { path, file, opening, rest, notices, lost, _lock: lock };
         match directory.reopen() {
             Ok(()) => {}
             // There is nothing to be lost by going on in memory.
@@ -112,11 +121,18 @@ impl DataDirectory {
         self.path.join(FILE)
     }
 
-    /// Opens the file, a new one if there is none or it is damaged.
+    /// Opens the file if it is not open: a new one if there is none or it is damaged.
     fn reopen(&mut self) -> Result<(), Unusable> {
         if self.file.is_some() {
             return Ok(());
         }
+        let start = Instant::now();
+        let opened = self.find_or_begin();
+        self.opening = start.elapsed();
+        opened
+    }
+
+    fn find_or_begin(&mut self) -> Result<(), Unusable> {
         let path = self.file_path();
         // What cannot be looked for must not be taken for missing, and be written over.
         if path.try_exists()? {
@@ -146,6 +162,13 @@ impl DataDirectory {
         self.notices.push(notice);
         Ok(())
     }
+
+    /// After an error of the disk the file must be opened again, which looks whether it is whole.
+    fn close(&mut self, error: &Unusable) {
+        let file = self.file.take();
+        catch_unwind(AssertUnwindSafe(|| drop(file))).ok();
+        self.rest = Some((error.to_string(), Instant::now() + self.opening * REST));
+    }
 }
 
 impl StateStore for DataDirectory {
@@ -160,17 +183,24 @@ impl StateStore for DataDirectory {
     }
 
     fn commit(&mut self, batch: &Batch) -> Result<(), StateError> {
-        self.reopen()?;
+        if let Some((cause, until)) = &self.rest
+            && self.file.is_none()
+            && Instant::now() < *until
+        {
+            return Err(cause.as_str().into());
+        }
+        if let Err(error) = self.reopen() {
+            self.close(&error);
+            return Err(error.into());
+        }
         // What was opened anew is empty.
         if let Some(lost) = self.lost.take().filter(|_| !batch.whole) {
             return Err(Lost(lost).into());
         }
         let Some(file) = &self.file else { return Err("the file is not open".into()) };
         let committed = calmly(|| commit(file, batch));
-        if committed.is_err() {
-            // After an error of the disk the file must be opened again, which looks whether it is whole.
-            let file = self.file.take();
-            catch_unwind(AssertUnwindSafe(|| drop(file))).ok();
+        if let Err(error) = &committed {
+            self.close(error);
         }
         Ok(committed?)
     }
@@ -243,4 +273,30 @@ fn begin(directory: &Path) -> Result<Database, Unusable> {
     #[cfg(unix)]
     File::open(directory)?.sync_all()?;
     Ok(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn after_an_error_the_file_is_not_read_again_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut directory = DataDirectory::open(folder.path()).unwrap();
+        directory.commit(&Batch::default()).unwrap();
+        let full = || Unusable::Io(io::ErrorKind::StorageFull.into());
+        directory.opening = Duration::from_secs(3600);
+        directory.close(&full());
+        // Whoever opens it now sees that it is not whole.
+        fs::write(directory.file_path(), "nonsense").unwrap();
+        for _ in 0..2 {
+            let error = directory.commit(&Batch::default()).unwrap_err();
+            assert_eq!((error.to_string(), directory.notices.len()), (full().to_string(), 0));
+        }
+        directory.opening = Duration::ZERO;
+        directory.close(&full());
+        assert!(directory.commit(&Batch::default()).unwrap_err().is::<Lost>());
+        assert_eq!(directory.notices.len(), 1);
+        directory.commit(&Batch { whole: true, ..Batch::default() }).unwrap();
+    }
 }
