@@ -10,11 +10,12 @@ use std::time::{Duration, Instant};
 
 use kademlia_dht::gateway::{MemoryGateway, TcpGateway};
 use kademlia_dht::persist::{
-    Batch, Change, DataDirectory, Identity, PersistError, SavedPublication, SavedRecord, StateStore, read_contacts,
+    Batch, Change, DataDirectory, Identity, PersistError, SavedContact, SavedPublication, SavedRecord, StateStore,
+    read_contacts,
 };
 use kademlia_dht::{
-    Author, Config, DHTService, Event, Events, Id, Multiaddr, NetworkId, Pending, Record, Sha256Hasher, StartError,
-    Version, core,
+    Author, Config, Contact, DHTService, Event, Events, Id, Multiaddr, NetworkId, Pending, Record, Sha256Hasher,
+    StartError, Version, core,
 };
 use proptest::prelude::*;
 
@@ -188,6 +189,22 @@ fn whom_a_list_names_is_met() {
     wait_for(&events, |event| matches!(event, Event::Node(core::Event::ContactAdded(_))));
     let known = done(other.contacts());
     assert_eq!((known.len(), known[0].id()), (1, one.id()));
+}
+
+#[test]
+fn contacts_that_are_too_many_are_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    let contact = |n: u16| {
+        let [high, low] = n.to_be_bytes();
+        let address = format!("/memory/{n}").parse().unwrap();
+        SavedContact { contact: Contact::new(Id::from_prefix(&[high, low, 1]), address), verified: true, seen: 1 }
+    };
+    let contacts = Some((1..=1100).map(contact).collect());
+    DataDirectory::open(folder.path()).unwrap().commit(&Batch { contacts, ..Batch::default() }).unwrap();
+    let service = start(folder.path());
+    let notices = service.status().persistence.unwrap().notices;
+    assert!(notices.len() == 1 && notices[0].starts_with("76 of 1100 saved contacts are left out"), "{notices:?}");
+    service.stop();
 }
 
 proptest! {

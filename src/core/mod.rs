@@ -47,6 +47,7 @@ pub use io::{
 pub use journal::{Changed, Changes, ContactNews, HeldRecord, KnownPeer};
 pub use node::{Node, Queue};
 pub use params::{Limits, Params};
+pub(crate) use returning::MAX_FORMER;
 pub use time::Time;
 pub(crate) use token::Tokens;
 pub use trace::{Trace, TracedAnswer, TracedRequest};

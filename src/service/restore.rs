@@ -5,7 +5,7 @@ use kademlia_gateways::{Contact, Id, NetworkId};
 use super::inner::StartError;
 use super::saver::wall;
 use super::threads::calmly;
-use crate::core::{Input, Node, Time};
+use crate::core::{Input, MAX_FORMER, Node, Time};
 use crate::persist::{Identity, SavedContact, SavedPublication, SavedRecord, SavedState, StateStore};
 
 /// A [`StateStore`], and what it had kept but for the records.
@@ -26,10 +26,18 @@ impl Restored {
         key_bytes: usize,
     ) -> Result<Self, StartError> {
         let loaded = calmly(|| store.load()).unwrap_or_else(|panic| Err(panic.into()));
-        let SavedState { identity, contacts, records, published, notices } = loaded.map_err(StartError::State)?;
+        let SavedState { identity, mut contacts, records, published, mut notices } =
+            loaded.map_err(StartError::State)?;
         let is_other = |saved: &Identity| saved.network != network || usize::from(saved.key_bytes) != key_bytes;
         if identity.as_ref().is_some_and(is_other) {
             return Err(StartError::OtherNetwork);
+        }
+        if contacts.len() > MAX_FORMER {
+            let (left_out, all) = (contacts.len() - MAX_FORMER, contacts.len());
+            notices.push(format!(
+                "{left_out} of {all} saved contacts are left out: the last {MAX_FORMER} that answered are asked"
+            ));
+            contacts.truncate(MAX_FORMER);
         }
         notices.iter().for_each(|notice| log::warn!("{notice}"));
         Ok(Restored { store, identity, contacts, notices, records, published })

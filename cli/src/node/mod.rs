@@ -141,10 +141,7 @@ pub(crate) fn run(plan: &NodePlan) -> Result<bool, Failure> {
     if let Some(address) = server.address() {
         lines.http(address)?;
     }
-    if !introduced.is_empty() {
-        // How many of them answer is to be seen among the contacts.
-        drop(service.introduce(introduced));
-    }
+    introduce(service, plan.contacts.as_deref(), introduced);
     let joining = Joining { service: service.clone(), addresses: plan.way.connect.clone(), told, happens };
     let joining = joining.start().map_err(Failure::Thread)?;
     until_told(&happenings, lines)?;
@@ -216,6 +213,17 @@ fn introduced(path: Option<&Path>) -> Result<Vec<Multiaddr>, Failure> {
     let Some(path) = path else { return Ok(Vec::new()) };
     let file = fs::File::open(path).map_err(|error| Failure::Read { path: path.to_owned(), error })?;
     read_contacts(BufReader::new(file)).map_err(|error| Failure::Contacts { path: path.to_owned(), error })
+}
+
+/// Has the nodes of a file of contacts asked. How many of them answer is to be seen among the contacts.
+fn introduce(service: &DHTService, path: Option<&Path>, addresses: Vec<Multiaddr>) {
+    let (all, path) = (addresses.len(), path.unwrap_or(Path::new("")).display());
+    if all > 0
+        && let Ok(introduced) = service.introduce(addresses).wait()
+        && introduced < all
+    {
+        log::warn!("{} of the {all} nodes in {path} are left out: {introduced} wait to be asked", all - introduced);
+    }
 }
 
 /// An id in hexadecimal, all of it that counts.
