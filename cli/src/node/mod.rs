@@ -1,5 +1,6 @@
 //! `dht node`: one node, which runs until it is told to stop.
 
+mod failure;
 mod gateways;
 mod joining;
 mod lines;
@@ -7,18 +8,17 @@ mod signals;
 mod watch;
 
 use std::io::BufReader;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::Duration;
-use std::{fs, io, thread};
+use std::{fs, thread};
 
-use kademlia_dht::gateway::GatewayError;
-use kademlia_dht::persist::{DataDirectory, PersistError, ReadContactsError, read_contacts};
-use kademlia_dht::{DHTService, Id, Multiaddr, StartError};
+use kademlia_dht::persist::{DataDirectory, read_contacts};
+use kademlia_dht::{DHTService, Id, Multiaddr};
 
-use crate::api::{Api, Server, ServerError, Settings};
+use crate::api::{Api, Server, Settings};
 use crate::args::{NodePlan, WayPlan};
-use crate::signals::SignalsError;
+pub(crate) use failure::Failure;
 use joining::{Joining, Word};
 use lines::Lines;
 
@@ -27,54 +27,6 @@ pub(crate) const CONTROL_SOCKET: &str = "control.sock";
 
 /// The longest that the node may take to stop, so that the process ends within two seconds.
 const STOP: Duration = Duration::from_millis(1500);
-
-/// Why a node does not run.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum Failure {
-    #[error(transparent)]
-    Signals(#[from] SignalsError),
-    #[error(transparent)]
-    Start(#[from] StartError),
-    #[error("{address} is no address that a node listens on; /ip4/…/udp/…, /ip4/…/tcp/…, /ip6/… and /unix/… are")]
-    Address { address: Multiaddr },
-    #[error("{address}: a network of {network} is over UDP alone")]
-    NotUdp { address: Multiaddr, network: &'static str },
-    #[error("a node of BitTorrent's DHT listens on one address; give one --listen, or --connect addresses of one kind")]
-    OneAddress,
-    #[error(transparent)]
-    Listen(#[from] GatewayError),
-    #[error("the gateway at {address} cannot be started: {cause}")]
-    Gateway { address: Multiaddr, cause: String },
-    #[error(transparent)]
-    Folder(#[from] PersistError),
-    #[error("cannot read {}: {error}", .path.display())]
-    Read { path: PathBuf, error: io::Error },
-    #[error("{}, {error}", .path.display())]
-    Contacts { path: PathBuf, error: ReadContactsError },
-    #[error(transparent)]
-    Http(#[from] ServerError),
-    #[error("cannot start a thread: {0}")]
-    Thread(#[source] io::Error),
-    #[error("the node has failed: {0}")]
-    Failed(String),
-    #[error("cannot print: {0}")]
-    Print(#[from] io::Error),
-}
-
-impl Failure {
-    /// Whether the arguments are to blame.
-    pub(crate) fn is_usage(&self) -> bool {
-        match self {
-            Failure::Address { .. }
-            | Failure::NotUdp { .. }
-            | Failure::OneAddress
-            | Failure::Read { .. }
-            | Failure::Contacts { .. } => true,
-            Failure::Http(error) => error.is_usage(),
-            _ => false,
-        }
-    }
-}
 
 /// What the thread that runs a node waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -117,6 +69,10 @@ impl Drop for Running {
 
 /// Runs a node until it is told to stop.
 pub(crate) fn run(plan: &NodePlan) -> Result<bool, Failure> {
+    run_to_end(plan).map_err(|failure| failure.placed(plan.places.as_ref()))
+}
+
+fn run_to_end(plan: &NodePlan) -> Result<bool, Failure> {
     let (happens, happenings) = mpsc::channel();
     signals::listen(happens.clone())?;
     let introduced = introduced(plan.contacts.as_deref())?;
