@@ -25,11 +25,11 @@ can be reached, it is silent for too long, or the result cannot be printed, 130 
 #[command(after_long_help = STATUSES)]
 struct NodeChoice {
     /// Ask the node that serves HTTP there. [default: http://127.0.0.1:8080]
-    #[arg(long, value_name = "URL", group = "node-choice")]
+    #[arg(long, value_name = "URL", group = "node-choice", conflicts_with = "connect")]
     node: Option<String>,
 
     /// Ask the node of this folder, through the socket in it.
-    #[arg(long, value_name = "DIR", group = "node-choice")]
+    #[arg(long, value_name = "DIR", group = "node-choice", conflicts_with = "connect")]
     data_dir: Option<PathBuf>,
 
     /// The token for writes, where the node wants one: a file that has it.

@@ -81,6 +81,15 @@ fn values_from_files_and_from_standard_input() {
 }
 
 #[test]
+fn a_value_of_no_bytes() {
+    let node = Node::start("");
+    let saved = dht(&format!("put empty --node {}", node.http)).arg("").stdin(Stdio::null()).output().unwrap();
+    assert_eq!((saved.status.code(), text(&saved.stderr).as_str()), (Some(0), ""));
+    assert_eq!((node.get("/dht/empty").status, node.get("/dht/empty").body.len()), (200, 0));
+    assert_eq!(printed(&format!("get empty --node {}", node.http), 0), "");
+}
+
+#[test]
 fn the_state_of_a_node() {
     let folder = tempfile::tempdir().unwrap();
     let node = Node::start(&format!("--data-dir {}", folder.path().display()));
