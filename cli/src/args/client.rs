@@ -138,6 +138,10 @@ pub(super) struct PeersArgs {
 /// Tell what a node is and does.
 #[derive(Debug, Args)]
 pub(super) struct StatusArgs {
+    /// Tell only whether it is well, as `/healthz` does: the exit status is 0 if it is, and 1 if it is not.
+    #[arg(long)]
+    healthy: bool,
+
     #[command(flatten)]
     node: NodeChoice,
 }
@@ -205,6 +209,7 @@ pub(crate) enum Request {
     Delete { key: String },
     Announce { info_hash: String, port: Option<u16> },
     Peers { info_hash: String },
+    Health,
     Status,
     Dump { format: DumpFormat },
     Trace { key: String },
@@ -285,7 +290,7 @@ impl PeersArgs {
 
 impl StatusArgs {
     pub(super) fn plan(self) -> Result<ClientPlan, ConfigError> {
-        self.node.plan(Request::Status)
+        self.node.plan(if self.healthy { Request::Health } else { Request::Status })
     }
 }
 

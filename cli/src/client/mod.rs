@@ -114,6 +114,7 @@ async fn ask(plan: ClientPlan) -> Result<bool, Failure> {
             let request = asker.request(Method::GET, &path("trace", &key));
             asker.show_if(request, Upload::default(), printed::trace, printed::has_found).await
         }
+        Request::Health => asker.health().await,
     }
 }
 
@@ -250,6 +251,19 @@ impl Asker {
         if self.json && format != "json" {
             line(&json!({ format: String::from_utf8_lossy(&text) }).to_string())?;
         } else {
+    /// Whether the node is well.
+    async fn health(&self) -> Result<bool, Failure> {
+        let response = self.send(self.request(Method::GET, "/healthz"), Upload::default()).await?;
+        let is_well = response.status().is_success();
+        let bytes = self.whole(response).await?;
+        let json: Json = serde_json::from_slice(&bytes).map_err(|error| Failure::Answer(error.to_string()))?;
+        if json.get("status").is_none() {
+            return Err(Failure::Answer("it says nothing of its health".to_owned()));
+        }
+        line(&if self.json { json.to_string() } else { printed::health(&json) })?;
+        Ok(is_well)
+    }
+
             line(String::from_utf8_lossy(&text).trim_end())?;
         }
         Ok(true)
