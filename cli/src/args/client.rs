@@ -61,7 +61,7 @@ pub(super) struct GetArgs {
     #[arg(value_name = "KEY")]
     key: String,
 
-    /// Write the value to this file.
+    /// Write the value to this file, when it has come whole.
     #[arg(long, short, value_name = "FILE", conflicts_with = "json")]
     output: Option<PathBuf>,
 

@@ -1,7 +1,6 @@
 //! The ways to a node: over TCP, through the socket in its folder, or within this process.
 
 use std::io;
-use std::process;
 use std::time::Duration;
 
 use axum::Router;
@@ -18,12 +17,11 @@ use tokio::sync::watch::Receiver;
 use tower::ServiceExt;
 
 use super::Failure;
+use super::cleanup::Cleanup;
 use super::patience::{Patience, Turn, theirs};
-use crate::INTERRUPTED;
 use crate::api::{self, Access, Api, Settings};
 use crate::args::{DoorPlan, HttpPlan, WayPlan};
 use crate::node::Running;
-use crate::signals;
 
 /// A way to a node.
 #[derive(Debug)]
@@ -51,7 +49,7 @@ struct Own {
 
 impl Door {
     /// Opens it.
-    pub(super) async fn open(plan: DoorPlan, patience: Duration) -> Result<Self, Failure> {
+    pub(super) async fn open(plan: DoorPlan, patience: Duration, cleanup: &Cleanup) -> Result<Self, Failure> {
         let patience = Patience(patience);
         match plan {
             DoorPlan::Url(url) => {
@@ -72,7 +70,7 @@ impl Door {
             }
             DoorPlan::Own(plan) => {
                 let (host, place) = ("localhost".to_owned(), "the other end of --connect".to_owned());
-                Ok(Door { host, place, patience, way: Way::Own(own(&plan).await?) })
+                Ok(Door { host, place, patience, way: Way::Own(own(&plan, cleanup).await?) })
             }
         }
     }
@@ -151,14 +149,11 @@ where
 }
 
 /// A node in client mode, which has joined the network.
-async fn own(plan: &WayPlan) -> Result<Own, Failure> {
+async fn own(plan: &WayPlan, cleanup: &Cleanup) -> Result<Own, Failure> {
     let running = Running::start(plan, None)?;
-    // A socket of it would stay behind. Whoever else waits, such as for standard input, is not waited for.
+    // A socket of it would stay behind.
     let stopped = running.service().clone();
-    signals::listen(move || {
-        stopped.stop();
-        process::exit(INTERRUPTED.into());
-    })?;
+    cleanup.on_interrupt(move || stopped.stop())?;
     let tries: Vec<Pending<_>> =
         plan.connect.iter().map(|address| running.service().connect(address.clone())).collect();
     let mut joined = Err(kademlia_dht::Error::NoPeers);

@@ -1,12 +1,14 @@
 //! `dht get`, `put`, `delete`, `announce`, `peers`, `status`, `dump` and `trace`: commands that ask a node, over the HTTP that it serves.
 
+mod cleanup;
 mod door;
+mod output;
 mod patience;
 mod printed;
 mod upload;
 
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use axum::body::Body;
@@ -19,7 +21,9 @@ use crate::args::{ClientPlan, Condition, DumpFormat, Request};
 use crate::node;
 use crate::say;
 use crate::signals::SignalsError;
+use cleanup::Cleanup;
 use door::Door;
+use output::Output;
 use upload::Upload;
 
 /// What stands for itself in a path.
@@ -91,7 +95,9 @@ async fn ask(plan: ClientPlan) -> Result<bool, Failure> {
         Request::Put { value, .. } => upload::body(value)?,
         _ => Upload::default(),
     };
-    let asker = Asker { door: Door::open(plan.door, plan.timeout).await?, token, json: plan.json };
+    let cleanup = Cleanup::default();
+    let door = Door::open(plan.door, plan.timeout, &cleanup).await?;
+    let asker = Asker { door, token, json: plan.json, cleanup };
     match plan.request {
         Request::Get { key, output } => asker.get(&key, output).await,
         Request::Put { key, condition, .. } => asker.put(&key, condition, upload).await,
@@ -108,13 +114,13 @@ async fn ask(plan: ClientPlan) -> Result<bool, Failure> {
             let request = asker.request(Method::GET, &path("peers", &info_hash));
             asker.show_if(request, Upload::default(), printed::peers, printed::has_peers).await
         }
+        Request::Health => asker.health().await,
         Request::Status => asker.show(asker.request(Method::GET, "/status"), Upload::default(), printed::status).await,
         Request::Dump { format } => asker.dump(format).await,
         Request::Trace { key } => {
             let request = asker.request(Method::GET, &path("trace", &key));
             asker.show_if(request, Upload::default(), printed::trace, printed::has_found).await
         }
-        Request::Health => asker.health().await,
     }
 }
 
@@ -128,6 +134,7 @@ struct Asker {
     door: Door,
     token: Option<String>,
     json: bool,
+    cleanup: Cleanup,
 }
 
 impl Asker {
@@ -208,11 +215,7 @@ impl Asker {
             return Ok(true);
         }
         match output {
-            Some(path) => {
-                let failed = |error| Failure::Write { path: path.clone(), error };
-                let mut file = std::fs::File::create(&path).map_err(failed)?;
-                self.door.copy(response, |piece| file.write_all(piece).map_err(failed)).await?;
-            }
+            Some(path) => self.write(response, &path).await?,
             None => {
                 let mut out = io::stdout();
                 self.door.copy(response, |piece| Ok(out.write_all(piece)?)).await?;
@@ -220,6 +223,17 @@ impl Asker {
             }
         }
         Ok(true)
+    }
+
+    /// Puts an answer into a file, all of it or nothing.
+    async fn write(&self, response: Response<Body>, path: &Path) -> Result<(), Failure> {
+        let failed = |error| Failure::Write { path: path.to_owned(), error };
+        let mut output = Output::begin(path).map_err(failed)?;
+        if let Some(unfinished) = output.unfinished().map(Path::to_owned) {
+            self.cleanup.on_interrupt(move || drop(std::fs::remove_file(unfinished)))?;
+        }
+        self.door.copy(response, |piece| output.write(piece).map_err(failed)).await?;
+        output.end().map_err(failed)
     }
 
     async fn put(&self, key: &str, condition: Condition, upload: Upload) -> Result<bool, Failure> {
@@ -237,20 +251,6 @@ impl Asker {
         self.show(request, upload, printed::receipt).await
     }
 
-    async fn dump(&self, format: DumpFormat) -> Result<bool, Failure> {
-        let format = match format {
-            DumpFormat::Json => "json",
-            DumpFormat::Plantuml => "plantuml",
-            DumpFormat::Dot => "dot",
-        };
-        let response = self.send(self.request(Method::GET, &format!("/dump?format={format}")), Upload::default()).await?;
-        if !response.status().is_success() {
-            return self.judged(response).await.map(|answer| answer.is_some());
-        }
-        let text = self.whole(response).await?;
-        if self.json && format != "json" {
-            line(&json!({ format: String::from_utf8_lossy(&text) }).to_string())?;
-        } else {
     /// Whether the node is well.
     async fn health(&self) -> Result<bool, Failure> {
         let response = self.send(self.request(Method::GET, "/healthz"), Upload::default()).await?;
@@ -264,6 +264,21 @@ impl Asker {
         Ok(is_well)
     }
 
+    async fn dump(&self, format: DumpFormat) -> Result<bool, Failure> {
+        let format = match format {
+            DumpFormat::Json => "json",
+            DumpFormat::Plantuml => "plantuml",
+            DumpFormat::Dot => "dot",
+        };
+        let response =
+            self.send(self.request(Method::GET, &format!("/dump?format={format}")), Upload::default()).await?;
+        if !response.status().is_success() {
+            return self.judged(response).await.map(|answer| answer.is_some());
+        }
+        let text = self.whole(response).await?;
+        if self.json && format != "json" {
+            line(&json!({ format: String::from_utf8_lossy(&text) }).to_string())?;
+        } else {
             line(String::from_utf8_lossy(&text).trim_end())?;
         }
         Ok(true)

@@ -12,6 +12,7 @@ mod http;
 mod inside;
 mod lasting;
 mod life;
+mod outputs;
 mod owned;
 mod page;
 mod process;

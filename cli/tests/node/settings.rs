@@ -83,11 +83,11 @@ fn wrong_arguments_end_with_status_2_and_say_why() {
         ("put key value --file x", "cannot be used with"),
         ("get key --node ftp://x", "is no address of a node"),
         ("get key --node :1 --data-dir x", "cannot be used with"),
+        ("get key --node :1 --connect /ip4/127.0.0.1/udp/9", "cannot be used with"),
+        ("get key --data-dir x --connect /ip4/127.0.0.1/udp/9", "cannot be used with"),
         ("status --token-file /does/not/exist", "cannot read /does/not/exist"),
         ("put key --file /does/not/exist --node 127.0.0.1:9", "/does/not/exist"),
     ] {
-        ("get key --node :1 --connect /ip4/127.0.0.1/udp/9", "cannot be used with"),
-        ("get key --data-dir x --connect /ip4/127.0.0.1/udp/9", "cannot be used with"),
         let output = run(arguments);
         let words = text(&output.stderr);
         assert_eq!((output.status.code(), output.stdout.len()), (Some(2), 0), "{arguments}: {words}");
