@@ -128,11 +128,14 @@ fn the_state_of_another_network_is_refused() {
     assert!(matches!(DHTService::start_with(wide, open()), Err(StartError::OtherNetwork)));
     // An id that the user chooses is the one that is kept from then on.
     let chosen = Id::from_prefix(&[7; 20]);
-    let service = DHTService::start_with(Config { id: Some(chosen), ..Config::default() }, open()).unwrap();
+    let notices = |service: &DHTService| service.status().persistence.unwrap().notices;
+    let told = || Config { id: Some(chosen), ..Config::default() };
+    let service = DHTService::start_with(told(), open()).unwrap();
     assert_ne!(service.id(), id);
+    assert!(notices(&service)[0].starts_with(&format!("the saved id {id} is given up for {chosen}, ")));
     service.stop();
-    let service = DHTService::start_with(Config::default(), open()).unwrap();
-    assert_eq!(service.id(), chosen);
+    let service = DHTService::start_with(told(), open()).unwrap();
+    assert_eq!((service.id(), notices(&service).len()), (chosen, 0));
     service.stop();
 }
 

@@ -48,6 +48,17 @@ impl Restored {
         self.identity.map(|identity| identity.id)
     }
 
+    /// Says so where the node is told to be another than it was.
+    pub(super) fn compare(&mut self, id: Id) {
+        if let Some(saved) = self.id().filter(|saved| *saved != id) {
+            let notice = format!(
+                "the saved id {saved} is given up for {id}, as the node is told; others know it by the old one"
+            );
+            log::warn!("{notice}");
+            self.notices.push(notice);
+        }
+    }
+
     /// Gives a node its records back. What it does not take is to be forgotten where it was kept.
     pub(super) fn fill(&mut self, node: &mut Node<Contact>) {
         let now = wall();
