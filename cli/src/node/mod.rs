@@ -78,9 +78,6 @@ fn run_to_end(plan: &NodePlan) -> Result<bool, Failure> {
     let introduced = introduced(plan.contacts.as_deref())?;
     let Some(running) = start(plan, &happens, &happenings)? else { return Ok(true) };
     let service = running.service();
-    for notice in service.status().persistence.map(|persistence| persistence.notices).unwrap_or_default() {
-        log::warn!("{notice}");
-    }
     let mut settings = Settings::new(&plan.way);
     // Whoever knew others should know some again.
     settings.joins |= !introduced.is_empty() || service.contacts().wait().is_ok_and(|known| !known.is_empty());

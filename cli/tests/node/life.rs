@@ -1,6 +1,6 @@
 //! A node from its first line to its end.
 
-use std::io::Read;
+use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -113,6 +113,46 @@ fn who_cannot_join_yet_runs_and_says_so() {
     node.signal("TERM");
     let (_, _, words) = node.end();
     assert!(words.contains("cannot join through"), "{words}");
+}
+
+fn count(words: &str, what: &str) -> usize {
+    words.matches(what).count()
+}
+
+#[test]
+fn what_goes_on_is_said_once() {
+    let node = Node::start("--connect /ip4/127.0.0.1/udp/9 --request-timeout 50ms --lookup-timeout 100ms");
+    let sent = || {
+        let counters = &node.json("/status")["counters"]["requests_sent"];
+        counters.as_object().unwrap().values().map(|count| count.as_u64().unwrap()).sum::<u64>()
+    };
+    // When the third try has begun the second one has failed.
+    let (of_one, start) = (sent(), std::time::Instant::now());
+    while sent() <= 2 * of_one {
+        assert!(start.elapsed() < super::process::DEADLINE);
+        std::thread::yield_now();
+    }
+    node.signal("TERM");
+    let (_, _, words) = node.end();
+    assert_eq!(count(&words, "cannot join through /ip4/127.0.0.1/udp/9 yet"), 1, "{words}");
+}
+
+#[test]
+fn that_all_others_are_lost_is_said_once() {
+    let others: Vec<Node> = (0..3).map(|_| Node::start("")).collect();
+    let ways: Vec<String> = others.iter().map(Node::connect).collect();
+    let node = Node::start(&format!("--peer-timeout 100ms --request-timeout 50ms {}", ways.join(" ")));
+    let mut stream = super::http::connection(&node.http);
+    stream.write_all(b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+    let mut lines = BufReader::new(stream).lines().map_while(Result::ok);
+    assert!(lines.by_ref().any(|line| line == "event: following"));
+    drop(others);
+    // What is to be said of each has been said when it is told to those who follow.
+    assert_eq!(lines.by_ref().filter(|line| line == "event: contact_removed").take(3).count(), 3);
+    assert_eq!(node.json("/status")["known_peers"], 0);
+    node.signal("TERM");
+    let (_, _, words) = node.end();
+    assert_eq!(count(&words, "has lost all others"), 1, "{words}");
 }
 
 #[test]
