@@ -13,6 +13,7 @@ mod bucket;
 mod candidate;
 mod contacts;
 mod count;
+mod inputs;
 mod io;
 mod journal;
 mod lookup;
