@@ -22,8 +22,8 @@ USER 10001:10001
 VOLUME /var/lib/dht
 EXPOSE 4222/udp 4222/tcp
 STOPSIGNAL SIGTERM
-# Whether it answers, through the socket in its folder.
+# Whether it is well, as it says through the socket in its folder.
 HEALTHCHECK --interval=30s --timeout=5s --start-period=20s --retries=3 \
-    CMD ["/usr/local/bin/dht", "status", "--data-dir", "/var/lib/dht"]
+    CMD ["/usr/local/bin/dht", "status", "--healthy", "--data-dir", "/var/lib/dht"]
 ENTRYPOINT ["/usr/local/bin/dht", "node", "--data-dir", "/var/lib/dht", \
     "--listen", "/ip4/0.0.0.0/udp/4222", "--listen", "/ip4/0.0.0.0/tcp/4222"]

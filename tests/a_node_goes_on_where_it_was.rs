@@ -10,11 +10,12 @@ use std::time::{Duration, Instant};
 
 use kademlia_dht::gateway::{MemoryGateway, TcpGateway};
 use kademlia_dht::persist::{
-    Batch, Change, DataDirectory, Identity, PersistError, SavedPublication, SavedRecord, StateStore, read_contacts,
+    Batch, Change, DataDirectory, Identity, PersistError, SavedContact, SavedPublication, SavedRecord, StateStore,
+    read_contacts,
 };
 use kademlia_dht::{
-    Author, Config, DHTService, Event, Events, Id, Multiaddr, NetworkId, Pending, Record, Sha256Hasher, StartError,
-    Version, core,
+    Author, Config, Contact, DHTService, Event, Events, Id, Multiaddr, NetworkId, Pending, Record, Sha256Hasher,
+    StartError, Version, core,
 };
 use proptest::prelude::*;
 
@@ -93,13 +94,27 @@ fn two_nodes_do_not_share_a_folder() {
     {
         use std::os::unix::fs::PermissionsExt;
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
-        assert_eq!((mode(&path), mode(&path.join("state.redb"))), (0o700, 0o600));
+        let modes = ["", "state.redb", "schema", "lock"].map(|name| mode(&path.join(name)));
+        assert_eq!(modes, [0o700, 0o600, 0o600, 0o600]);
     }
     service.stop();
     assert!(DataDirectory::open(&path).is_ok(), "who has stopped has let go of it");
     fs::write(folder.path().join("file"), "").unwrap();
     let error = DataDirectory::open(folder.path().join("file")).unwrap_err();
     assert!(matches!(error, PersistError::Directory { .. }), "{error}");
+}
+
+#[test]
+#[cfg(unix)]
+fn a_folder_that_others_can_write_in_is_told_of() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    for (mode, count) in [(0o700, 0), (0o755, 0), (0o770, 1), (0o777, 1)] {
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(mode)).unwrap();
+        let notices = DataDirectory::open(folder.path()).unwrap().load().unwrap().notices;
+        assert_eq!(notices.len(), count, "{mode:o}: {notices:?}");
+        assert!(notices.iter().all(|notice| notice.contains(&format!("(mode {mode:o}): chmod go-w"))), "{notices:?}");
+    }
 }
 
 #[test]
@@ -113,11 +128,14 @@ fn the_state_of_another_network_is_refused() {
     assert!(matches!(DHTService::start_with(wide, open()), Err(StartError::OtherNetwork)));
     // An id that the user chooses is the one that is kept from then on.
     let chosen = Id::from_prefix(&[7; 20]);
-    let service = DHTService::start_with(Config { id: Some(chosen), ..Config::default() }, open()).unwrap();
+    let notices = |service: &DHTService| service.status().persistence.unwrap().notices;
+    let told = || Config { id: Some(chosen), ..Config::default() };
+    let service = DHTService::start_with(told(), open()).unwrap();
     assert_ne!(service.id(), id);
+    assert!(notices(&service)[0].starts_with(&format!("the saved id {id} is given up for {chosen}, ")));
     service.stop();
-    let service = DHTService::start_with(Config::default(), open()).unwrap();
-    assert_eq!(service.id(), chosen);
+    let service = DHTService::start_with(told(), open()).unwrap();
+    assert_eq!((service.id(), notices(&service).len()), (chosen, 0));
     service.stop();
 }
 
@@ -174,6 +192,22 @@ fn whom_a_list_names_is_met() {
     wait_for(&events, |event| matches!(event, Event::Node(core::Event::ContactAdded(_))));
     let known = done(other.contacts());
     assert_eq!((known.len(), known[0].id()), (1, one.id()));
+}
+
+#[test]
+fn contacts_that_are_too_many_are_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    let contact = |n: u16| {
+        let [high, low] = n.to_be_bytes();
+        let address = format!("/memory/{n}").parse().unwrap();
+        SavedContact { contact: Contact::new(Id::from_prefix(&[high, low, 1]), address), verified: true, seen: 1 }
+    };
+    let contacts = Some((1..=1100).map(contact).collect());
+    DataDirectory::open(folder.path()).unwrap().commit(&Batch { contacts, ..Batch::default() }).unwrap();
+    let service = start(folder.path());
+    let notices = service.status().persistence.unwrap().notices;
+    assert!(notices.len() == 1 && notices[0].starts_with("76 of 1100 saved contacts are left out"), "{notices:?}");
+    service.stop();
 }
 
 proptest! {

@@ -346,7 +346,7 @@ fn a_folder_without_room_keeps_what_it_had_and_more_when_there_is_room_again() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("small");
         fs::create_dir(&path).unwrap();
-        let mount = Command::new("mount").args(["-t", "tmpfs", "-o", "size=1m", "tmpfs"]).arg(&path).status();
+        let mount = Command::new("mount").args(["-t", "tmpfs", "-o", "size=1m,mode=700", "tmpfs"]).arg(&path).status();
         if !mount.is_ok_and(|status| status.success()) {
             println!("no tmpfs can be mounted here: a store that is full is tested by itself");
             return;

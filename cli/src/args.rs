@@ -18,6 +18,7 @@ use kademlia_dht::testnet::Mix;
 pub(crate) use bench::BenchPlan;
 pub(crate) use client::{ClientPlan, Condition, DoorPlan, DumpFormat, Request, Value};
 pub(crate) use node::{HttpPlan, Network, NodePlan, WayPlan};
+pub(crate) use settings_file::Places;
 use settings_file::Settings;
 pub(crate) use simulate::{Options, SimulatePlan};
 
@@ -149,17 +150,18 @@ pub(crate) fn parse() -> Task {
     let arguments: Vec<OsString> = std::env::args_os().collect();
     let mut matches = command().get_matches_from(&arguments);
     let settings = settings(&matches).unwrap_or_else(|error| refuse("node", error));
-    if let Some(settings) = &settings {
+    let places = settings.map(|settings| {
         matches = command().get_matches_from(arguments.iter().chain(&settings.arguments));
-    }
+        settings.places
+    });
     let clients = |name: &str, plan: Result<ClientPlan, ConfigError>| match plan {
         Ok(plan) => Task::Client(Box::new(plan)),
         Err(error) => refuse(name, named(&error)),
     };
     match Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit()).command {
         Command::Node(args) => match args.plan() {
-            Ok(plan) => Task::Node(Box::new(plan)),
-            Err(error) => refuse("node", placed(settings.as_ref(), &error)),
+            Ok(plan) => Task::Node(Box::new(NodePlan { places, ..plan })),
+            Err(error) => refuse("node", placed(places.as_ref(), &error)),
         },
         Command::Get(args) => clients("get", args.plan()),
         Command::Put(args) => clients("put", args.plan()),
@@ -201,13 +203,21 @@ fn named(error: &ConfigError) -> String {
     format!("--{} must be {}, but is {}", option_of(error), error.bounds, error.value)
 }
 
-/// The same, with file and line where it is from a file.
-fn placed(settings: Option<&Settings>, error: &ConfigError) -> String {
-    let words = named(error);
-    match settings {
-        Some(settings) => settings.place(&option_of(error), words),
-        None => words,
-    }
+/// Settings whose bounds are made of another one.
+const BOUNDED_BY: [(&str, &str); 4] = [
+    ("lookup-timeout", "request-timeout"),
+    ("read-quorum", "k"),
+    ("republish-interval", "record-lifetime"),
+    ("hash", "network"),
+];
+
+/// The same, with file and line where it, or what bounds it, is from a file.
+fn placed(places: Option<&Places>, error: &ConfigError) -> String {
+    let (words, option) = (named(error), option_of(error));
+    let bounds = BOUNDED_BY.into_iter().filter(|(bounded, _)| *bounded == option).map(|(_, by)| by);
+    let place = |option: &str| places.and_then(|places| places.of(option, None));
+    let place = [option.as_str()].into_iter().chain(bounds).find_map(place);
+    place.map_or(words.clone(), |place| format!("{place}: {words}"))
 }
 
 fn option_of(error: &ConfigError) -> String {

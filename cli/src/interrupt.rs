@@ -5,6 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use kademlia_dht::DHTService;
 
+use crate::signals::{self, SignalsError};
+
 /// Whether the user wants the program to end, and what stands in the way of that.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Interrupt {
@@ -14,10 +16,10 @@ pub(crate) struct Interrupt {
 
 impl Interrupt {
     /// Listens for Ctrl-C and for being told to terminate.
-    pub(crate) fn listen() -> Result<Self, ctrlc::Error> {
+    pub(crate) fn listen() -> Result<Self, SignalsError> {
         let interrupt = Interrupt::default();
         let handler = interrupt.clone();
-        ctrlc::set_handler(move || handler.trigger())?;
+        signals::listen(move || handler.trigger())?;
         Ok(interrupt)
     }
 

@@ -14,6 +14,7 @@ mod network;
 mod node;
 mod records;
 mod report;
+mod signals;
 mod simulate;
 mod tables;
 mod testnet;
@@ -26,7 +27,7 @@ use args::Task;
 use network::NetworkFailure;
 
 /// What a node logs where RUST_LOG does not say.
-const NODE_LOG: &str = "warn,dht=info";
+const NODE_LOG: &str = "warn,dht=info,kademlia_dht=info";
 
 /// Exit statuses besides 0. There is a result, and it is not as it should be.
 const FAILED: u8 = 1;

@@ -15,6 +15,7 @@ use crate::network::{self, NetworkFailure, bar};
 use crate::records::{self, Record, RecordsError};
 use crate::report::{Round, Summary, mean, percentile};
 use crate::say;
+use crate::signals::SignalsError;
 
 /// Operations under way at once: enough to keep two cores busy, and few enough that none waits for the others.
 const IN_FLIGHT: usize = 16;
@@ -29,8 +30,8 @@ pub(crate) enum Failure {
     Records(#[from] RecordsError),
     #[error(transparent)]
     Network(#[from] NetworkFailure),
-    #[error("cannot listen for Ctrl-C: {0}")]
-    Signals(#[from] ctrlc::Error),
+    #[error(transparent)]
+    Signals(#[from] SignalsError),
     #[error("cannot print the result: {0}")]
     Print(#[from] io::Error),
 }

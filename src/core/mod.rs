@@ -13,6 +13,7 @@ mod bucket;
 mod candidate;
 mod contacts;
 mod count;
+mod inputs;
 mod io;
 mod journal;
 mod lookup;
@@ -47,6 +48,7 @@ pub use io::{
 pub use journal::{Changed, Changes, ContactNews, HeldRecord, KnownPeer};
 pub use node::{Node, Queue};
 pub use params::{Limits, Params};
+pub(crate) use returning::MAX_FORMER;
 pub use time::Time;
 pub(crate) use token::Tokens;
 pub use trace::{Trace, TracedAnswer, TracedRequest};

@@ -16,7 +16,7 @@ use super::node::{BATCH, Node};
 use super::time::Time;
 
 /// The most that wait to be asked.
-const MAX_FORMER: usize = 1024;
+pub(crate) const MAX_FORMER: usize = 1024;
 
 /// Two are asked at most this long after each other, and half of it on average.
 const GAP: Duration = Duration::from_millis(500);

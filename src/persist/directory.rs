@@ -1,33 +1,26 @@
 //! The state of a node in a folder: one file, which is whole after any crash, and a lock.
 
-use std::error::Error;
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io;
+use std::io::{self, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use redb::{Builder, Database, DatabaseError, ReadableDatabase, ReadableTable, StorageError, Table, TableDefinition};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
+use redb::Database;
 
-use super::rows::{self, SCHEMA};
-use super::{Batch, Change, Identity, Lost, SavedState, StateError, StateStore};
-
-type Rows = TableDefinition<'static, &'static [u8], &'static [u8]>;
-
-const META: TableDefinition<'static, &'static str, &'static [u8]> = TableDefinition::new("meta");
-const CONTACTS: TableDefinition<'static, u32, &'static [u8]> = TableDefinition::new("contacts");
-const RECORDS: Rows = TableDefinition::new("records");
-const PUBLISHED: Rows = TableDefinition::new("published");
+use super::file::{builder, commit, load, schema_of};
+use super::rows::SCHEMA;
+use super::unusable::{Unusable, calmly};
+use super::{Batch, Lost, SavedState, StateError, StateStore};
 
 const FILE: &str = "state.redb";
 const FRESH_FILE: &str = "state.redb.new";
 const SCHEMA_FILE: &str = "schema";
 const LOCK: &str = "lock";
 
-/// All is read once and then written only: there is little to be gained by keeping it in memory a second time.
-const CACHE_BYTES: usize = 16 << 20;
+/// After an error the file is opened again when this many times the time has passed that the last opening took: all of it is
+/// read for that, and a disk can be full for days.
+const REST: u32 = 10;
 
 /// Why a folder cannot hold the state of a node.
 #[derive(Debug, thiserror::Error)]
@@ -78,6 +71,10 @@ pub struct DataDirectory {
     path: PathBuf,
     /// `None` while it could not be opened again, after an error.
     file: Option<Database>,
+    /// How long it took to open it.
+    opening: Duration,
+    /// What was wrong last, and until when the file is not opened again for that.
+    rest: Option<(String, Instant)>,
     notices: Vec<String>,
     /// Nothing of what was committed is in the file.
     lost: Option<String>,
@@ -96,7 +93,9 @@ impl DataDirectory {
     pub fn open(path: impl AsRef<Path>) -> Result<Self, PersistError> {
         let path = path.as_ref().to_path_buf();
         let lock = lock(&path)?;
-        let mut directory = DataDirectory { path, file: None, notices: Vec::new(), lost: None, _lock: lock };
+        let notices = open_to_others(&path).into_iter().collect();
+        let (file, opening, rest, lost) = Default::default();
+        let mut directory = DataDirectory { path, file, opening, rest, notices, lost, _lock: lock };
         match directory.reopen() {
             Ok(()) => {}
             // There is nothing to be lost by going on in memory.
@@ -122,11 +121,18 @@ impl DataDirectory {
         self.path.join(FILE)
     }
 
-    /// Opens the file, a new one if there is none or it is damaged.
+    /// Opens the file if it is not open: a new one if there is none or it is damaged.
     fn reopen(&mut self) -> Result<(), Unusable> {
         if self.file.is_some() {
             return Ok(());
         }
+        let start = Instant::now();
+        let opened = self.find_or_begin();
+        self.opening = start.elapsed();
+        opened
+    }
+
+    fn find_or_begin(&mut self) -> Result<(), Unusable> {
         let path = self.file_path();
         // What cannot be looked for must not be taken for missing, and be written over.
         if path.try_exists()? {
@@ -156,6 +162,13 @@ impl DataDirectory {
         self.notices.push(notice);
         Ok(())
     }
+
+    /// After an error of the disk the file must be opened again, which looks whether it is whole.
+    fn close(&mut self, error: &Unusable) {
+        let file = self.file.take();
+        catch_unwind(AssertUnwindSafe(|| drop(file))).ok();
+        self.rest = Some((error.to_string(), Instant::now() + self.opening * REST));
+    }
 }
 
 impl StateStore for DataDirectory {
@@ -170,95 +183,27 @@ impl StateStore for DataDirectory {
     }
 
     fn commit(&mut self, batch: &Batch) -> Result<(), StateError> {
-        self.reopen()?;
+        if let Some((cause, until)) = &self.rest
+            && self.file.is_none()
+            && Instant::now() < *until
+        {
+            return Err(cause.as_str().into());
+        }
+        if let Err(error) = self.reopen() {
+            self.close(&error);
+            return Err(error.into());
+        }
         // What was opened anew is empty.
         if let Some(lost) = self.lost.take().filter(|_| !batch.whole) {
             return Err(Lost(lost).into());
         }
         let Some(file) = &self.file else { return Err("the file is not open".into()) };
         let committed = calmly(|| commit(file, batch));
-        if committed.is_err() {
-            // After an error of the disk the file must be opened again, which looks whether it is whole.
-            let file = self.file.take();
-            catch_unwind(AssertUnwindSafe(|| drop(file))).ok();
+        if let Err(error) = &committed {
+            self.close(error);
         }
         Ok(committed?)
     }
-}
-
-/// Why the file cannot be used.
-#[derive(Debug, thiserror::Error)]
-enum Unusable {
-    #[error("schema {0} is newer")]
-    Newer(u32),
-    #[error("it is damaged: {0}")]
-    Damaged(String),
-    #[error(transparent)]
-    Io(#[from] io::Error),
-    #[error(transparent)]
-    Other(Box<dyn Error + Send + Sync>),
-}
-
-impl Unusable {
-    fn is_full(&self) -> bool {
-        matches!(self, Unusable::Io(error)
-            if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded))
-    }
-}
-
-impl From<StorageError> for Unusable {
-    fn from(error: StorageError) -> Self {
-        match error {
-            StorageError::Corrupted(cause) => Unusable::Damaged(cause),
-            // No such file, or one that ends too early.
-            StorageError::Io(error)
-                if matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof) =>
-            {
-                Unusable::Damaged(error.to_string())
-            }
-            StorageError::Io(error) => Unusable::Io(error),
-            error => Unusable::Other(error.into()),
-        }
-    }
-}
-
-impl From<DatabaseError> for Unusable {
-    fn from(error: DatabaseError) -> Self {
-        match error {
-            DatabaseError::Storage(error) => error.into(),
-            // No file of ours was ever written in an older format.
-            DatabaseError::UpgradeRequired(_) => Unusable::Damaged(error.to_string()),
-            error => Unusable::Other(error.into()),
-        }
-    }
-}
-
-impl From<redb::Error> for Unusable {
-    fn from(error: redb::Error) -> Self {
-        match error {
-            redb::Error::Corrupted(cause) => StorageError::Corrupted(cause).into(),
-            redb::Error::Io(error) => StorageError::Io(error).into(),
-            error => Unusable::Other(error.into()),
-        }
-    }
-}
-
-macro_rules! from_redb {
-    ($($error:ty),*) => {
-        $(impl From<$error> for Unusable {
-            fn from(error: $error) -> Self {
-                redb::Error::from(error).into()
-            }
-        })*
-    };
-}
-
-from_redb!(redb::TransactionError, redb::TableError, redb::CommitError, redb::SetDurabilityError);
-
-/// A file that others have written into can bring redb to panic.
-fn calmly<T>(call: impl FnOnce() -> Result<T, Unusable>) -> Result<T, Unusable> {
-    catch_unwind(AssertUnwindSafe(call))
-        .unwrap_or_else(|_| Err(Unusable::Damaged("it makes no sense to redb, which panicked over it".to_owned())))
 }
 
 fn lock(path: &Path) -> Result<File, PersistError> {
@@ -267,7 +212,7 @@ fn lock(path: &Path) -> Result<File, PersistError> {
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
     builder.recursive(true).create(path).map_err(unusable)?;
-    let file = OpenOptions::new().create(true).truncate(false).write(true).open(path.join(LOCK)).map_err(unusable)?;
+    let file = private().create(true).truncate(false).open(path.join(LOCK)).map_err(unusable)?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(PersistError::InUse { path: path.to_path_buf() }),
@@ -275,11 +220,28 @@ fn lock(path: &Path) -> Result<File, PersistError> {
     }
 }
 
-fn builder() -> Builder {
-    let mut builder = Builder::new();
-    // What an open without this would trust, damage included, is what redb wrote down when it closed the file.
-    builder.set_cache_size(CACHE_BYTES).set_check_integrity_on_open(true);
-    builder
+/// What opens a file for writing, and makes it for its owner alone.
+fn private() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.write(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options
+}
+
+/// A warning, where others can put a file of theirs in the place of the node's.
+#[cfg(unix)]
+fn open_to_others(path: &Path) -> Option<String> {
+    use std::os::unix::fs::PermissionsExt;
+    let mode = fs::metadata(path).ok()?.permissions().mode() & 0o7777;
+    let path = path.display();
+    let words = format!("others can write in the data directory {path} (mode {mode:o}): chmod go-w {path}");
+    (mode & 0o022 != 0).then_some(words)
+}
+
+#[cfg(not(unix))]
+fn open_to_others(_: &Path) -> Option<String> {
+    None
 }
 
 fn open(directory: &Path, path: &Path) -> Result<Database, Unusable> {
@@ -296,15 +258,6 @@ fn open(directory: &Path, path: &Path) -> Result<Database, Unusable> {
     }
 }
 
-fn schema_of(file: &impl ReadableDatabase) -> Result<Option<u32>, Unusable> {
-    let reading = file.begin_read()?;
-    let meta = match reading.open_table(META) {
-        Err(redb::TableError::TableDoesNotExist(_)) => return Ok(None),
-        meta => meta?,
-    };
-    Ok(meta.get("schema")?.and_then(|row| rows::schema_in(row.value())))
-}
-
 /// Makes a new file. It has its name only when it is whole, so that none that was begun passes for a damaged one.
 fn begin(directory: &Path) -> Result<Database, Unusable> {
     let (fresh, path) = (directory.join(FRESH_FILE), directory.join(FILE));
@@ -312,12 +265,8 @@ fn begin(directory: &Path) -> Result<Database, Unusable> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
         _ => {}
     }
-    let mut options = OpenOptions::new();
-    options.create_new(true).read(true).write(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    drop(options.open(&fresh)?);
-    fs::write(directory.join(SCHEMA_FILE), format!("{SCHEMA}\n"))?;
+    drop(private().create_new(true).read(true).open(&fresh)?);
+    writeln!(private().create(true).truncate(true).open(directory.join(SCHEMA_FILE))?, "{SCHEMA}")?;
     let file = builder().create(&fresh)?;
     commit(&file, &Batch { whole: true, ..Batch::default() })?;
     fs::rename(&fresh, &path)?;
@@ -326,83 +275,28 @@ fn begin(directory: &Path) -> Result<Database, Unusable> {
     Ok(file)
 }
 
-fn load(file: &Database) -> Result<SavedState, Unusable> {
-    let reading = file.begin_read()?;
-    let mut unreadable = 0;
-    let meta = reading.open_table(META)?;
-    let identity = meta.get("identity")?.and_then(|row| kept(rows::decode::<Identity>(row.value()), &mut unreadable));
-    let mut state = SavedState { identity, ..SavedState::default() };
-    for row in reading.open_table(CONTACTS)?.iter()? {
-        state.contacts.extend(kept(rows::decode(row?.1.value()), &mut unreadable));
-    }
-    state.records = all(&reading.open_table(RECORDS)?, &mut unreadable)?;
-    state.published = all(&reading.open_table(PUBLISHED)?, &mut unreadable)?;
-    if unreadable > 0 {
-        state.notices.push(format!("{unreadable} rows of the saved state could not be read, and are left out"));
-    }
-    Ok(state)
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-fn all<T: DeserializeOwned>(
-    table: &impl ReadableTable<&'static [u8], &'static [u8]>,
-    unreadable: &mut usize,
-) -> Result<Vec<T>, Unusable> {
-    let mut found = Vec::new();
-    for row in table.iter()? {
-        found.extend(kept(rows::decode(row?.1.value()), unreadable));
-    }
-    Ok(found)
-}
-
-/// Counts what cannot be read.
-fn kept<T>(row: Option<T>, unreadable: &mut usize) -> Option<T> {
-    *unreadable += usize::from(row.is_none());
-    row
-}
-
-fn commit(file: &Database, batch: &Batch) -> Result<(), Unusable> {
-    let mut writing = file.begin_write()?;
-    // Values come from strangers: so it must not rest on a checksum alone which of two states is the whole one.
-    writing.set_two_phase_commit(true);
-    {
-        let mut meta = writing.open_table(META)?;
-        if batch.whole {
-            meta.insert("schema", &rows::schema_row(SCHEMA)[..])?;
+    #[test]
+    fn after_an_error_the_file_is_not_read_again_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut directory = DataDirectory::open(folder.path()).unwrap();
+        directory.commit(&Batch::default()).unwrap();
+        let full = || Unusable::Io(io::ErrorKind::StorageFull.into());
+        directory.opening = Duration::from_secs(3600);
+        directory.close(&full());
+        // Whoever opens it now sees that it is not whole.
+        fs::write(directory.file_path(), "nonsense").unwrap();
+        for _ in 0..2 {
+            let error = directory.commit(&Batch::default()).unwrap_err();
+            assert_eq!((error.to_string(), directory.notices.len()), (full().to_string(), 0));
         }
-        if let Some(identity) = &batch.identity {
-            meta.insert("identity", &*encoded(identity)?)?;
-        }
-        let mut contacts = writing.open_table(CONTACTS)?;
-        if batch.whole || batch.contacts.is_some() {
-            contacts.retain(|_, _| false)?;
-        }
-        for (number, contact) in (0..).zip(batch.contacts.iter().flatten()) {
-            contacts.insert(number, &*encoded(contact)?)?;
-        }
-        write(&mut writing.open_table(RECORDS)?, batch.whole, &batch.records)?;
-        write(&mut writing.open_table(PUBLISHED)?, batch.whole, &batch.published)?;
+        directory.opening = Duration::ZERO;
+        directory.close(&full());
+        assert!(directory.commit(&Batch::default()).unwrap_err().is::<Lost>());
+        assert_eq!(directory.notices.len(), 1);
+        directory.commit(&Batch { whole: true, ..Batch::default() }).unwrap();
     }
-    Ok(writing.commit()?)
-}
-
-fn write<T: Serialize>(
-    table: &mut Table<'_, &'static [u8], &'static [u8]>,
-    whole: bool,
-    changes: &[Change<T>],
-) -> Result<(), Unusable> {
-    if whole {
-        table.retain(|_, _| false)?;
-    }
-    for Change { key, author, now } in changes {
-        let place = rows::place(key, author);
-        match now {
-            Some(row) => table.insert(&*place, &*encoded(row)?)?,
-            None => table.remove(&*place)?,
-        };
-    }
-    Ok(())
-}
-
-fn encoded(row: &impl Serialize) -> Result<Vec<u8>, Unusable> {
-    rows::encode(row).map_err(|error| Unusable::Other(error.into()))
 }

@@ -33,7 +33,11 @@ mod contacts;
 #[cfg(feature = "persist")]
 mod directory;
 #[cfg(feature = "persist")]
+mod file;
+#[cfg(feature = "persist")]
 mod rows;
+#[cfg(feature = "persist")]
+mod unusable;
 
 use std::error::Error;
 use std::time::Duration;

@@ -100,6 +100,7 @@ impl Inner {
             Some(id) => id,
             None => key_space.fit(&Id::new(random::<ID_BYTES>()?)),
         };
+        restored.iter_mut().for_each(|restored| restored.compare(id));
         let seed = random()?;
         let (start, crew) = (Instant::now(), Crew::new());
         let publisher = Arc::new(Publisher::new(config.events_capacity));

@@ -19,6 +19,8 @@ const MOST_BYTES: usize = 1 << 20;
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub(super) struct Introduced {
     introduced: usize,
+    /// How many are not: 1,024 wait at once.
+    left_out: usize,
 }
 
 /// All whom the node knows, as a text: a multiaddr a line.
@@ -60,6 +62,7 @@ pub(super) async fn post(State(api): State<Api>, request: Request) -> Result<Res
     if text.is_empty() {
         return Err(ApiError::bad_request("bad_contacts", "there is no address: one multiaddr a line is expected"));
     }
+    let all = addresses.len();
     let introduced = api.service().introduce(addresses).await?;
-    Ok(Answer(Introduced { introduced }).into_response())
+    Ok(Answer(Introduced { introduced, left_out: all.saturating_sub(introduced) }).into_response())
 }

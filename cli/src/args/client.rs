@@ -1,36 +1,47 @@
 //! `dht get`, `put`, `delete`, `announce`, `peers`, `status`, `dump` and `trace`: what is asked of which node.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use kademlia_dht::ConfigError;
 
 use super::node::{WayArgs, WayPlan};
-use super::value::{info_hash, within};
+use super::value::{duration_within, info_hash, within};
 
 /// Where nodes serve HTTP unless they are told otherwise.
 const USUAL_NODE: &str = "http://127.0.0.1:8080";
 
+/// What a node may take for its answer beyond the time of an operation: its disk may be slow.
+const SLACK: Duration = Duration::from_secs(10);
+
 /// The last words of every command of this kind.
 const STATUSES: &str = "\
 Exit status: 0 if it was found or done, 1 if it was not found or was refused, 2 if the arguments are wrong, 3 if no node \
-can be reached or the result not be printed, 130 if it was interrupted, 141 if nobody reads the output to its end.";
+can be reached, it is silent for too long, or the result cannot be printed, 130 if it was interrupted, 141 if nobody reads the output to its end.";
 
 /// Which node is asked.
 #[derive(Debug, Clone, Args)]
 #[command(after_long_help = STATUSES)]
 struct NodeChoice {
     /// Ask the node that serves HTTP there. [default: http://127.0.0.1:8080]
-    #[arg(long, value_name = "URL", group = "node-choice")]
+    #[arg(long, value_name = "URL", group = "node-choice", conflicts_with = "connect")]
     node: Option<String>,
 
     /// Ask the node of this folder, through the socket in it.
-    #[arg(long, value_name = "DIR", group = "node-choice")]
+    #[arg(long, value_name = "DIR", group = "node-choice", conflicts_with = "connect")]
     data_dir: Option<PathBuf>,
 
     /// The token for writes, where the node wants one: a file that has it.
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
+
+    /// Give a node up that has said nothing for so long. [default: --lookup-timeout and 10s]
+    #[arg(
+        long, value_name = "TIME",
+        value_parser = duration_within(Duration::from_millis(1)..=Duration::from_secs(86_400))
+    )]
+    timeout: Option<Duration>,
 
     /// Print JSON.
     #[arg(long)]
@@ -50,7 +61,7 @@ pub(super) struct GetArgs {
     #[arg(value_name = "KEY")]
     key: String,
 
-    /// Write the value to this file.
+    /// Write the value to this file, when it has come whole.
     #[arg(long, short, value_name = "FILE", conflicts_with = "json")]
     output: Option<PathBuf>,
 
@@ -127,6 +138,10 @@ pub(super) struct PeersArgs {
 /// Tell what a node is and does.
 #[derive(Debug, Args)]
 pub(super) struct StatusArgs {
+    /// Tell only whether it is well, as `/healthz` does: the exit status is 0 if it is, and 1 if it is not.
+    #[arg(long)]
+    healthy: bool,
+
     #[command(flatten)]
     node: NodeChoice,
 }
@@ -168,6 +183,8 @@ pub(crate) enum DumpFormat {
 #[derive(Debug)]
 pub(crate) struct ClientPlan {
     pub(crate) door: DoorPlan,
+    /// The longest that the node may be silent.
+    pub(crate) timeout: Duration,
     pub(crate) token_file: Option<PathBuf>,
     pub(crate) json: bool,
     pub(crate) request: Request,
@@ -192,6 +209,7 @@ pub(crate) enum Request {
     Delete { key: String },
     Announce { info_hash: String, port: Option<u16> },
     Peers { info_hash: String },
+    Health,
     Status,
     Dump { format: DumpFormat },
     Trace { key: String },
@@ -215,6 +233,7 @@ pub(crate) enum Condition {
 
 impl NodeChoice {
     fn plan(self, request: Request) -> Result<ClientPlan, ConfigError> {
+        let timeout = self.timeout.unwrap_or(self.way.lookup_timeout.saturating_add(SLACK));
         let door = match (self.node, self.data_dir) {
             (Some(url), _) => DoorPlan::Url(url),
             (None, Some(folder)) => DoorPlan::DataDir(folder),
@@ -225,7 +244,7 @@ impl NodeChoice {
                 DoorPlan::Own(Box::new(way))
             }
         };
-        Ok(ClientPlan { door, token_file: self.token_file, json: self.json, request })
+        Ok(ClientPlan { door, timeout, token_file: self.token_file, json: self.json, request })
     }
 }
 
@@ -271,7 +290,7 @@ impl PeersArgs {
 
 impl StatusArgs {
     pub(super) fn plan(self) -> Result<ClientPlan, ConfigError> {
-        self.node.plan(Request::Status)
+        self.node.plan(if self.healthy { Request::Health } else { Request::Status })
     }
 }
 

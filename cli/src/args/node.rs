@@ -11,6 +11,7 @@ use kademlia_dht::{
     Config, ConfigError, Id, KeyHasher, Multiaddr, RelayMode, RelayPolicy, Sha1Hasher, Sha256Hasher, network_named,
 };
 
+use super::settings_file::Places;
 use super::value::{bytes, duration, duration_within, host_name, http_address, id, within};
 
 /// Run a node, and reach it over HTTP if you like.
@@ -154,7 +155,7 @@ pub(crate) struct WayArgs {
 
     /// The longest that an operation takes.
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration)]
-    lookup_timeout: Duration,
+    pub(super) lookup_timeout: Duration,
 }
 
 /// What a node does from time to time.
@@ -241,6 +242,8 @@ pub(crate) struct NodePlan {
     /// A file with nodes to be asked.
     pub(crate) contacts: Option<PathBuf>,
     pub(crate) json: bool,
+    /// Where the settings stand that are from a file.
+    pub(crate) places: Option<Places>,
 }
 
 /// How HTTP is served.
@@ -325,6 +328,6 @@ impl NodeArgs {
             max_connections: self.http_max_connections,
             timeout: self.http_timeout,
         };
-        Ok(NodePlan { way, http, data_dir: self.data_dir, contacts: self.contacts, json: self.json })
+        Ok(NodePlan { way, http, data_dir: self.data_dir, contacts: self.contacts, json: self.json, places: None })
     }
 }

@@ -1,5 +1,6 @@
 //! A file of settings: each setting is the option of that name, so that both have the same names, values and bounds.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
@@ -13,10 +14,25 @@ use toml::de::{DeTable, DeValue};
 /// What a file says: options that were not given on the command line, and where in the file each stands.
 #[derive(Debug)]
 pub(super) struct Settings {
-    path: PathBuf,
     /// As they would be written on the command line.
     pub(super) arguments: Vec<OsString>,
-    lines: BTreeMap<String, usize>,
+    pub(super) places: Places,
+}
+
+/// Where in a file the settings stand that count.
+#[derive(Debug, Clone)]
+pub(crate) struct Places {
+    path: PathBuf,
+    /// Of each setting its values and their lines.
+    lines: BTreeMap<String, Vec<(String, usize)>>,
+}
+
+/// One value of a setting.
+struct Given {
+    /// As it would be written on the command line.
+    argument: String,
+    text: String,
+    offset: usize,
 }
 
 impl Settings {
@@ -32,65 +48,76 @@ impl Settings {
 
     fn of_text(text: &str, path: &Path, command: &Command, given: &ArgMatches) -> Result<Self, String> {
         let line_at = |offset: usize| text.bytes().take(offset).filter(|byte| *byte == b'\n').count() + 1;
-        let wrong = |line: usize, what: &str| format!("{}, line {line}: {what}", path.display());
-        let table = DeTable::parse(text)
-            .map_err(|error| wrong(error.span().map_or(1, |span| line_at(span.start)), error.message()))?;
-        let mut settings = Settings { path: path.to_owned(), arguments: Vec::new(), lines: BTreeMap::new() };
+        let wrong = |offset: usize, what: &str| format!("{}, line {}: {what}", path.display(), line_at(offset));
+        let table =
+            DeTable::parse(text).map_err(|error| wrong(error.span().map_or(0, |span| span.start), error.message()))?;
+        let places = Places { path: path.to_owned(), lines: BTreeMap::new() };
+        let mut settings = Settings { arguments: Vec::new(), places };
         for (name, value) in table.get_ref() {
-            let line = line_at(name.span().start);
+            let values = values(command, name, value).map_err(|(offset, error)| wrong(offset, &error))?;
             let name = name.get_ref().as_ref();
-            let arguments = arguments(command, name, value).map_err(|error| wrong(line, &error))?;
-            settings.lines.insert(name.to_owned(), line);
-            let id = name.replace('-', "_");
-            if given.value_source(&id) != Some(ValueSource::CommandLine) {
-                settings.arguments.extend(arguments.into_iter().map(OsString::from));
+            if given.value_source(&name.replace('-', "_")) != Some(ValueSource::CommandLine) {
+                let lines = values.iter().map(|value| (value.text.clone(), line_at(value.offset))).collect();
+                settings.places.lines.insert(name.to_owned(), lines);
+                settings.arguments.extend(values.into_iter().map(|value| OsString::from(value.argument)));
             }
         }
         Ok(settings)
     }
+}
 
-    /// Says of what is wrong with a setting in which line of the file it stands, if it does.
-    pub(super) fn place(&self, setting: &str, error: String) -> String {
-        match self.lines.get(setting) {
-            Some(line) => format!("{}, line {line}: {error}", self.path.display()),
-            None => error,
-        }
+impl Places {
+    /// File and line of a setting that counts; of several values, that of this one.
+    pub(crate) fn of(&self, setting: &str, value: Option<&str>) -> Option<String> {
+        let lines = self.lines.get(setting)?;
+        let this = lines.iter().find(|(text, _)| value == Some(text.as_str()));
+        let (_, line) = this.or(lines.first())?;
+        Some(format!("{}, line {line}", self.path.display()))
     }
 }
 
-/// A setting as options of the command line, each of which was parsed as it will be.
-fn arguments(command: &Command, name: &str, value: &Spanned<DeValue<'_>>) -> Result<Vec<String>, String> {
+/// The values of a setting, each of which was parsed as it will be. What is wrong comes with its place.
+fn values(
+    command: &Command,
+    name: &Spanned<Cow<'_, str>>,
+    value: &Spanned<DeValue<'_>>,
+) -> Result<Vec<Given>, (usize, String)> {
+    let (start, name) = (name.span().start, name.get_ref().as_ref());
     let option = command.get_arguments().find(|option| option.get_long() == Some(name) && name != "config");
     let option = option.filter(|option| !["help", "version"].contains(&option.get_id().as_str()));
-    let option = option.ok_or_else(|| format!("there is no setting `{name}`; `dht node --help` has all of them"))?;
-    let takes_many = matches!(option.get_action(), ArgAction::Append);
-    let values = match value.get_ref() {
-        DeValue::Array(values) if takes_many => values.iter().collect(),
-        DeValue::Array(_) => return Err(format!("`{name}` takes one value and no list")),
-        _ => vec![value],
+    let unknown = || (start, format!("there is no setting `{name}`; `dht node --help` has all of them"));
+    let option = option.ok_or_else(unknown)?;
+    let values: Vec<_> = match value.get_ref() {
+        DeValue::Array(values) if matches!(option.get_action(), ArgAction::Append) => {
+            values.iter().map(|value| (value.span().start, value)).collect()
+        }
+        DeValue::Array(_) => return Err((start, format!("`{name}` takes one value and no list"))),
+        _ => vec![(start, value)],
     };
-    let mut arguments = Vec::new();
-    for value in values {
-        let argument = match value.get_ref() {
-            DeValue::String(text) => format!("--{name}={text}"),
-            DeValue::Integer(number) => format!("--{name}={number}"),
-            DeValue::Float(number) => format!("--{name}={number}"),
-            DeValue::Boolean(false) if matches!(option.get_action(), ArgAction::SetTrue) => continue,
-            DeValue::Boolean(true)
-                if matches!(option.get_action(), ArgAction::SetTrue)
-                    || option.get_num_args().is_some_and(|range| range.min_values() == 0) =>
-            {
-                format!("--{name}")
-            }
-            DeValue::Boolean(value) => format!("--{name}={value}"),
+    let mut all = Vec::new();
+    for (offset, value) in values {
+        let (is_switch, may_be_empty) = (
+            matches!(option.get_action(), ArgAction::SetTrue),
+            option.get_num_args().is_some_and(|range| range.min_values() == 0),
+        );
+        let text = match value.get_ref() {
+            DeValue::String(text) => text.to_string(),
+            DeValue::Integer(number) => number.to_string(),
+            DeValue::Float(number) => number.to_string(),
+            DeValue::Boolean(value) => value.to_string(),
             DeValue::Array(_) | DeValue::Table(_) | DeValue::Datetime(_) => {
-                return Err(format!("`{name}` takes a string, a number, true or false"));
+                return Err((offset, format!("`{name}` takes a string, a number, true or false")));
             }
         };
-        check(command, &argument)?;
-        arguments.push(argument);
+        let argument = match value.get_ref() {
+            DeValue::Boolean(false) if is_switch => continue,
+            DeValue::Boolean(true) if is_switch || may_be_empty => format!("--{name}"),
+            _ => format!("--{name}={text}"),
+        };
+        check(command, &argument).map_err(|error| (offset, error))?;
+        all.push(Given { argument, text, offset });
     }
-    Ok(arguments)
+    Ok(all)
 }
 
 /// Whether the option is right by itself.
@@ -137,10 +164,28 @@ mod tests {
             ("k = true", "dht.toml, line 1: invalid value 'true' for '--k <NUMBER>'"),
             ("[k]\nx = 1", "dht.toml, line 1: `k` takes a string, a number, true or false"),
             ("k = 1\nk = 2", "dht.toml, line 2: duplicate key"),
+            (
+                "listen = [\n  '/memory/1',\n\n  'nowhere',\n]",
+                "dht.toml, line 4: invalid value 'nowhere' for '--listen <MULTI",
+            ),
+            ("listen = [\n  1,\n  [2],\n]", "dht.toml, line 2: invalid value '1' for '--listen <MULTIADDR>'"),
             ("request-timeout = 2", "dht.toml, line 1: invalid value '2' for '--request-timeout <TIME>': not a time"),
         ] {
             let error = read(text, &[]).unwrap_err();
             assert!(error.starts_with(expected), "{text}: {error}");
         }
+    }
+
+    #[test]
+    fn a_place_is_that_of_the_value_and_only_of_what_counts() {
+        let command = NodeArgs::augment_args(Command::new("node"));
+        let given = command.clone().no_binary_name(true).try_get_matches_from(["--k=3"]).unwrap();
+        let text = "k = 8\n\nlisten = [\n '/memory/1',\n '/memory/2',\n]\nhttp = true\n";
+        let places = Settings::of_text(text, Path::new("dht.toml"), &command, &given).unwrap().places;
+        let of = |setting, value| places.of(setting, value);
+        assert_eq!(of("listen", Some("/memory/2")).as_deref(), Some("dht.toml, line 5"));
+        assert_eq!(of("listen", None).as_deref(), Some("dht.toml, line 4"));
+        assert_eq!(of("http", None).as_deref(), Some("dht.toml, line 7"));
+        assert_eq!((of("k", None), of("alpha", None)), (None, None));
     }
 }

@@ -23,6 +23,7 @@ use crate::args::BenchPlan;
 use crate::interrupt::Interrupt;
 use crate::network::NetworkFailure;
 use crate::say;
+use crate::signals::SignalsError;
 
 /// How the names of all threads of a node begin.
 const NODE_THREADS: &str = "dht-";
@@ -37,8 +38,8 @@ pub(crate) enum Failure {
     Node(#[from] NodeError),
     #[error(transparent)]
     Network(#[from] NetworkFailure),
-    #[error("cannot listen for Ctrl-C: {0}")]
-    Signals(#[from] ctrlc::Error),
+    #[error(transparent)]
+    Signals(#[from] SignalsError),
     #[error("cannot print the result: {0}")]
     Print(#[from] io::Error),
 }

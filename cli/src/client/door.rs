@@ -1,22 +1,24 @@
 //! The ways to a node: over TCP, through the socket in its folder, or within this process.
 
 use std::io;
-use std::net::ToSocketAddrs;
-use std::process;
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
 use axum::http::{Request, Response};
+use http_body_util::BodyExt;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use kademlia_dht::Pending;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::Mutex;
+use tokio::sync::watch::Receiver;
 use tower::ServiceExt;
 
 use super::Failure;
-use crate::INTERRUPTED;
+use super::cleanup::Cleanup;
+use super::patience::{Patience, Turn, theirs};
 use crate::api::{self, Access, Api, Settings};
 use crate::args::{DoorPlan, HttpPlan, WayPlan};
 use crate::node::Running;
@@ -26,6 +28,9 @@ use crate::node::Running;
 pub(super) struct Door {
     /// The name under which it is asked for.
     host: String,
+    /// Where it is, in words.
+    place: String,
+    patience: Patience,
     way: Way,
 }
 
@@ -44,28 +49,36 @@ struct Own {
 
 impl Door {
     /// Opens it.
-    pub(super) async fn open(plan: DoorPlan) -> Result<Self, Failure> {
+    pub(super) async fn open(plan: DoorPlan, patience: Duration, cleanup: &Cleanup) -> Result<Self, Failure> {
+        let patience = Patience(patience);
         match plan {
             DoorPlan::Url(url) => {
                 let Some(host) = host_of(&url) else { return Err(Failure::Url { url }) };
-                let failed = |error| Failure::Unreachable { place: url.clone(), error };
-                let stream = connect(&host).await.map_err(failed)?;
-                Ok(Door { way: Way::Connection(Mutex::new(shake_hands(stream).await.map_err(failed)?)), host })
+                let way = connection(patience.reach(TcpStream::connect(&host)).await).await;
+                Door::new(host, url, patience, way)
             }
             #[cfg(unix)]
             DoorPlan::DataDir(folder) => {
                 let path = folder.join(crate::node::CONTROL_SOCKET);
-                let failed = |error| Failure::Unreachable { place: path.display().to_string(), error };
-                let stream = tokio::net::UnixStream::connect(&path).await.map_err(failed)?;
-                let sender = shake_hands(stream).await.map_err(failed)?;
-                Ok(Door { way: Way::Connection(Mutex::new(sender)), host: "localhost".to_owned() })
+                let way = connection(patience.reach(tokio::net::UnixStream::connect(&path)).await).await;
+                Door::new("localhost".to_owned(), path.display().to_string(), patience, way)
             }
             #[cfg(not(unix))]
             DoorPlan::DataDir(folder) => {
                 let error = io::Error::from(io::ErrorKind::Unsupported);
                 Err(Failure::Unreachable { place: folder.display().to_string(), error })
             }
-            DoorPlan::Own(plan) => own(&plan).await,
+            DoorPlan::Own(plan) => {
+                let (host, place) = ("localhost".to_owned(), "the other end of --connect".to_owned());
+                Ok(Door { host, place, patience, way: Way::Own(own(&plan, cleanup).await?) })
+            }
+        }
+    }
+
+    fn new(host: String, place: String, patience: Patience, way: io::Result<Way>) -> Result<Self, Failure> {
+        match way {
+            Ok(way) => Ok(Door { host, place, patience, way }),
+            Err(error) => Err(Failure::Unreachable { place, error }),
         }
     }
 
@@ -73,7 +86,35 @@ impl Door {
         &self.host
     }
 
-    pub(super) async fn send(&self, request: Request<Body>) -> Result<Response<Body>, Failure> {
+    /// Sends a request, and waits for the head of the answer. `turn` says whose turn it is meanwhile.
+    pub(super) async fn send(&self, request: Request<Body>, turn: Receiver<Turn>) -> Result<Response<Body>, Failure> {
+        self.heard(self.patience.hear(turn, self.answer(request)).await)
+    }
+
+    /// Gives an answer piece by piece.
+    pub(super) async fn copy(
+        &self,
+        response: Response<Body>,
+        mut write: impl FnMut(&[u8]) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let mut body = response.into_body();
+        let next = async |body: &mut Body| match body.frame().await {
+            Some(frame) => frame.map(Some).map_err(|error| Failure::Answer(format!("it ended early: {error}"))),
+            None => Ok(None),
+        };
+        while let Some(frame) = self.heard(self.patience.hear(theirs(), next(&mut body)).await)? {
+            if let Some(piece) = frame.data_ref() {
+                write(piece)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn heard<T>(&self, heard: Option<Result<T, Failure>>) -> Result<T, Failure> {
+        heard.unwrap_or_else(|| Err(Failure::Silent { place: self.place.clone(), time: self.patience.0 }))
+    }
+
+    async fn answer(&self, request: Request<Body>) -> Result<Response<Body>, Failure> {
         match &self.way {
             Way::Connection(sender) => {
                 let response = sender.lock().await.send_request(request).await;
@@ -97,36 +138,22 @@ fn host_of(url: &str) -> Option<String> {
     Some(if has_port { host.to_owned() } else { format!("{host}:80") })
 }
 
-async fn connect(host: &str) -> io::Result<TcpStream> {
-    let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
-    for address in host.to_socket_addrs()? {
-        match TcpStream::connect(address).await {
-            Ok(stream) => return Ok(stream),
-            Err(error) => last = error,
-        }
-    }
-    Err(last)
-}
-
-async fn shake_hands<S>(stream: S) -> io::Result<http1::SendRequest<Body>>
+async fn connection<S>(stream: io::Result<S>) -> io::Result<Way>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
+    let (sender, connection) = http1::handshake(TokioIo::new(stream?)).await.map_err(io::Error::other)?;
     // What goes wrong with it goes wrong with the request as well.
     tokio::spawn(connection);
-    Ok(sender)
+    Ok(Way::Connection(Mutex::new(sender)))
 }
 
 /// A node in client mode, which has joined the network.
-async fn own(plan: &WayPlan) -> Result<Door, Failure> {
+async fn own(plan: &WayPlan, cleanup: &Cleanup) -> Result<Own, Failure> {
     let running = Running::start(plan, None)?;
-    // A socket of it would stay behind. Whoever else waits, such as for standard input, is not waited for.
+    // A socket of it would stay behind.
     let stopped = running.service().clone();
-    ctrlc::set_handler(move || {
-        stopped.stop();
-        process::exit(INTERRUPTED.into());
-    })?;
+    cleanup.on_interrupt(move || stopped.stop())?;
     let tries: Vec<Pending<_>> =
         plan.connect.iter().map(|address| running.service().connect(address.clone())).collect();
     let mut joined = Err(kademlia_dht::Error::NoPeers);
@@ -141,8 +168,7 @@ async fn own(plan: &WayPlan) -> Result<Door, Failure> {
         return Err(Failure::NotJoined { addresses: addresses.join(", "), error });
     }
     let api = Api::new(running.service().clone(), Settings::new(plan), &HttpPlan::default())?;
-    let way = Way::Own(Own { router: api::router(&api, Access::Own), _running: running });
-    Ok(Door { host: "localhost".to_owned(), way })
+    Ok(Own { router: api::router(&api, Access::Own), _running: running })
 }
 
 #[cfg(test)]

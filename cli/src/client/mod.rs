@@ -1,24 +1,30 @@
 //! `dht get`, `put`, `delete`, `announce`, `peers`, `status`, `dump` and `trace`: commands that ask a node, over the HTTP that it serves.
 
+mod cleanup;
 mod door;
+mod output;
+mod patience;
 mod printed;
 mod upload;
 
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::request::Builder;
 use axum::http::{Method, Request as HttpRequest, Response, StatusCode, header};
-use bytes::Bytes;
-use http_body_util::BodyExt;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value as Json, json};
 
 use crate::args::{ClientPlan, Condition, DumpFormat, Request};
 use crate::node;
 use crate::say;
+use crate::signals::SignalsError;
+use cleanup::Cleanup;
 use door::Door;
+use output::Output;
+use upload::Upload;
 
 /// What stands for itself in a path.
 const PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
@@ -30,6 +36,8 @@ pub(crate) enum Failure {
     Url { url: String },
     #[error("cannot reach a node at {place}: {error}; is it running (dht node --http)?")]
     Unreachable { place: String, error: io::Error },
+    #[error("the node at {place} has said nothing for {time:?}; it may hang, or need more time: --timeout")]
+    Silent { place: String, time: Duration },
     #[error("cannot join the network through {addresses}: {error}")]
     NotJoined { addresses: String, error: kademlia_dht::Error },
     #[error(transparent)]
@@ -48,8 +56,8 @@ pub(crate) enum Failure {
     Node5xx(String),
     #[error("cannot start the runtime: {0}")]
     Runtime(#[source] io::Error),
-    #[error("cannot listen for Ctrl-C: {0}")]
-    Signals(#[from] ctrlc::Error),
+    #[error(transparent)]
+    Signals(#[from] SignalsError),
     #[error("cannot print the result: {0}")]
     Print(#[from] io::Error),
 }
@@ -85,30 +93,33 @@ async fn ask(plan: ClientPlan) -> Result<bool, Failure> {
     // What cannot be read is said before anybody is asked.
     let upload = match &plan.request {
         Request::Put { value, .. } => upload::body(value)?,
-        _ => upload::Upload::default(),
+        _ => Upload::default(),
     };
-    let asker = Asker { door: Door::open(plan.door).await?, token, json: plan.json };
+    let cleanup = Cleanup::default();
+    let door = Door::open(plan.door, plan.timeout, &cleanup).await?;
+    let asker = Asker { door, token, json: plan.json, cleanup };
     match plan.request {
         Request::Get { key, output } => asker.get(&key, output).await,
         Request::Put { key, condition, .. } => asker.put(&key, condition, upload).await,
         Request::Delete { key } => {
             let request = asker.request(Method::DELETE, &path("dht", &key));
-            asker.show(request, Body::empty(), printed::receipt).await
+            asker.show(request, Upload::default(), printed::receipt).await
         }
         Request::Announce { info_hash, port } => {
             let port = port.map(|port| format!("?port={port}")).unwrap_or_default();
             let request = asker.request(Method::PUT, &format!("{}{port}", path("peers", &info_hash)));
-            asker.show(request, Body::empty(), printed::receipt).await
+            asker.show(request, Upload::default(), printed::receipt).await
         }
         Request::Peers { info_hash } => {
             let request = asker.request(Method::GET, &path("peers", &info_hash));
-            asker.show_if(request, Body::empty(), printed::peers, printed::has_peers).await
+            asker.show_if(request, Upload::default(), printed::peers, printed::has_peers).await
         }
-        Request::Status => asker.show(asker.request(Method::GET, "/status"), Body::empty(), printed::status).await,
+        Request::Health => asker.health().await,
+        Request::Status => asker.show(asker.request(Method::GET, "/status"), Upload::default(), printed::status).await,
         Request::Dump { format } => asker.dump(format).await,
         Request::Trace { key } => {
             let request = asker.request(Method::GET, &path("trace", &key));
-            asker.show_if(request, Body::empty(), printed::trace, printed::has_found).await
+            asker.show_if(request, Upload::default(), printed::trace, printed::has_found).await
         }
     }
 }
@@ -123,6 +134,7 @@ struct Asker {
     door: Door,
     token: Option<String>,
     json: bool,
+    cleanup: Cleanup,
 }
 
 impl Asker {
@@ -134,25 +146,25 @@ impl Asker {
         }
     }
 
-    async fn send(&self, request: Builder, body: Body) -> Result<Response<Body>, Failure> {
-        let request = request.body(body).map_err(|error| Failure::Wrong(error.to_string()))?;
-        self.door.send(request).await
+    async fn send(&self, request: Builder, upload: Upload) -> Result<Response<Body>, Failure> {
+        let request = request.body(upload.body).map_err(|error| Failure::Wrong(error.to_string()))?;
+        self.door.send(request, upload.turn).await
     }
 
     /// Asks, and prints the answer as words or as it is.
-    async fn show(&self, request: Builder, body: Body, words: fn(&Json) -> String) -> Result<bool, Failure> {
-        self.show_if(request, body, words, |_| true).await
+    async fn show(&self, request: Builder, upload: Upload, words: fn(&Json) -> String) -> Result<bool, Failure> {
+        self.show_if(request, upload, words, |_| true).await
     }
 
     /// The same, of an answer that can say that there is nothing.
     async fn show_if(
         &self,
         request: Builder,
-        body: Body,
+        upload: Upload,
         words: fn(&Json) -> String,
         is_good: fn(&Json) -> bool,
     ) -> Result<bool, Failure> {
-        let response = self.send(request, body).await?;
+        let response = self.send(request, upload).await?;
         let Some((text, json)) = self.judged(response).await? else { return Ok(false) };
         let shown = if self.json { text } else { words(&json) };
         if shown.is_empty() {
@@ -166,7 +178,7 @@ impl Asker {
     /// A good answer, as it is and as JSON. What was not found or is refused is said, and gives none.
     async fn judged(&self, response: Response<Body>) -> Result<Option<(String, Json)>, Failure> {
         let status = response.status();
-        let bytes = whole(response).await?;
+        let bytes = self.whole(response).await?;
         let json: Json = serde_json::from_slice(&bytes).map_err(|error| Failure::Answer(error.to_string()))?;
         let text = String::from_utf8_lossy(&bytes).trim_end().to_owned();
         if status.is_success() {
@@ -189,7 +201,7 @@ impl Asker {
     }
 
     async fn get(&self, key: &str, output: Option<PathBuf>) -> Result<bool, Failure> {
-        let response = self.send(self.request(Method::GET, &path("dht", key)), Body::empty()).await?;
+        let response = self.send(self.request(Method::GET, &path("dht", key)), Upload::default()).await?;
         if !response.status().is_success() {
             return self.judged(response).await.map(|answer| answer.is_some());
         }
@@ -198,26 +210,33 @@ impl Asker {
             let tag = headers.get(header::ETAG).and_then(|tag| tag.to_str().ok());
             let version = tag.map(|tag| tag.trim_matches('"').to_owned());
             let is_json = headers.get(header::CONTENT_TYPE).is_some_and(|name| name == "application/json");
-            let value = whole(response).await?;
+            let value = self.whole(response).await?;
             line(&printed::value(key, version.as_deref(), &value, is_json).to_string())?;
             return Ok(true);
         }
         match output {
-            Some(path) => {
-                let failed = |error| Failure::Write { path: path.clone(), error };
-                let mut file = std::fs::File::create(&path).map_err(failed)?;
-                copy(response, |piece| file.write_all(piece).map_err(failed)).await?;
-            }
+            Some(path) => self.write(response, &path).await?,
             None => {
                 let mut out = io::stdout();
-                copy(response, |piece| Ok(out.write_all(piece)?)).await?;
+                self.door.copy(response, |piece| Ok(out.write_all(piece)?)).await?;
                 out.flush()?;
             }
         }
         Ok(true)
     }
 
-    async fn put(&self, key: &str, condition: Condition, upload: upload::Upload) -> Result<bool, Failure> {
+    /// Puts an answer into a file, all of it or nothing.
+    async fn write(&self, response: Response<Body>, path: &Path) -> Result<(), Failure> {
+        let failed = |error| Failure::Write { path: path.to_owned(), error };
+        let mut output = Output::begin(path).map_err(failed)?;
+        if let Some(unfinished) = output.unfinished().map(Path::to_owned) {
+            self.cleanup.on_interrupt(move || drop(std::fs::remove_file(unfinished)))?;
+        }
+        self.door.copy(response, |piece| output.write(piece).map_err(failed)).await?;
+        output.end().map_err(failed)
+    }
+
+    async fn put(&self, key: &str, condition: Condition, upload: Upload) -> Result<bool, Failure> {
         let content_type = "application/octet-stream";
         let request = self.request(Method::PUT, &path("dht", key)).header(header::CONTENT_TYPE, content_type);
         let request = match condition {
@@ -229,7 +248,20 @@ impl Asker {
             Some(length) => request.header(header::CONTENT_LENGTH, length),
             None => request,
         };
-        self.show(request, upload.body, printed::receipt).await
+        self.show(request, upload, printed::receipt).await
+    }
+
+    /// Whether the node is well.
+    async fn health(&self) -> Result<bool, Failure> {
+        let response = self.send(self.request(Method::GET, "/healthz"), Upload::default()).await?;
+        let is_well = response.status().is_success();
+        let bytes = self.whole(response).await?;
+        let json: Json = serde_json::from_slice(&bytes).map_err(|error| Failure::Answer(error.to_string()))?;
+        if json.get("status").is_none() {
+            return Err(Failure::Answer("it says nothing of its health".to_owned()));
+        }
+        line(&if self.json { json.to_string() } else { printed::health(&json) })?;
+        Ok(is_well)
     }
 
     async fn dump(&self, format: DumpFormat) -> Result<bool, Failure> {
@@ -238,11 +270,12 @@ impl Asker {
             DumpFormat::Plantuml => "plantuml",
             DumpFormat::Dot => "dot",
         };
-        let response = self.send(self.request(Method::GET, &format!("/dump?format={format}")), Body::empty()).await?;
+        let response =
+            self.send(self.request(Method::GET, &format!("/dump?format={format}")), Upload::default()).await?;
         if !response.status().is_success() {
             return self.judged(response).await.map(|answer| answer.is_some());
         }
-        let text = whole(response).await?;
+        let text = self.whole(response).await?;
         if self.json && format != "json" {
             line(&json!({ format: String::from_utf8_lossy(&text) }).to_string())?;
         } else {
@@ -250,24 +283,17 @@ impl Asker {
         }
         Ok(true)
     }
-}
 
-/// All of an answer.
-async fn whole(response: Response<Body>) -> Result<Bytes, Failure> {
-    let body = response.into_body().collect().await;
-    body.map(http_body_util::Collected::to_bytes).map_err(|error| Failure::Answer(error.to_string()))
-}
-
-/// An answer piece by piece.
-async fn copy(response: Response<Body>, mut write: impl FnMut(&[u8]) -> Result<(), Failure>) -> Result<(), Failure> {
-    let mut body = response.into_body();
-    while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|error| Failure::Answer(format!("it ended early: {error}")))?;
-        if let Some(piece) = frame.data_ref() {
-            write(piece)?;
-        }
+    /// All of an answer.
+    async fn whole(&self, response: Response<Body>) -> Result<Vec<u8>, Failure> {
+        let mut whole = Vec::new();
+        let add = |piece: &[u8]| {
+            whole.extend_from_slice(piece);
+            Ok(())
+        };
+        self.door.copy(response, add).await?;
+        Ok(whole)
     }
-    Ok(())
 }
 
 fn line(text: &str) -> Result<(), Failure> {

@@ -69,6 +69,11 @@ pub(super) fn status(json: &Json) -> String {
     ] {
         writeln!(text, "{name:18} {}", plain(&json[field])).ok();
     }
+    let kept = &json["persistence"];
+    writeln!(text, "{:18} {}", "state on disk", persistence(kept)).ok();
+    for notice in list(&kept["notices"]) {
+        writeln!(text, "{:18} {}", "notice", plain(notice)).ok();
+    }
     for gateway in list(&json["gateways"]) {
         let addresses: Vec<String> = list(&gateway["addresses"]).iter().map(plain).collect();
         let (name, state, addresses) = (plain(&gateway["name"]), plain(&gateway["state"]), addresses.join(" "));
@@ -77,6 +82,23 @@ pub(super) fn status(json: &Json) -> String {
             .ok();
     }
     text.trim_end().to_owned()
+}
+
+/// How the state of a node is kept.
+fn persistence(json: &Json) -> String {
+    if json.is_null() {
+        "none: it has no data directory".to_owned()
+    } else if json["durable"] == true {
+        "durable".to_owned()
+    } else {
+        let (failure, pending) = (plain(&json["failure"]), plain(&json["pending"]));
+        format!("failing: {failure}; {pending} changed records are in memory only")
+    }
+}
+
+/// Of `dht status --healthy`.
+pub(super) fn health(json: &Json) -> String {
+    format!("{}, knows {} others", plain(&json["status"]), plain(&json["known_peers"]))
 }
 
 /// Of `dht trace`.
@@ -137,6 +159,17 @@ mod tests {
             "refused": [{ "id": "cd", "reason": "it did not answer" }],
         });
         assert_eq!(receipt(&json), "version 7 at 1 node and here\nnot at cd: it did not answer");
+    }
+
+    #[test]
+    fn how_the_state_is_kept_in_words() {
+        let of = |persistence: Json| status(&json!({ "persistence": persistence }));
+        assert!(of(Json::Null).ends_with("\nstate on disk      none: it has no data directory"));
+        let well = json!({ "durable": true, "failure": null, "pending": 3, "notices": ["one", "two"] });
+        assert!(of(well).ends_with("\nstate on disk      durable\nnotice             one\nnotice             two"));
+        let failing = json!({ "durable": false, "failure": "no room", "pending": 3, "notices": [] });
+        let expected = "\nstate on disk      failing: no room; 3 changed records are in memory only";
+        assert!(of(failing).ends_with(expected));
     }
 
     #[test]

@@ -7,9 +7,10 @@ use axum::body::Body;
 use bytes::Bytes;
 use futures_util::stream;
 use indicatif::{ProgressBar, ProgressStyle};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use super::Failure;
+use super::patience::{Turn, theirs};
 use crate::args::Value;
 
 /// How much is read at once.
@@ -19,18 +20,29 @@ const PIECE_BYTES: usize = 64 << 10;
 const WAITING: usize = 2;
 
 /// A value on its way.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Upload {
     pub(super) body: Body,
     /// How long it is, if that is known.
     pub(super) length: Option<u64>,
+    /// Who is waited for while it is sent.
+    pub(super) turn: watch::Receiver<Turn>,
+}
+
+impl Default for Upload {
+    /// Nothing.
+    fn default() -> Self {
+        Upload { body: Body::empty(), length: None, turn: theirs() }
+    }
 }
 
 /// The body of a request that saves the value.
 pub(super) fn body(value: &Value) -> Result<Upload, Failure> {
     match value {
-        Value::Text(text) => Ok(Upload { body: Body::from(text.clone()), length: Some(text.len() as u64) }),
-        Value::Input => Ok(Upload { body: streamed(io::stdin(), None), length: None }),
+        Value::Text(text) => {
+            Ok(Upload { body: Body::from(text.clone()), length: Some(text.len() as u64), ..Upload::default() })
+        }
+        Value::Input => Ok(streamed(io::stdin(), None, None)),
         Value::File(path) => {
             let failed = |error| Failure::Read { path: path.clone(), error };
             let file = File::open(path).map_err(failed)?;
@@ -40,18 +52,17 @@ pub(super) fn body(value: &Value) -> Result<Upload, Failure> {
             }
             // A pipe does not know how much is to come, nor do files that are made as they are read.
             let length = Some(about.len()).filter(|length| about.is_file() && *length > 0);
-            let body = match length {
+            Ok(match length {
                 // As much as was promised, though it grows meanwhile.
-                Some(length) => streamed(file.take(length), Some(bar(length))),
-                None => streamed(file, None),
-            };
-            Ok(Upload { body, length })
+                Some(bytes) => streamed(file.take(bytes), length, Some(bar(bytes))),
+                None => streamed(file, None, None),
+            })
         }
     }
 }
 
 /// What a reader gives, while it gives it: read on a thread of its own, as it can wait.
-fn streamed(mut reader: impl Read + Send + 'static, bar: Option<ProgressBar>) -> Body {
+fn streamed(mut reader: impl Read + Send + 'static, length: Option<u64>, bar: Option<ProgressBar>) -> Upload {
     let (sender, pieces) = mpsc::channel::<io::Result<Bytes>>(WAITING);
     tokio::task::spawn_blocking(move || {
         loop {
@@ -78,7 +89,14 @@ fn streamed(mut reader: impl Read + Send + 'static, bar: Option<ProgressBar>) ->
             bar.finish_and_clear();
         }
     });
-    Body::from_stream(stream::unfold(pieces, |mut pieces| async move { Some((pieces.recv().await?, pieces)) }))
+    let (turns, turn) = watch::channel(Turn::Theirs);
+    let body = stream::unfold((pieces, turns), |(mut pieces, turns)| async move {
+        turns.send_replace(Turn::Ours);
+        let piece = pieces.recv().await;
+        turns.send_replace(Turn::Theirs);
+        piece.map(|piece| (piece, (pieces, turns)))
+    });
+    Upload { body: Body::from_stream(body), length, turn }
 }
 
 /// A bar on standard error; none if that is no terminal.

@@ -1,11 +1,13 @@
 //! Whom a node joins: each address is tried until it works, and all of them again when the node has lost everybody.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use kademlia_dht::{DHTService, Error, Joined, Multiaddr, Pending};
+use log::Level;
 
 use super::Happening;
 
@@ -39,7 +41,8 @@ impl Joining {
     }
 
     fn join(&self) {
-        let mut missing = try_all(&self.service, self.addresses.clone());
+        let mut told = BTreeSet::new();
+        let mut missing = try_all(&self.service, self.addresses.clone(), &mut told);
         let mut pause = FIRST_PAUSE;
         self.happens.send(Happening::TriedToJoin).ok();
         loop {
@@ -58,29 +61,36 @@ impl Joining {
             if self.service.status().known_peers == 0 {
                 missing.clone_from(&self.addresses);
             }
-            missing = try_all(&self.service, missing);
+            missing = try_all(&self.service, missing, &mut told);
         }
     }
 }
 
-/// Tries these addresses, all at once, and gives those through which nobody was joined.
-fn try_all(service: &DHTService, addresses: Vec<Multiaddr>) -> Vec<Multiaddr> {
+/// Tries these addresses, all at once, and gives those through which nobody was joined. `told` are those of which that was
+/// said already.
+fn try_all(service: &DHTService, addresses: Vec<Multiaddr>, told: &mut BTreeSet<Multiaddr>) -> Vec<Multiaddr> {
     let tries: Vec<(Multiaddr, Pending<Joined>)> =
         addresses.into_iter().map(|address| (address.clone(), service.connect(address))).collect();
     let failed = tries.into_iter().filter_map(|(address, pending)| match pending.wait() {
         Ok(joined) => {
             log::info!("joined through {address}: {} contacts", joined.contacts);
+            told.remove(&address);
             None
         }
         Err(Error::Itself) => {
-            log::warn!("{address} is this node itself");
+            log::log!(level(told, &address), "{address} is this node itself");
             None
         }
         Err(Error::Stopped) => None,
         Err(error) => {
-            log::warn!("cannot join through {address} yet: {error}");
+            log::log!(level(told, &address), "cannot join through {address} yet: {error}");
             Some(address)
         }
     });
     failed.collect()
+}
+
+/// A warning the first time, until it is otherwise.
+fn level(told: &mut BTreeSet<Multiaddr>, address: &Multiaddr) -> Level {
+    if told.insert(address.clone()) { Level::Warn } else { Level::Debug }
 }

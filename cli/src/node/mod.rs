@@ -1,5 +1,6 @@
 //! `dht node`: one node, which runs until it is told to stop.
 
+mod failure;
 mod gateways;
 mod joining;
 mod lines;
@@ -7,17 +8,17 @@ mod signals;
 mod watch;
 
 use std::io::BufReader;
-use std::path::{Path, PathBuf};
-use std::sync::mpsc::{self, Receiver};
+use std::path::Path;
+use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::Duration;
-use std::{fs, io, thread};
+use std::{fs, thread};
 
-use kademlia_dht::gateway::GatewayError;
-use kademlia_dht::persist::{DataDirectory, PersistError, ReadContactsError, read_contacts};
-use kademlia_dht::{DHTService, Id, Multiaddr, StartError};
+use kademlia_dht::persist::{DataDirectory, read_contacts};
+use kademlia_dht::{DHTService, Id, Multiaddr};
 
-use crate::api::{Api, Server, ServerError, Settings};
+use crate::api::{Api, Server, Settings};
 use crate::args::{NodePlan, WayPlan};
+pub(crate) use failure::Failure;
 use joining::{Joining, Word};
 use lines::Lines;
 
@@ -27,59 +28,13 @@ pub(crate) const CONTROL_SOCKET: &str = "control.sock";
 /// The longest that the node may take to stop, so that the process ends within two seconds.
 const STOP: Duration = Duration::from_millis(1500);
 
-/// Why a node does not run.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum Failure {
-    #[error("cannot listen for signals: {0}")]
-    Signals(#[from] ctrlc::Error),
-    #[error(transparent)]
-    Start(#[from] StartError),
-    #[error("{address} is no address that a node listens on; /ip4/…/udp/…, /ip4/…/tcp/…, /ip6/… and /unix/… are")]
-    Address { address: Multiaddr },
-    #[error("{address}: a network of {network} is over UDP alone")]
-    NotUdp { address: Multiaddr, network: &'static str },
-    #[error("a node of BitTorrent's DHT listens on one address; give one --listen, or --connect addresses of one kind")]
-    OneAddress,
-    #[error(transparent)]
-    Listen(#[from] GatewayError),
-    #[error("the gateway at {address} cannot be started: {cause}")]
-    Gateway { address: Multiaddr, cause: String },
-    #[error(transparent)]
-    Folder(#[from] PersistError),
-    #[error("cannot read {}: {error}", .path.display())]
-    Read { path: PathBuf, error: io::Error },
-    #[error("{}, {error}", .path.display())]
-    Contacts { path: PathBuf, error: ReadContactsError },
-    #[error(transparent)]
-    Http(#[from] ServerError),
-    #[error("cannot start a thread: {0}")]
-    Thread(#[source] io::Error),
-    #[error("the node has failed: {0}")]
-    Failed(String),
-    #[error("cannot print: {0}")]
-    Print(#[from] io::Error),
-}
-
-impl Failure {
-    /// Whether the arguments are to blame.
-    pub(crate) fn is_usage(&self) -> bool {
-        match self {
-            Failure::Address { .. }
-            | Failure::NotUdp { .. }
-            | Failure::OneAddress
-            | Failure::Read { .. }
-            | Failure::Contacts { .. } => true,
-            Failure::Http(error) => error.is_usage(),
-            _ => false,
-        }
-    }
-}
-
 /// What the thread that runs a node waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Happening {
     /// The user wants it to end.
     Told,
+    /// It runs, or cannot.
+    Started,
     /// It has tried to join through every address.
     TriedToJoin,
     /// It has stopped of its own accord.
@@ -114,14 +69,15 @@ impl Drop for Running {
 
 /// Runs a node until it is told to stop.
 pub(crate) fn run(plan: &NodePlan) -> Result<bool, Failure> {
+    run_to_end(plan).map_err(|failure| failure.placed(plan.places.as_ref()))
+}
+
+fn run_to_end(plan: &NodePlan) -> Result<bool, Failure> {
     let (happens, happenings) = mpsc::channel();
     signals::listen(happens.clone())?;
     let introduced = introduced(plan.contacts.as_deref())?;
-    let running = Running::start(&plan.way, plan.data_dir.as_deref())?;
+    let Some(running) = start(plan, &happens, &happenings)? else { return Ok(true) };
     let service = running.service();
-    for notice in service.status().persistence.map(|persistence| persistence.notices).unwrap_or_default() {
-        log::warn!("{notice}");
-    }
     let mut settings = Settings::new(&plan.way);
     // Whoever knew others should know some again.
     settings.joins |= !introduced.is_empty() || service.contacts().wait().is_ok_and(|known| !known.is_empty());
@@ -138,22 +94,51 @@ pub(crate) fn run(plan: &NodePlan) -> Result<bool, Failure> {
     if let Some(address) = server.address() {
         lines.http(address)?;
     }
-    if !introduced.is_empty() {
-        // How many of them answer is to be seen among the contacts.
-        drop(service.introduce(introduced));
-    }
+    introduce(service, plan.contacts.as_deref(), introduced);
     let joining = Joining { service: service.clone(), addresses: plan.way.connect.clone(), told, happens };
     let joining = joining.start().map_err(Failure::Thread)?;
     until_told(&happenings, lines)?;
     log::info!("the node ends");
     let failure = service.status().failure;
     server.begin_to_end();
-    if stop(running) {
+    if in_time(move || drop(running)) {
         server.end();
         teller.send(Word::End).ok();
         joining.join().ok();
+    } else {
+        log::warn!("the disk is too slow: what happened last may not be kept");
     }
     failure.map_or(Ok(true), |cause| Err(Failure::Failed(cause)))
+}
+
+/// Starts the node on a thread of its own, as it takes long to read much that was saved. `None` if it is told to end before
+/// it has started.
+fn start(
+    plan: &NodePlan,
+    happens: &Sender<Happening>,
+    happenings: &Receiver<Happening>,
+) -> Result<Option<Running>, Failure> {
+    /// Tells of the end of the thread, whatever it ends by.
+    struct AtEnd(Sender<Happening>);
+    impl Drop for AtEnd {
+        fn drop(&mut self) {
+            self.0.send(Happening::Started).ok();
+        }
+    }
+    let (way, folder, end) = (plan.way.clone(), plan.data_dir.clone(), AtEnd(happens.clone()));
+    let work = move || {
+        let _end = end;
+        Running::start(&way, folder.as_deref())
+    };
+    let thread = thread::Builder::new().name("start".to_owned()).spawn(work).map_err(Failure::Thread)?;
+    if happenings.recv() == Ok(Happening::Started) {
+        let started = thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        return started.map(Some);
+    }
+    log::info!("the node ends before it has started");
+    // What it has done by then is undone. Its file is whole wherever it is left.
+    in_time(move || drop(thread.join()));
+    Ok(None)
 }
 
 /// Waits until the node is to end, or has failed. Says when it has tried to join.
@@ -165,23 +150,15 @@ fn until_told(happenings: &Receiver<Happening>, lines: Lines) -> Result<(), Fail
     Ok(())
 }
 
-/// Stops the node. A disk that is too slow for what is still to be kept is not waited for beyond the time that there is:
-/// then this gives false.
-fn stop(running: Running) -> bool {
-    let (done, stopped) = mpsc::channel();
-    let stop = move || {
-        drop(running);
+/// Does what the node ends with, for which a slow disk is not waited beyond the time that there is: then this gives false.
+fn in_time(work: impl FnOnce() + Send + 'static) -> bool {
+    let (done, ended) = mpsc::channel();
+    let work = move || {
+        work();
         done.send(()).ok();
     };
-    // Without a thread it has been stopped by now.
-    if thread::Builder::new().name("stop".to_owned()).spawn(stop).is_err() {
-        return true;
-    }
-    let is_stopped = stopped.recv_timeout(STOP).is_ok();
-    if !is_stopped {
-        log::warn!("the disk is too slow: what happened last may not be kept");
-    }
-    is_stopped
+    // Without a thread what it has is dropped by now, and with that it is done.
+    thread::Builder::new().name("stop".to_owned()).spawn(work).is_err() || ended.recv_timeout(STOP).is_ok()
 }
 
 /// The addresses of a file of contacts.
@@ -189,6 +166,17 @@ fn introduced(path: Option<&Path>) -> Result<Vec<Multiaddr>, Failure> {
     let Some(path) = path else { return Ok(Vec::new()) };
     let file = fs::File::open(path).map_err(|error| Failure::Read { path: path.to_owned(), error })?;
     read_contacts(BufReader::new(file)).map_err(|error| Failure::Contacts { path: path.to_owned(), error })
+}
+
+/// Has the nodes of a file of contacts asked. How many of them answer is to be seen among the contacts.
+fn introduce(service: &DHTService, path: Option<&Path>, addresses: Vec<Multiaddr>) {
+    let (all, path) = (addresses.len(), path.unwrap_or(Path::new("")).display());
+    if all > 0
+        && let Ok(introduced) = service.introduce(addresses).wait()
+        && introduced < all
+    {
+        log::warn!("{} of the {all} nodes in {path} are left out: {introduced} wait to be asked", all - introduced);
+    }
 }
 
 /// An id in hexadecimal, all of it that counts.

@@ -20,11 +20,18 @@ pub(super) fn start(
 ) -> io::Result<()> {
     let (service, api, events) = (service.clone(), api.clone(), service.events());
     let work = move || {
+        let mut is_alone = false;
         for event in events {
             note(&event);
-            if matches!(event, Event::Node(NodeEvent::ContactRemoved(_))) && service.status().known_peers == 0 {
-                log::warn!("this node has lost all others that it knew");
-                joining.send(Word::Alone).ok();
+            match event {
+                Event::Node(NodeEvent::ContactAdded(_)) | Event::Lagged { .. } => is_alone = false,
+                // Of the last ones that go together it is said once.
+                Event::Node(NodeEvent::ContactRemoved(_)) if !is_alone && service.status().known_peers == 0 => {
+                    is_alone = true;
+                    log::warn!("this node has lost all others that it knew");
+                    joining.send(Word::Alone).ok();
+                }
+                _ => {}
             }
             let has_failed = matches!(event, Event::Failed { .. });
             api.tell(Some(event));
@@ -37,14 +44,11 @@ pub(super) fn start(
     thread::Builder::new().name("watch".to_owned()).spawn(work).map(|_| ())
 }
 
+/// Logs what the service does not log itself.
 fn note(event: &Event) {
     match event {
-        Event::GatewayFailed { gateway, cause } => log::error!("{gateway} has failed: {cause}"),
         Event::GatewayRestarted { gateway } => log::info!("{gateway} runs again"),
         Event::GatewayEnded { gateway } => log::warn!("{gateway} has ended"),
-        Event::PersistenceFailed { cause } => log::error!("the node's state cannot be kept: {cause}"),
-        Event::PersistenceRestored => log::info!("the node's state is kept again"),
-        Event::Failed { cause } => log::error!("the node has failed: {cause}"),
         _ => {}
     }
 }

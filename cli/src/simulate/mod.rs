@@ -16,6 +16,7 @@ use serde::Serialize;
 use self::files::Folder;
 use crate::args::{Options, SimulatePlan};
 use crate::interrupt::Interrupt;
+use crate::signals::SignalsError;
 use crate::{logger, say};
 
 /// Why there is no result.
@@ -27,8 +28,8 @@ pub(crate) enum Failure {
     Write { path: PathBuf, source: io::Error },
     #[error(transparent)]
     Chart(#[from] ChartError),
-    #[error("cannot listen for Ctrl-C: {0}")]
-    Signals(#[from] ctrlc::Error),
+    #[error(transparent)]
+    Signals(#[from] SignalsError),
     #[error("cannot print the result: {0}")]
     Print(#[from] io::Error),
     #[error(transparent)]

@@ -81,13 +81,34 @@ fn values_from_files_and_from_standard_input() {
 }
 
 #[test]
+fn a_value_of_no_bytes() {
+    let node = Node::start("");
+    let saved = dht(&format!("put empty --node {}", node.http)).arg("").stdin(Stdio::null()).output().unwrap();
+    assert_eq!((saved.status.code(), text(&saved.stderr).as_str()), (Some(0), ""));
+    assert_eq!((node.get("/dht/empty").status, node.get("/dht/empty").body.len()), (200, 0));
+    assert_eq!(printed(&format!("get empty --node {}", node.http), 0), "");
+}
+
+#[test]
 fn the_state_of_a_node() {
     let folder = tempfile::tempdir().unwrap();
     let node = Node::start(&format!("--data-dir {}", folder.path().display()));
     let way = format!("--data-dir {}", folder.path().display());
     let words = printed(&format!("status {way}"), 0);
     assert!(words.starts_with("id ") && words.contains(&node.id) && words.contains(&node.listening[0]), "{words}");
+    assert!(words.contains("\nstate on disk      durable\n"), "{words}");
     assert_eq!(parsed(&format!("status {way} --json"), 0)["id"], node.id);
+    let alone = Node::start("--connect /ip4/127.0.0.1/udp/9 --request-timeout 100ms");
+    for (way, status, word) in [(way, 0, "ok"), (format!("--node {}", alone.http), 1, "isolated")] {
+        let output = run(&format!("status --healthy {way}"));
+        let words = (text(&output.stdout), text(&output.stderr));
+        assert_eq!((output.status.code(), words), (Some(status), (format!("{word}, knows 0 others\n"), String::new())));
+        let json = run(&format!("status --healthy --json {way}"));
+        assert_eq!(
+            (json.status.code(), &serde_json::from_slice::<Value>(&json.stdout).unwrap()["status"]),
+            (Some(status), &json!(word))
+        );
+    }
 }
 
 #[test]

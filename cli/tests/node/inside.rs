@@ -114,15 +114,23 @@ fn contacts_as_a_text() {
     let file = folder.path().join("contacts");
     fs::write(&file, &contacts).unwrap();
     let third = Node::start(&format!("--contacts {}", file.display()));
-    let fourth = Node::start("");
+    let (fourth, fifth) = (Node::start(""), Node::start(""));
     let told = fourth.ask("POST", "/contacts", "Content-Type: text/plain\r\n", contacts.as_bytes());
-    assert_eq!((told.status, told.json()), (200, json!({ "introduced": 1 })));
+    assert_eq!((told.status, told.json()), (200, json!({ "introduced": 1, "left_out": 0 })));
     for node in [&third, &fourth] {
         let start = std::time::Instant::now();
         while node.json("/status")["known_peers"] == 0 {
             assert!(start.elapsed() < DEADLINE);
         }
     }
+    let many: String = (1..=1100).map(|port| format!("/ip4/127.0.0.1/tcp/{port}\n")).collect();
+    let told = fifth.ask("POST", "/contacts", "", many.as_bytes()).json();
+    assert_eq!((&told["introduced"], &told["left_out"]), (&json!(1024), &json!(76)));
+    fs::write(&file, &many).unwrap();
+    let sixth = Node::start(&format!("--contacts {}", file.display()));
+    sixth.signal("TERM");
+    let (_, _, words) = sixth.end();
+    assert!(words.contains("76 of the 1100 nodes in ") && words.contains("are left out"), "{words}");
     let wrong = fourth.ask("POST", "/contacts", "", b"/ip4/127.0.0.1/udp/1\nnowhere\n");
     assert_eq!((wrong.status, wrong.code().as_str()), (400, "bad_contacts"));
     fs::write(&file, "nowhere\n").unwrap();

@@ -1,7 +1,7 @@
 //! A node from its first line to its end.
 
-use std::io::Read;
-use std::process::Stdio;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use super::process::{Node, dht, run, text, two};
@@ -56,6 +56,45 @@ fn a_signal_counts_from_the_first_moment_and_a_second_one_at_once() {
     assert!(took < Duration::from_secs(2), "{took:?}");
 }
 
+/// To read what was saved can take long.
+#[test]
+fn a_signal_ends_a_node_that_still_starts() {
+    let folder = tempfile::tempdir().unwrap();
+    let pipe = folder.path().join("schema");
+    std::fs::write(folder.path().join("state.redb"), "").unwrap();
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let node = Node::spawn(&format!("--data-dir {}", folder.path().display()));
+    // It reads this before the state, and so waits until all of it is written.
+    let (sender, opened) = std::sync::mpsc::channel();
+    std::thread::spawn(move || sender.send(std::fs::File::options().write(true).open(pipe)));
+    let _unwritten = opened.recv_timeout(super::process::DEADLINE).unwrap().unwrap();
+    node.signal("TERM");
+    let (status, took, words) = node.end();
+    assert_eq!(status.code(), Some(0), "{words}");
+    assert!(took < Duration::from_secs(2), "{took:?}: {words}");
+}
+
+/// As `nohup` starts it, and as a terminal does.
+#[test]
+#[cfg(target_os = "linux")]
+fn the_end_of_a_terminal_ends_only_who_does_not_ignore_it() {
+    let node = |how: &str| {
+        let mut command = Command::new("env");
+        command.args([how, env!("CARGO_BIN_EXE_dht"), "node", "--http", "127.0.0.1:0"]).env_remove("RUST_LOG");
+        Node::spawned_by(command).made_ready()
+    };
+    let kept = node("--ignore-signal=HUP");
+    kept.signal("HUP");
+    let status = std::fs::read_to_string(format!("/proc/{}/status", kept.process())).unwrap();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).unwrap().trim();
+    assert_eq!(u64::from_str_radix(ignored, 16).unwrap() & 1, 1, "{status}");
+    assert_eq!(kept.get("/status").status, 200);
+    let ended = node("--default-signal=HUP");
+    ended.signal("HUP");
+    let (status, _, words) = ended.end();
+    assert_eq!(status.code(), Some(0), "{words}");
+}
+
 #[test]
 fn who_cannot_join_yet_runs_and_says_so() {
     let folder = tempfile::tempdir().unwrap();
@@ -74,6 +113,46 @@ fn who_cannot_join_yet_runs_and_says_so() {
     node.signal("TERM");
     let (_, _, words) = node.end();
     assert!(words.contains("cannot join through"), "{words}");
+}
+
+fn count(words: &str, what: &str) -> usize {
+    words.matches(what).count()
+}
+
+#[test]
+fn what_goes_on_is_said_once() {
+    let node = Node::start("--connect /ip4/127.0.0.1/udp/9 --request-timeout 50ms --lookup-timeout 100ms");
+    let sent = || {
+        let counters = &node.json("/status")["counters"]["requests_sent"];
+        counters.as_object().unwrap().values().map(|count| count.as_u64().unwrap()).sum::<u64>()
+    };
+    // When the third try has begun the second one has failed.
+    let (of_one, start) = (sent(), std::time::Instant::now());
+    while sent() <= 2 * of_one {
+        assert!(start.elapsed() < super::process::DEADLINE);
+        std::thread::yield_now();
+    }
+    node.signal("TERM");
+    let (_, _, words) = node.end();
+    assert_eq!(count(&words, "cannot join through /ip4/127.0.0.1/udp/9 yet"), 1, "{words}");
+}
+
+#[test]
+fn that_all_others_are_lost_is_said_once() {
+    let others: Vec<Node> = (0..3).map(|_| Node::start("")).collect();
+    let ways: Vec<String> = others.iter().map(Node::connect).collect();
+    let node = Node::start(&format!("--peer-timeout 100ms --request-timeout 50ms {}", ways.join(" ")));
+    let mut stream = super::http::connection(&node.http);
+    stream.write_all(b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+    let mut lines = BufReader::new(stream).lines().map_while(Result::ok);
+    assert!(lines.by_ref().any(|line| line == "event: following"));
+    drop(others);
+    // What is to be said of each has been said when it is told to those who follow.
+    assert_eq!(lines.by_ref().filter(|line| line == "event: contact_removed").take(3).count(), 3);
+    assert_eq!(node.json("/status")["known_peers"], 0);
+    node.signal("TERM");
+    let (_, _, words) = node.end();
+    assert_eq!(count(&words, "has lost all others"), 1, "{words}");
 }
 
 #[test]

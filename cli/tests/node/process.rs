@@ -47,22 +47,35 @@ impl Node {
     }
 
     pub(crate) fn start_without_http(arguments: &str) -> Node {
-        let mut node = Node::spawn(arguments);
+        Node::spawn(arguments).made_ready()
+    }
+
+    /// Waits until it is ready.
+    pub(crate) fn made_ready(mut self) -> Node {
         loop {
-            let line = node.line();
+            let line = self.line();
             match line.split_once(' ') {
-                Some(("id", id)) => node.id = id.to_owned(),
-                Some(("listening", address)) => node.listening.push(address.to_owned()),
-                Some(("http", url)) => node.http = url.strip_prefix("http://").unwrap().to_owned(),
-                None if line == "ready" => return node,
+                Some(("id", id)) => self.id = id.to_owned(),
+                Some(("listening", address)) => self.listening.push(address.to_owned()),
+                Some(("http", url)) => self.http = url.strip_prefix("http://").unwrap().to_owned(),
+                None if line == "ready" => return self,
                 _ => panic!("{line}"),
             }
         }
     }
 
+    /// The number of its process.
+    pub(crate) fn process(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Starts one, and waits for nothing.
     pub(crate) fn spawn(arguments: &str) -> Node {
-        let mut command = dht(&format!("node {arguments}"));
+        Node::spawned_by(dht(&format!("node {arguments}")))
+    }
+
+    /// Starts one by this command, and waits for nothing.
+    pub(crate) fn spawned_by(mut command: Command) -> Node {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let (sender, lines) = mpsc::channel();
         let out = BufReader::new(child.stdout.take().unwrap());

@@ -35,13 +35,29 @@ fn what_is_wrong_is_named_with_file_and_line() {
         ("listen = ['nowhere']\n", "dht.toml, line 1: invalid value 'nowhere' for '--listen <MULTIADDR>'"),
         ("k = 8\nlookup-timeout = '1s'\n", "dht.toml, line 2: --lookup-timeout must be 2s to 3600s, but is 1s"),
         ("k = \n", "dht.toml, line 1: "),
+        // What shows only when the node starts, or with another setting.
+        ("listen = [\n'/ip4/127.0.0.1/udp/0',\n'/memory/7',\n]\n", "dht.toml, line 3: /memory/7 is no address that"),
+        (
+            "network = 'rpcudp'\nlisten = ['/ip4/127.0.0.1/tcp/0']\n",
+            "dht.toml, line 2: /ip4/127.0.0.1/tcp/0: a network",
+        ),
+        ("\nhttp-token-file = '/does/not/exist'\n", "dht.toml, line 2: cannot read the token in /does/not/exist"),
+        ("contacts = '/does/not/exist'\n", "dht.toml, line 1: cannot read /does/not/exist"),
+        ("k = 8\nrequest-timeout = '50s'\n", "dht.toml, line 2: --lookup-timeout must be 50s to 3600s, but is 30s"),
+        ("data-dir = '/dev/null/x'\n", "dht.toml, line 1: the data directory /dev/null/x cannot be used"),
     ];
     for (settings, expected) in cases {
         fs::write(&file, settings).unwrap();
         let output = run(&format!("node --config {}", file.display()));
-        assert_eq!((output.status.code(), output.stdout.len()), (Some(2), 0), "{settings}");
+        let status = if settings.starts_with("data-dir") { 3 } else { 2 };
+        assert_eq!(output.status.code(), Some(status), "{settings}");
+        assert!(!text(&output.stdout).contains("ready"), "{settings}");
         assert!(text(&output.stderr).contains(expected), "{settings}: {}", text(&output.stderr));
     }
+    // What the command line says is not in the file.
+    fs::write(&file, "k = 8\nlookup-timeout = '40s'\n").unwrap();
+    let output = run(&format!("node --config {} --lookup-timeout 1s", file.display()));
+    assert!(text(&output.stderr).starts_with("error: --lookup-timeout must be 2s"), "{}", text(&output.stderr));
     fs::remove_file(&file).unwrap();
     let output = run(&format!("node --config {}", file.display()));
     assert_eq!(output.status.code(), Some(2));
@@ -68,6 +84,8 @@ fn wrong_arguments_end_with_status_2_and_say_why() {
         ("put key value --file x", "cannot be used with"),
         ("get key --node ftp://x", "is no address of a node"),
         ("get key --node :1 --data-dir x", "cannot be used with"),
+        ("get key --node :1 --connect /ip4/127.0.0.1/udp/9", "cannot be used with"),
+        ("get key --data-dir x --connect /ip4/127.0.0.1/udp/9", "cannot be used with"),
         ("status --token-file /does/not/exist", "cannot read /does/not/exist"),
         ("put key --file /does/not/exist --node 127.0.0.1:9", "/does/not/exist"),
     ] {
