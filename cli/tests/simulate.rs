@@ -148,24 +148,49 @@ fn wrong_arguments_end_with_status_2_and_say_what_is_allowed() {
     }
 }
 
+/// A long run that has begun: from when it has its folder, it listens to signals.
 #[cfg(unix)]
-#[test]
-fn an_interrupted_one_ends_soon() {
-    let directory = tempfile::tempdir().unwrap();
-    let folder = directory.path().join("new").join("results");
-    let mut child = Command::new(env!("CARGO_BIN_EXE_dht"))
-        .args(["simulate", "churn", "--nodes", "300", "--hours", "8000", "--out", folder.to_str().unwrap()])
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    // From when it has its folder, it listens.
+fn begun(folder: &std::path::Path, tunables: Option<&str>) -> std::process::Child {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_dht"));
+    command.args(["simulate", "churn", "--nodes", "300", "--hours", "8000", "--out", folder.to_str().unwrap()]);
+    match tunables {
+        Some(tunables) => command.env("GLIBC_TUNABLES", tunables),
+        None => command.env_remove("GLIBC_TUNABLES"),
+    };
+    let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
     while !folder.exists() {
         assert!(std::time::Instant::now() < deadline, "it does not start");
         std::thread::yield_now();
     }
+    child
+}
+
+#[cfg(unix)]
+fn interrupt(mut child: std::process::Child) {
     assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
     assert_eq!(child.wait().unwrap().code(), Some(130));
+}
+
+#[cfg(unix)]
+#[test]
+fn an_interrupted_one_ends_soon() {
+    let directory = tempfile::tempdir().unwrap();
+    interrupt(begun(&directory.path().join("new").join("results"), None));
     assert!(fs::read_dir(directory.path()).unwrap().next().is_none(), "a broken-off run leaves nothing");
+}
+
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+#[test]
+fn large_pages_are_asked_for_unless_the_user_says_otherwise() {
+    for (said, expected) in [
+        (None, "GLIBC_TUNABLES=glibc.malloc.hugetlb=1"),
+        (Some("glibc.malloc.hugetlb=0"), "GLIBC_TUNABLES=glibc.malloc.hugetlb=0"),
+    ] {
+        let directory = tempfile::tempdir().unwrap();
+        let child = begun(&directory.path().join("results"), said);
+        let environment = fs::read(format!("/proc/{}/environ", child.id())).unwrap();
+        interrupt(child);
+        assert!(environment.split(|byte| *byte == 0).any(|one| one == expected.as_bytes()));
+    }
 }

@@ -1,6 +1,8 @@
 //! `dht simulate`: an experiment with a network in virtual time, and what it found.
 
 mod files;
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+mod pages;
 mod progress;
 mod table;
 
@@ -61,6 +63,8 @@ struct Summary<'a> {
 
 /// Runs it, prints the result and writes the files. Whether the run was sound.
 pub(crate) fn run(plan: &SimulatePlan) -> Result<bool, Failure> {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    pages::ask_for();
     let interrupt = Interrupt::listen()?;
     let folder = plan.out.as_deref().map(Folder::create).transpose()?;
     let mut bar = progress::Bar::new();
