@@ -16,7 +16,8 @@ type Source = tokio::signal::windows::CtrlC;
 #[error("cannot listen for signals: {0}")]
 pub(crate) struct SignalsError(#[from] io::Error);
 
-/// Calls `told` each time the program is told to end, on a thread of its own. Nothing that comes after this is lost.
+/// Calls `told` each time the program is told to end, on a thread of its own. Nothing that comes after this is lost; but the
+/// end of a terminal, of which both the kernel and the shell tell, counts only where it is the first that comes.
 pub(crate) fn listen(mut told: impl FnMut() + Send + 'static) -> Result<(), SignalsError> {
     let runtime = Builder::new_current_thread().enable_io().build()?;
     let entered = runtime.enter();
@@ -24,9 +25,13 @@ pub(crate) fn listen(mut told: impl FnMut() + Send + 'static) -> Result<(), Sign
     drop(entered);
     let work = move || {
         runtime.block_on(async {
+            let mut is_first = true;
             loop {
-                poll_fn(|context| poll(&mut sources, context)).await;
-                told();
+                let is_hangup = poll_fn(|context| poll(&mut sources, context)).await;
+                if is_first || !is_hangup {
+                    told();
+                }
+                is_first = false;
             }
         });
     };
@@ -34,25 +39,30 @@ pub(crate) fn listen(mut told: impl FnMut() + Send + 'static) -> Result<(), Sign
     Ok(())
 }
 
-fn poll(sources: &mut [Source], context: &mut Context<'_>) -> Poll<()> {
-    let told = sources.iter_mut().any(|source| matches!(source.poll_recv(context), Poll::Ready(Some(()))));
-    if told { Poll::Ready(()) } else { Poll::Pending }
+/// Whether it is the end of a terminal that tells of itself.
+fn poll(sources: &mut [(Source, bool)], context: &mut Context<'_>) -> Poll<bool> {
+    for (source, is_hangup) in sources {
+        if let Poll::Ready(Some(())) = source.poll_recv(context) {
+            return Poll::Ready(*is_hangup);
+        }
+    }
+    Poll::Pending
 }
 
 #[cfg(unix)]
-fn sources() -> io::Result<Vec<Source>> {
+fn sources() -> io::Result<Vec<(Source, bool)>> {
     use tokio::signal::unix::{SignalKind, signal};
-    let mut kinds = vec![SignalKind::interrupt(), SignalKind::terminate()];
+    let mut sources = vec![(signal(SignalKind::interrupt())?, false), (signal(SignalKind::terminate())?, false)];
     // To listen for it would take back what `nohup` has set.
     if !is_hangup_left_alone() {
-        kinds.push(SignalKind::hangup());
+        sources.push((signal(SignalKind::hangup())?, true));
     }
-    kinds.into_iter().map(signal).collect()
+    Ok(sources)
 }
 
 #[cfg(windows)]
-fn sources() -> io::Result<Vec<Source>> {
-    Ok(vec![tokio::signal::windows::ctrl_c()?])
+fn sources() -> io::Result<Vec<(Source, bool)>> {
+    Ok(vec![(tokio::signal::windows::ctrl_c()?, false)])
 }
 
 /// Whether whoever started the program has it ignore the end of their terminal.

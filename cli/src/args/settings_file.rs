@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use clap::parser::ValueSource;
 use clap::{ArgAction, ArgMatches, Command};
+use kademlia_dht::Multiaddr;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -70,7 +71,11 @@ impl Places {
     /// File and line of a setting that counts; of several values, that of this one.
     pub(crate) fn of(&self, setting: &str, value: Option<&str>) -> Option<String> {
         let lines = self.lines.get(setting)?;
-        let this = lines.iter().find(|(text, _)| value == Some(text.as_str()));
+        // An address can be written in several ways.
+        let is_this = |text: &str| {
+            value == Some(text) || text.parse::<Multiaddr>().is_ok_and(|address| value == Some(&address.to_string()))
+        };
+        let this = lines.iter().find(|(text, _)| is_this(text));
         let (_, line) = this.or(lines.first())?;
         Some(format!("{}, line {line}", self.path.display()))
     }

@@ -25,7 +25,7 @@ pub(super) fn ask_for() {
 
 /// Returns only if it fails.
 fn anew() -> io::Error {
-    // Not by its name: the file of that name may be another one by now.
+    // The file that runs: by the name that it was called by another one may be found, or none.
     let program = match fs::canonicalize("/proc/self/exe") {
         Ok(program) => program,
         Err(error) => return error,

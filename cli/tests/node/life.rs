@@ -90,6 +90,9 @@ fn the_end_of_a_terminal_ends_only_who_does_not_ignore_it() {
     assert_eq!(u64::from_str_radix(ignored, 16).unwrap() & 1, 1, "{status}");
     assert_eq!(kept.get("/status").status, 200);
     let ended = node("--default-signal=HUP");
+    // The kernel tells of it, and then the shell, which is no second wish.
+    ended.signal("HUP");
+    ended.signal("HUP");
     ended.signal("HUP");
     let (status, _, words) = ended.end();
     assert_eq!(status.code(), Some(0), "{words}");

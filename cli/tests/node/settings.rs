@@ -41,6 +41,10 @@ fn what_is_wrong_is_named_with_file_and_line() {
             "network = 'rpcudp'\nlisten = ['/ip4/127.0.0.1/tcp/0']\n",
             "dht.toml, line 2: /ip4/127.0.0.1/tcp/0: a network",
         ),
+        (
+            "network = 'rpcudp'\nlisten = [\n'/ip4/127.0.0.1/udp/0',\n'/ip6/0:0:0:0:0:0:0:1/tcp/0',\n]\n",
+            "dht.toml, line 4: /ip6/::1/tcp/0: a network",
+        ),
         ("\nhttp-token-file = '/does/not/exist'\n", "dht.toml, line 2: cannot read the token in /does/not/exist"),
         ("contacts = '/does/not/exist'\n", "dht.toml, line 1: cannot read /does/not/exist"),
         ("k = 8\nrequest-timeout = '50s'\n", "dht.toml, line 2: --lookup-timeout must be 50s to 3600s, but is 30s"),
