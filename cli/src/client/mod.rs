@@ -76,13 +76,14 @@ impl Failure {
 /// Asks, and prints the answer. Whether it was found, or done.
 pub(crate) fn run(plan: ClientPlan) -> Result<bool, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::Runtime)?;
-    let result = runtime.block_on(ask(plan));
+    let cleanup = Cleanup::default();
+    let result = runtime.block_on(cleanup.unless_interrupted(ask(plan, cleanup.clone())));
     // Standard input may be read by a thread that nobody can stop.
     runtime.shutdown_background();
     result
 }
 
-async fn ask(plan: ClientPlan) -> Result<bool, Failure> {
+async fn ask(plan: ClientPlan, cleanup: Cleanup) -> Result<bool, Failure> {
     let token = match &plan.token_file {
         Some(path) => {
             let read = std::fs::read_to_string(path);
@@ -95,7 +96,6 @@ async fn ask(plan: ClientPlan) -> Result<bool, Failure> {
         Request::Put { value, .. } => upload::body(value)?,
         _ => Upload::default(),
     };
-    let cleanup = Cleanup::default();
     let door = Door::open(plan.door, plan.timeout, &cleanup).await?;
     let asker = Asker { door, token, json: plan.json, cleanup };
     match plan.request {
