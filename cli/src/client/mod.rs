@@ -23,7 +23,7 @@ use crate::say;
 use crate::signals::SignalsError;
 use cleanup::Cleanup;
 use door::Door;
-use output::Output;
+use output::{Output, Unfinished};
 use upload::Upload;
 
 /// What stands for itself in a path.
@@ -228,10 +228,10 @@ impl Asker {
     /// Puts an answer into a file, all of it or nothing.
     async fn write(&self, response: Response<Body>, path: &Path) -> Result<(), Failure> {
         let failed = |error| Failure::Write { path: path.to_owned(), error };
-        let mut output = Output::begin(path).map_err(failed)?;
-        if let Some(unfinished) = output.unfinished().map(Path::to_owned) {
-            self.cleanup.on_interrupt(move || drop(std::fs::remove_file(unfinished)))?;
-        }
+        let unfinished = Unfinished::default();
+        let removed = unfinished.clone();
+        self.cleanup.on_interrupt(move || removed.remove_for_good())?;
+        let mut output = Output::begin(path, &unfinished).map_err(failed)?;
         self.door.copy(response, |piece| output.write(piece).map_err(failed)).await?;
         output.end().map_err(failed)
     }
