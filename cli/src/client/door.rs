@@ -1,11 +1,13 @@
 //! The ways to a node: over TCP, through the socket in its folder, or within this process.
 
 use std::io;
+#[cfg(unix)]
+use std::path::PathBuf;
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::http::{Request, Response};
+use axum::http::{Request, Response, header};
 use http_body_util::BodyExt;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -36,8 +38,17 @@ pub(super) struct Door {
 
 #[derive(Debug)]
 enum Way {
-    Connection(Mutex<http1::SendRequest<Body>>),
+    Connection(Place, Mutex<http1::SendRequest<Body>>),
     Own(Own),
+}
+
+/// Where a node takes connections.
+#[derive(Debug)]
+enum Place {
+    /// `HOST:PORT`.
+    Tcp(String),
+    #[cfg(unix)]
+    Socket(PathBuf),
 }
 
 /// A node of this process's own, which ends with it.
@@ -54,14 +65,13 @@ impl Door {
         match plan {
             DoorPlan::Url(url) => {
                 let Some(host) = host_of(&url) else { return Err(Failure::Url { url }) };
-                let way = connection(patience.reach(TcpStream::connect(&host)).await).await;
-                Door::new(host, url, patience, way)
+                Door::to(Place::Tcp(host.clone()), host, url, patience).await
             }
             #[cfg(unix)]
             DoorPlan::DataDir(folder) => {
                 let path = folder.join(crate::node::CONTROL_SOCKET);
-                let way = connection(patience.reach(tokio::net::UnixStream::connect(&path)).await).await;
-                Door::new("localhost".to_owned(), path.display().to_string(), patience, way)
+                let words = path.display().to_string();
+                Door::to(Place::Socket(path), "localhost".to_owned(), words, patience).await
             }
             #[cfg(not(unix))]
             DoorPlan::DataDir(folder) => {
@@ -75,9 +85,9 @@ impl Door {
         }
     }
 
-    fn new(host: String, place: String, patience: Patience, way: io::Result<Way>) -> Result<Self, Failure> {
-        match way {
-            Ok(way) => Ok(Door { host, place, patience, way }),
+    async fn to(to: Place, host: String, place: String, patience: Patience) -> Result<Self, Failure> {
+        match patience.reach(to.connect()).await {
+            Ok(sender) => Ok(Door { host, place, patience, way: Way::Connection(to, Mutex::new(sender)) }),
             Err(error) => Err(Failure::Unreachable { place, error }),
         }
     }
@@ -88,7 +98,7 @@ impl Door {
 
     /// Sends a request, and waits for the head of the answer. `turn` says whose turn it is meanwhile.
     pub(super) async fn send(&self, request: Request<Body>, turn: Receiver<Turn>) -> Result<Response<Body>, Failure> {
-        self.heard(self.patience.hear(turn, self.answer(request)).await)
+        self.heard(self.patience.hear(turn, self.answer(request), async || self.is_alive().await).await)
     }
 
     /// Gives an answer piece by piece.
@@ -102,7 +112,7 @@ impl Door {
             Some(frame) => frame.map(Some).map_err(|error| Failure::Answer(format!("it ended early: {error}"))),
             None => Ok(None),
         };
-        while let Some(frame) = self.heard(self.patience.hear(theirs(), next(&mut body)).await)? {
+        while let Some(frame) = self.heard(self.patience.hear(theirs(), next(&mut body), async || false).await)? {
             if let Some(piece) = frame.data_ref() {
                 write(piece)?;
             }
@@ -114,9 +124,20 @@ impl Door {
         heard.unwrap_or_else(|| Err(Failure::Silent { place: self.place.clone(), time: self.patience.0 }))
     }
 
+    /// Whether a node that says nothing works: what it has still to save may lie in the system's buffers, and a large
+    /// value takes long to find. If it does, it answers on a connection beside, whatever that answer is.
+    async fn is_alive(&self) -> bool {
+        let Way::Connection(place, _) = &self.way else { return false };
+        let Ok(request) = Request::get("/healthz").header(header::HOST, &self.host).body(Body::empty()) else {
+            return false;
+        };
+        let asked = async { place.connect().await?.send_request(request).await.map_err(io::Error::other) };
+        self.patience.reach(asked).await.is_ok()
+    }
+
     async fn answer(&self, request: Request<Body>) -> Result<Response<Body>, Failure> {
         match &self.way {
-            Way::Connection(sender) => {
+            Way::Connection(_, sender) => {
                 let response = sender.lock().await.send_request(request).await;
                 response.map(|response| response.map(Body::new)).map_err(|error| Failure::Answer(error.to_string()))
             }
@@ -124,6 +145,16 @@ impl Door {
                 Ok(response) => Ok(response),
                 Err(never) => match never {},
             },
+        }
+    }
+}
+
+impl Place {
+    async fn connect(&self) -> io::Result<http1::SendRequest<Body>> {
+        match self {
+            Place::Tcp(host) => handshake(TcpStream::connect(host).await?).await,
+            #[cfg(unix)]
+            Place::Socket(path) => handshake(tokio::net::UnixStream::connect(path).await?).await,
         }
     }
 }
@@ -138,14 +169,14 @@ fn host_of(url: &str) -> Option<String> {
     Some(if has_port { host.to_owned() } else { format!("{host}:80") })
 }
 
-async fn connection<S>(stream: io::Result<S>) -> io::Result<Way>
+async fn handshake<S>(stream: S) -> io::Result<http1::SendRequest<Body>>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let (sender, connection) = http1::handshake(TokioIo::new(stream?)).await.map_err(io::Error::other)?;
+    let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
     // What goes wrong with it goes wrong with the request as well.
     tokio::spawn(connection);
-    Ok(Way::Connection(Mutex::new(sender)))
+    Ok(sender)
 }
 
 /// A node in client mode, which has joined the network.

@@ -23,7 +23,7 @@ use crate::say;
 use crate::signals::SignalsError;
 use cleanup::Cleanup;
 use door::Door;
-use output::Output;
+use output::{Output, Unfinished};
 use upload::Upload;
 
 /// What stands for itself in a path.
@@ -76,13 +76,14 @@ impl Failure {
 /// Asks, and prints the answer. Whether it was found, or done.
 pub(crate) fn run(plan: ClientPlan) -> Result<bool, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::Runtime)?;
-    let result = runtime.block_on(ask(plan));
+    let cleanup = Cleanup::default();
+    let result = runtime.block_on(cleanup.unless_interrupted(ask(plan, cleanup.clone())));
     // Standard input may be read by a thread that nobody can stop.
     runtime.shutdown_background();
     result
 }
 
-async fn ask(plan: ClientPlan) -> Result<bool, Failure> {
+async fn ask(plan: ClientPlan, cleanup: Cleanup) -> Result<bool, Failure> {
     let token = match &plan.token_file {
         Some(path) => {
             let read = std::fs::read_to_string(path);
@@ -95,7 +96,6 @@ async fn ask(plan: ClientPlan) -> Result<bool, Failure> {
         Request::Put { value, .. } => upload::body(value)?,
         _ => Upload::default(),
     };
-    let cleanup = Cleanup::default();
     let door = Door::open(plan.door, plan.timeout, &cleanup).await?;
     let asker = Asker { door, token, json: plan.json, cleanup };
     match plan.request {
@@ -228,10 +228,10 @@ impl Asker {
     /// Puts an answer into a file, all of it or nothing.
     async fn write(&self, response: Response<Body>, path: &Path) -> Result<(), Failure> {
         let failed = |error| Failure::Write { path: path.to_owned(), error };
-        let mut output = Output::begin(path).map_err(failed)?;
-        if let Some(unfinished) = output.unfinished().map(Path::to_owned) {
-            self.cleanup.on_interrupt(move || drop(std::fs::remove_file(unfinished)))?;
-        }
+        let unfinished = Unfinished::default();
+        let removed = unfinished.clone();
+        self.cleanup.on_interrupt(move || removed.remove_for_good())?;
+        let mut output = Output::begin(path, &unfinished).map_err(failed)?;
         self.door.copy(response, |piece| output.write(piece).map_err(failed)).await?;
         output.end().map_err(failed)
     }

@@ -38,16 +38,29 @@ impl Patience {
         timeout(longest, work).await.unwrap_or_else(|_| Err(late()))
     }
 
-    /// What the node does, if it does something in time.
-    pub(super) async fn hear<T>(self, turn: Receiver<Turn>, work: impl Future<Output = T>) -> Option<T> {
-        match select(pin!(work), pin!(self.silence(turn))).await {
+    /// What the node does, if it does something in time, or is alive each time that it has not.
+    pub(super) async fn hear<T>(
+        self,
+        mut turn: Receiver<Turn>,
+        work: impl Future<Output = T>,
+        is_alive: impl AsyncFn() -> bool,
+    ) -> Option<T> {
+        let death = async {
+            loop {
+                self.silence(&mut turn).await;
+                if !is_alive().await {
+                    break;
+                }
+            }
+        };
+        match select(pin!(work), pin!(death)).await {
             Either::Left((heard, _)) => Some(heard),
             Either::Right(_) => None,
         }
     }
 
     /// Ends when the node has had its turn for too long.
-    async fn silence(self, mut turn: Receiver<Turn>) {
+    async fn silence(self, turn: &mut Receiver<Turn>) {
         loop {
             let whose = *turn.borrow_and_update();
             let changed = match whose {

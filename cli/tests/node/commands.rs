@@ -6,7 +6,7 @@ use std::process::Stdio;
 
 use serde_json::{Value, json};
 
-use super::process::{Node, dht, run, text};
+use super::process::{DEADLINE, Node, dht, run, text};
 
 /// What it printed, if it ended with this status.
 fn printed(arguments: &str, status: i32) -> String {
@@ -136,12 +136,31 @@ fn one_that_is_interrupted_cleans_up() {
     // It waits for its input, which waiting for its end would close: then it could end well before it is interrupted.
     let _input = child.stdin.take();
     while node.json("/status")["gateways"][0]["received"].as_u64() < Some(2) || !own.exists() {
-        assert!(start.elapsed() < super::process::DEADLINE);
+        assert!(start.elapsed() < DEADLINE);
     }
     let interrupted = std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
     assert!(interrupted.success());
     assert_eq!(child.wait().unwrap().code(), Some(130));
     assert!(!own.exists());
+}
+
+/// What it waits for fails as its own node stops, which is not how it ends.
+#[test]
+fn one_that_is_interrupted_tells_of_no_failure() {
+    let times = "--request-timeout 60s --lookup-timeout 60s";
+    for _ in 0..10 {
+        let silent = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        silent.set_read_timeout(Some(DEADLINE)).unwrap();
+        let port = silent.local_addr().unwrap().port();
+        let mut command = dht(&format!("get key --connect /ip4/127.0.0.1/udp/{port} {times}"));
+        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        // It is listened for signals before anybody is asked.
+        let process = child.id().to_string();
+        silent.recv(&mut [0; 2000]).unwrap();
+        assert!(std::process::Command::new("kill").args(["-INT", &process]).status().unwrap().success());
+        let output = child.wait_with_output().unwrap();
+        assert_eq!((output.status.code(), text(&output.stderr).as_str()), (Some(130), ""));
+    }
 }
 
 #[test]

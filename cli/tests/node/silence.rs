@@ -67,6 +67,35 @@ fn who_stops_in_the_midst_of_an_answer_is_given_up() {
     }
 }
 
+/// It works: it answers others, each on a connection of its own.
+#[test]
+fn who_is_slow_but_answers_others_is_waited_for() {
+    let next = |listener: &TcpListener| {
+        let mut stream = listener.accept().unwrap().0;
+        let mut request = [0; 1000];
+        let length = stream.read(&mut request).unwrap();
+        (stream, text(&request[..length]))
+    };
+    for (command, answer) in [("get key", "{}"), ("put key value", "{\"version\":\"1\"}")] {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let mut command = dht(&format!("{command} --json --node {address} --timeout 1s"));
+        let mut child = command.stdout(Stdio::null()).spawn().unwrap();
+        let (sender, done) = mpsc::channel();
+        thread::spawn(move || {
+            let mut slow = next(&listener).0;
+            for status in ["200 OK", "503 Service Unavailable"] {
+                let (mut stream, request) = next(&listener);
+                assert!(request.starts_with("GET /healthz "), "{request}");
+                write!(stream, "HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n").unwrap();
+            }
+            write!(slow, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{answer}", answer.len()).unwrap();
+            sender.send(child.wait().unwrap()).unwrap();
+        });
+        assert_eq!(done.recv_timeout(DEADLINE).unwrap().code(), Some(0));
+    }
+}
+
 /// It is not the node that is slow.
 #[test]
 fn who_waits_for_its_own_input_gives_nobody_up() {
