@@ -158,3 +158,17 @@ fn too_many() {
         assert!(start.elapsed() < DEADLINE);
     }
 }
+
+/// Who has its answer and does not close takes no place from others.
+#[test]
+fn closed_by_the_node_alone() {
+    let node = Node::start("--http-max-connections 2");
+    let mut kept = Vec::new();
+    for _ in 0..10 {
+        let mut stream = connection(&node.http);
+        stream.write_all(b"GET /status HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
+        let told = answer(stream.try_clone().unwrap()).unwrap();
+        assert_eq!((told.status, stream.read(&mut [0]).unwrap()), (200, 0));
+        kept.push(stream);
+    }
+}
