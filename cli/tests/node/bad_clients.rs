@@ -43,7 +43,7 @@ fn refused_while_sending() {
     let folder = tempfile::tempdir().unwrap();
     let token = folder.path().join("token");
     std::fs::write(&token, "secret").unwrap();
-    let value = vec![7; 20_000_000];
+    let value = vec![7; 4_000_000];
     let node = Node::start("--http-max-body 100KiB --http-timeout 300ms");
     let guarded = Node::start(&format!("--http-token-file {}", token.display()));
     for (node, headers, body, expected) in [
