@@ -3,11 +3,12 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
 /// After the last answer, how long and how much of what still comes is read. A connection that is closed over unread bytes
@@ -27,13 +28,22 @@ pub(super) struct Patient<S> {
     due: Option<Pin<Box<Sleep>>>,
     /// Since all was written: until when what still comes is read, and how much of it.
     lingering: Option<(Pin<Box<Sleep>>, usize)>,
+    /// What it counts as: first as a connection, and then, while what still comes is read, as one of these.
+    place: Option<OwnedSemaphorePermit>,
+    lingerers: Arc<Semaphore>,
     /// Whether the server ends, which waits for nobody.
     ended: watch::Receiver<bool>,
 }
 
 impl<S> Patient<S> {
-    pub(super) fn new(stream: S, patience: Duration, ended: watch::Receiver<bool>) -> Self {
-        Patient { stream, patience, due: None, lingering: None, ended }
+    pub(super) fn new(
+        stream: S,
+        patience: Duration,
+        ended: watch::Receiver<bool>,
+        place: OwnedSemaphorePermit,
+        lingerers: Arc<Semaphore>,
+    ) -> Self {
+        Patient { stream, patience, due: None, lingering: None, place: Some(place), lingerers, ended }
     }
 
     /// What a try to write came to, which ends in an error where the time is up.
@@ -82,11 +92,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Patient<S> {
         Pin::new(&mut self.stream).poll_flush(context)
     }
 
-    /// Says that nothing more is written, and then reads what still comes for a moment.
+    /// Says that nothing more is written, and then reads what still comes for a moment, if there is a place for that.
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.lingering.is_none() {
+            // Before the other end is told: who then comes again finds the place free.
+            self.place = None;
             ready!(Pin::new(&mut self.stream).poll_shutdown(context))?;
-            self.lingering = Some((Box::pin(sleep(LINGER)), LINGER_BYTES));
+            self.place = Arc::clone(&self.lingerers).try_acquire_owned().ok();
+            let bytes = if self.place.is_some() { LINGER_BYTES } else { 0 };
+            self.lingering = Some((Box::pin(sleep(LINGER)), bytes));
         }
         self.poll_linger(context).map(Ok)
     }

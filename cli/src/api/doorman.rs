@@ -14,7 +14,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpListener;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::{sleep, timeout};
 
 use super::connection::Patient;
@@ -32,7 +32,8 @@ const LAST_REQUESTS: Duration = Duration::from_millis(500);
 /// After an accept that failed, as when there are no file descriptors left, the next one waits so long.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Those for whom there is no place: how many are told so at once, and how long that may take.
+/// Those for whom there is no place, and those to whom all was said: how many are told so, or listened to, at once; and how
+/// long it may take to tell them.
 const REFUSALS: usize = 64;
 const REFUSAL: Duration = Duration::from_secs(1);
 
@@ -115,17 +116,19 @@ impl Doorman {
     fn let_in<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(&self, stream: S, open: &mpsc::Sender<()>) {
         let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
             if let Ok(place) = Arc::clone(&self.refusals).try_acquire_owned() {
-                let stream = Patient::new(stream, REFUSAL, self.ended.clone());
-                tokio::spawn(async move { timeout(REFUSAL, refuse(stream, place)).await.ok() });
+                let stream = Patient::new(stream, REFUSAL, self.ended.clone(), place, Arc::clone(&self.refusals));
+                tokio::spawn(async move { timeout(REFUSAL, refuse(stream)).await.ok() });
             }
             return;
         };
-        let (router, patience, ended, open) = (self.router.clone(), self.patience, self.ended.clone(), open.clone());
+        let (router, ended, open) = (self.router.clone(), self.ended.clone(), open.clone());
+        let stream = Patient::new(stream, self.patience, ended.clone(), place, Arc::clone(&self.refusals));
+        let patience = self.patience;
         tokio::spawn(async move {
             if let Err(error) = converse(router, patience, ended, stream).await {
                 log::debug!("a connection over HTTP has ended: {error}");
             }
-            drop((place, open));
+            drop(open);
         });
     }
 }
@@ -135,13 +138,12 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     router: Router,
     patience: Duration,
     ended: watch::Receiver<bool>,
-    stream: S,
+    stream: Patient<S>,
 ) -> hyper::Result<()> {
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(patience);
     builder.max_headers(MAX_HEADERS).max_header_size(MAX_HEAD_BYTES).max_buf_size(MAX_BUFFER_BYTES);
-    let io = TokioIo::new(Patient::new(stream, patience, ended.clone()));
-    let mut connection = builder.serve_connection(io, TowerToHyperService::new(router));
+    let mut connection = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
     let result = match select(Pin::new(&mut connection), pin!(end(ended))).await {
         Either::Left((result, _)) => result,
         Either::Right((_, connection)) => {
@@ -167,10 +169,7 @@ pub(super) async fn end(mut ended: watch::Receiver<bool>) {
 }
 
 /// Tells somebody for whom there is no place.
-async fn refuse<S: AsyncRead + AsyncWrite + Unpin>(
-    mut stream: Patient<S>,
-    _place: OwnedSemaphorePermit,
-) -> io::Result<()> {
+async fn refuse<S: AsyncRead + AsyncWrite + Unpin>(mut stream: Patient<S>) -> io::Result<()> {
     stream.write_all(BUSY).await?;
     stream.shutdown().await
 }

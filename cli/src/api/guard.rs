@@ -2,7 +2,7 @@
 //!
 //! A node on the loopback interface trusts whoever is on this host. But so is a browser, which sends requests for pages
 //! of any site: they say so themselves, in `Origin` and `Sec-Fetch-Site`, and by the name in `Host` of a site that pretends
-//! to be here.
+//! to be here. And so is a proxy, which passes on what anybody sends: by the name for which it stands, the node can tell.
 
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, header};
@@ -20,7 +20,7 @@ pub(crate) enum Access {
     Own,
     /// Over TCP, at a loopback address.
     Loopback,
-    /// Over TCP, at another address.
+    /// Over TCP, at another address, or under a name that the node was told: through a proxy in front, from anywhere.
     Elsewhere,
 }
 
@@ -36,6 +36,7 @@ pub(super) async fn check(
     }
     let is_read = [Method::GET, Method::HEAD, Method::OPTIONS].contains(request.method());
     if !is_read && access != Access::Own {
+        let access = if is_proxied(headers, api.hosts()) { Access::Elsewhere } else { access };
         check_write(&api, headers, access)?;
     }
     Ok(next.run(request).await)
@@ -64,11 +65,12 @@ fn is_own(name: &str, own: &[String]) -> bool {
     own.iter().any(|own| own.eq_ignore_ascii_case(name))
 }
 
-/// Whether a page is this node's own: of the name that it asks for, or of one that the node was told, where a proxy in front
-/// can have another scheme, port or `Host`.
-fn is_own_origin(origin: &str, host: &str, own: &[String]) -> bool {
-    let Some((scheme, place)) = origin.split_once("://") else { return false };
-    (scheme == "http" && place == host) || (["http", "https"].contains(&scheme) && is_own(name_of(place), own))
+/// Whether somebody was led here by a name that the node was told. A proxy may put another `Host` in its place, but leaves
+/// that of a page.
+fn is_proxied(headers: &HeaderMap, own: &[String]) -> bool {
+    let text = |name| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let page = text(header::ORIGIN).split_once("://").map_or("", |(_, place)| place);
+    [text(header::HOST), page].into_iter().any(|place| is_own(name_of(place), own))
 }
 
 fn check_write(api: &Api, headers: &HeaderMap, access: Access) -> Result<(), ApiError> {
@@ -89,7 +91,7 @@ fn check_write(api: &Api, headers: &HeaderMap, access: Access) -> Result<(), Api
     let is_foreign_site = site.is_some_and(|site| !matches!(site, b"same-origin" | b"none"));
     let origin = headers.get(header::ORIGIN).map(|origin| origin.to_str().unwrap_or_default());
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-    let is_foreign_origin = origin.is_some_and(|origin| !is_own_origin(origin, host, api.hosts()));
+    let is_foreign_origin = origin.is_some_and(|origin| origin.strip_prefix("http://") != Some(host));
     if is_foreign_site || is_foreign_origin {
         return Err(ApiError::forbidden("foreign_origin", "this node takes no writes from pages of other sites"));
     }
@@ -134,16 +136,18 @@ mod tests {
     }
 
     #[test]
-    fn a_page_is_the_nodes_own_under_the_names_that_it_was_told() {
+    fn who_comes_by_a_name_that_the_node_was_told_comes_through_a_proxy() {
         let own = ["dht.example.org".to_owned()];
-        let is_own = |origin, host| is_own_origin(origin, host, &own);
-        for origin in ["http://127.0.0.1:8080", "https://dht.example.org", "http://dht.example.org:8443"] {
-            assert!(is_own(origin, "127.0.0.1:8080"), "{origin}");
+        let is_proxied = |host, origin| is_proxied(&headers(&[("host", host), ("origin", origin)]), &own);
+        let here = "127.0.0.1:8080";
+        for host in ["dht.example.org", "DHT.example.org:443"] {
+            assert!(is_proxied(host, "null"), "{host}");
         }
-        for origin in
-            ["https://127.0.0.1:8080", "http://127.0.0.1:81", "https://example.org", "null", "", "x://dht.example.org"]
-        {
-            assert!(!is_own(origin, "127.0.0.1:8080"), "{origin}");
+        for origin in ["https://dht.example.org", "http://dht.example.org:8443"] {
+            assert!(is_proxied(here, origin), "{origin}");
+        }
+        for origin in ["http://127.0.0.1:8080", "https://example.org", "null", ""] {
+            assert!(!is_proxied(here, origin) && !is_proxied("localhost", origin), "{origin}");
         }
     }
 

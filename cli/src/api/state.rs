@@ -39,8 +39,8 @@ pub(crate) struct Settings {
     pub(crate) value_bytes: usize,
     /// Whether the network has a form for larger ones.
     pub(crate) takes_large: bool,
-    /// How long a record lives after it was last published.
-    pub(crate) record_lifetime: Duration,
+    /// After so long the chunks of a large value are saved again.
+    pub(crate) renew_interval: Duration,
     /// Whether the network has peers of torrents.
     pub(crate) has_peers: bool,
     /// Whether the node should know others: it was told whom to join, is of no use alone, or knew some before.
@@ -58,7 +58,8 @@ impl Settings {
                 Network::Mainline => MAINLINE_VALUE_BYTES,
             },
             takes_large: plan.network != Network::Rpcudp,
-            record_lifetime: plan.config.record_lifetime,
+            // Others may let records live less long than this node: as often as it publishes they take that.
+            renew_interval: plan.config.republish_interval.min(plan.config.record_lifetime / 2),
             has_peers: plan.network == Network::Mainline,
             joins: !plan.connect.is_empty() || plan.config.client,
         }

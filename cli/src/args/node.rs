@@ -40,7 +40,8 @@ pub(crate) struct NodeArgs {
 
     /// Serve HTTP there; without a value, at 127.0.0.1:8080.
     ///
-    /// From any other than a loopback address it takes writes only with a token: --http-token-file.
+    /// At any other than a loopback address, and under the name of a proxy, it takes writes only with a token:
+    /// --http-token-file.
     #[arg(
         long, value_name = "ADDR:PORT", num_args = 0..=1, default_missing_value = "127.0.0.1:8080",
         value_parser = http_address
@@ -53,7 +54,8 @@ pub(crate) struct NodeArgs {
 
     /// A name by which HTTP is asked besides localhost and addresses, such as that of a proxy in front (repeatable).
     ///
-    /// At a loopback address all other names are refused, as they lead here from pages of other sites.
+    /// Who asks under it may be anybody, and writes only with a token. At a loopback address all other names are refused, as
+    /// they lead here from pages of other sites.
     #[arg(long, value_name = "NAME", value_parser = host_name)]
     http_host: Vec<String>,
 

@@ -43,7 +43,7 @@ fn refused_while_sending() {
     let folder = tempfile::tempdir().unwrap();
     let token = folder.path().join("token");
     std::fs::write(&token, "secret").unwrap();
-    let value = vec![7; 20_000_000];
+    let value = vec![7; 4_000_000];
     let node = Node::start("--http-max-body 100KiB --http-timeout 300ms");
     let guarded = Node::start(&format!("--http-token-file {}", token.display()));
     for (node, headers, body, expected) in [
@@ -156,5 +156,19 @@ fn too_many() {
     let start = Instant::now();
     while request(&node.http, "GET", "/status", "", b"").status != 200 {
         assert!(start.elapsed() < DEADLINE);
+    }
+}
+
+/// Who has its answer and does not close takes no place from others.
+#[test]
+fn closed_by_the_node_alone() {
+    let node = Node::start("--http-max-connections 2");
+    let mut kept = Vec::new();
+    for _ in 0..10 {
+        let mut stream = connection(&node.http);
+        stream.write_all(b"GET /status HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
+        let told = answer(stream.try_clone().unwrap()).unwrap();
+        assert_eq!((told.status, stream.read(&mut [0]).unwrap()), (200, 0));
+        kept.push(stream);
     }
 }

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use serde_json::json;
 
-use super::process::{DEADLINE, Node};
+use super::process::{DEADLINE, Node, dht};
 
 #[test]
 fn what_was_said_to_be_durable_is_there_after_a_kill() {
@@ -55,6 +55,42 @@ fn a_large_value_lives_as_long_as_the_node_that_saved_it() {
     while node.json("/status")["records"] != 3 {
         assert!(start.elapsed() < DEADLINE, "{}", node.json("/status")["records"]);
     }
+}
+
+/// Holders let records live as long as they themselves see fit.
+#[test]
+fn a_large_value_lives_where_records_live_less_long_than_its_publisher_says() {
+    let holder = Node::start("--record-lifetime 8s --republish-interval 2s");
+    let publisher =
+        Node::start(&format!("--client --record-lifetime 60s --republish-interval 2s {}", holder.connect()));
+    let value: Vec<u8> = (0..100_000).map(|n| (n >> 8) as u8).collect();
+    for key in ["film", "copy"] {
+        assert_eq!(publisher.ask("PUT", &format!("/dht/{key}"), "", &value).status, 200);
+    }
+    while publisher.json("/status")["uptime_s"].as_f64().unwrap() < 12.0 {
+        let found = publisher.get("/dht/film");
+        assert!(found.status == 200 && found.body == value, "{found:?}");
+    }
+}
+
+/// Of what is lost it is said which value it is, and not again and again.
+#[test]
+fn a_large_value_that_is_lost_is_named_once() {
+    let holder = Node::start("");
+    let arguments = "--client --record-lifetime 60s --republish-interval 200ms --request-timeout 100ms";
+    let mut command = dht(&format!("node --http 127.0.0.1:0 {arguments} {}", holder.connect()));
+    command.env("RUST_LOG", "warn,dht::api::renewing=debug");
+    let publisher = Node::spawned_by(command).made_ready();
+    let saved = publisher.ask("PUT", "/dht/film", "", &[7; 100_000]);
+    assert_eq!(saved.status, 200);
+    drop(holder);
+    publisher.wait_for_words("cannot be kept alive", 3);
+    publisher.signal("TERM");
+    let words = publisher.end().2;
+    let key = saved.json()["key"].as_str().unwrap().to_owned();
+    let told: Vec<&str> = words.lines().filter(|line| line.contains("cannot be kept alive")).collect();
+    assert!(told.len() > 1 && told.iter().all(|line| line.contains(&key)), "{words}");
+    assert_eq!(told.iter().filter(|line| line.contains("WARN")).count(), 1, "{words}");
 }
 
 fn text_of(node: &Node, path: &str) -> String {

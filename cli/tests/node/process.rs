@@ -1,8 +1,9 @@
 //! A node in a process of its own.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::mpsc::{self, Receiver};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -33,7 +34,9 @@ pub(crate) fn text(bytes: &[u8]) -> String {
 pub(crate) struct Node {
     child: Child,
     lines: Receiver<String>,
-    words: Option<thread::JoinHandle<String>>,
+    /// What it says to standard error, as far as it came, and who listens until its end.
+    words: Arc<Mutex<String>>,
+    listener: Option<thread::JoinHandle<()>>,
     pub(crate) id: String,
     pub(crate) listening: Vec<String>,
     /// `ADDR:PORT`, if it serves HTTP.
@@ -80,14 +83,17 @@ impl Node {
         let (sender, lines) = mpsc::channel();
         let out = BufReader::new(child.stdout.take().unwrap());
         thread::spawn(move || out.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
-        let mut error = child.stderr.take().unwrap();
-        let words = thread::spawn(move || {
-            let mut words = String::new();
-            error.read_to_string(&mut words).unwrap();
-            words
+        let mut error = BufReader::new(child.stderr.take().unwrap());
+        let words = Arc::new(Mutex::new(String::new()));
+        let heard = Arc::clone(&words);
+        let listener = thread::spawn(move || {
+            let mut line = String::new();
+            while error.read_line(&mut line).unwrap() > 0 {
+                heard.lock().unwrap().push_str(&std::mem::take(&mut line));
+            }
         });
         let (id, listening, http) = Default::default();
-        Node { child, lines, words: Some(words), id, listening, http }
+        Node { child, lines, words, listener: Some(listener), id, listening, http }
     }
 
     /// The next line that it prints.
@@ -96,7 +102,7 @@ impl Node {
             Ok(line) => line,
             Err(error) => {
                 self.child.kill().ok();
-                panic!("{error}: {}", self.words.take().unwrap().join().unwrap());
+                panic!("{error}: {}", self.all_words());
             }
         }
     }
@@ -115,7 +121,21 @@ impl Node {
     pub(crate) fn end(mut self) -> (ExitStatus, Duration, String) {
         let start = Instant::now();
         let status = self.child.wait().unwrap();
-        (status, start.elapsed(), self.words.take().unwrap().join().unwrap())
+        (status, start.elapsed(), self.all_words())
+    }
+
+    fn all_words(&mut self) -> String {
+        self.listener.take().unwrap().join().unwrap();
+        std::mem::take(&mut self.words.lock().unwrap())
+    }
+
+    /// Waits until it has said something so often.
+    pub(crate) fn wait_for_words(&self, what: &str, times: usize) {
+        let start = Instant::now();
+        while self.words.lock().unwrap().matches(what).count() < times {
+            assert!(start.elapsed() < DEADLINE, "{}", self.words.lock().unwrap());
+            thread::yield_now();
+        }
     }
 
     /// One request, and its answer.

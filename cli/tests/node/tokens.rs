@@ -65,20 +65,33 @@ fn pages_of_other_sites_neither_write_nor_read() {
     assert_eq!(node.ask("GET", "/dht/key", "Host: localhost:8080\r\n", b"").status, 200);
 }
 
+/// Through a proxy comes anybody, though it is on this host itself.
 #[test]
-fn behind_a_proxy_a_node_has_the_names_that_it_was_told() {
+fn behind_a_proxy_only_who_shows_the_token_writes() {
     let folder = tempfile::tempdir().unwrap();
-    let settings = folder.path().join("dht.toml");
+    let (settings, token) = (folder.path().join("dht.toml"), folder.path().join("token"));
     fs::write(&settings, "http = ':0'\nhttp-host = ['dht.example.org', 'other.example.org']\n").unwrap();
+    fs::write(&token, "secret").unwrap();
     let by_file = format!("--config {}", settings.display());
-    for arguments in ["--http 127.0.0.1:0 --http-host other.example.org --http-host dht.example.org", &by_file] {
+    let guarded = format!("{by_file} --http-token-file {}", token.display());
+    let by_line = "--http 127.0.0.1:0 --http-host other.example.org --http-host dht.example.org";
+    for (arguments, refused) in
+        [(by_line, (403, "read_only")), (&by_file, (403, "read_only")), (&guarded, (401, "no_token"))]
+    {
         let node = Node::start_without_http(arguments);
         let host = "Host: dht.example.org\r\n";
         assert_eq!(node.ask("GET", "/status", host, b"").status, 200);
-        let put = |origin: &str| node.ask("PUT", "/dht/key", &format!("{host}Origin: {origin}\r\n"), b"value");
-        assert_eq!(put("https://dht.example.org").status, 200);
-        assert_eq!(put("https://example.org").code(), "foreign_origin");
+        let own = "Origin: https://dht.example.org\r\n";
+        for headers in [host, &format!("{host}{own}"), own] {
+            let answer = node.ask("PUT", "/dht/key", headers, b"value");
+            assert_eq!((answer.status, answer.code().as_str()), refused, "{headers}");
+        }
         assert_eq!(node.ask("GET", "/status", "Host: example.org\r\n", b"").code(), "foreign_host");
+        let shown = node.ask("PUT", "/dht/key", &format!("{host}{own}{}", bearer("secret")), b"value");
+        assert_eq!(shown.status, if refused.0 == 401 { 200 } else { 403 });
+        // Who is on this host needs no token where there is none.
+        let here = node.ask("PUT", "/dht/key", "", b"value");
+        assert_eq!(here.status, if refused.0 == 401 { 401 } else { 200 });
     }
 }
 
