@@ -341,8 +341,11 @@ impl Manager {
     }
 
     fn finish(&mut self, operation: OperationId, result: Ended) {
+        // What is immutable, or each owner's own, was found as well.
         if let Ok(Outcome::Queried(report)) = &result
             && report.found.is_none()
+            && report.immutable.is_none()
+            && report.of_owners.is_empty()
         {
             self.publisher.publish(&Event::NotFound { key: report.key, asked: report.effort.asked });
         }

@@ -77,6 +77,18 @@ impl Network {
         Network { python, pythons: (0..of_each).collect(), ours }
     }
 
+    /// Waits until each of ours knows all others. Who learns of somebody hands over what they should hold, and on this wire
+    /// nobody can tell that a copy is older than what is there.
+    fn get_acquainted(&self) {
+        let others = self.pythons.len() + self.ours.len() - 1;
+        for service in &self.ours {
+            let events = service.events();
+            while service.status().known_peers < others {
+                events.wait_for(DEADLINE, |_| Some(())).unwrap();
+            }
+        }
+    }
+
     /// Every node reads every value.
     fn read_all(&mut self, expected: &[(String, Value)]) {
         for (key, value) in expected {
@@ -131,6 +143,7 @@ fn both_sides_read_what_either_wrote_also_when_nodes_die() {
 #[test]
 fn the_last_one_who_writes_wins_on_either_side() {
     let mut network = Network::new(20, 4);
+    network.get_acquainted();
     let mut expected = Vec::new();
     for (first, key) in ["overwritten by us", "overwritten by Python"].into_iter().enumerate() {
         let writings: Vec<Value> = (0..4).map(|turn| Value::from(format!("{key}: {turn}").as_str())).collect();

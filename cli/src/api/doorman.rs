@@ -141,7 +141,8 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     stream: Patient<S>,
 ) -> hyper::Result<()> {
     let mut builder = http1::Builder::new();
-    builder.timer(TokioTimer::new()).header_read_timeout(patience);
+    // Who has said all that they want to say may still listen.
+    builder.timer(TokioTimer::new()).header_read_timeout(patience).half_close(true);
     builder.max_headers(MAX_HEADERS).max_header_size(MAX_HEAD_BYTES).max_buf_size(MAX_BUFFER_BYTES);
     let mut connection = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
     let result = match select(Pin::new(&mut connection), pin!(end(ended))).await {

@@ -14,6 +14,29 @@ fn told(node: &Node, bytes: &[u8]) -> Answer {
     answer(stream).unwrap()
 }
 
+/// It need not be there any more for more requests, only for the answer.
+#[test]
+fn who_says_nothing_more_is_answered() {
+    let node = Node::start("");
+    let value = vec![7; 1_000_000];
+    assert_eq!(node.ask("PUT", "/dht/large", "", &value).status, 200);
+    for turn in 0..20 {
+        for (request, expected) in [
+            (&b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"[..], 200),
+            (&b"GET /healthz HTTP/1.0\r\nHost: localhost\r\n\r\n"[..], 200),
+            (&b"PUT /dht/small HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\n\r\nabc"[..], 200),
+            (&b"PUT /dht/small HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\nabc"[..], 400),
+            (&b"GET /dht/large HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"[..], 200),
+        ] {
+            let mut stream = connection(&node.http);
+            stream.write_all(request).unwrap();
+            stream.shutdown(Shutdown::Write).unwrap();
+            let answer = answer(stream).unwrap();
+            assert_eq!(answer.status, expected, "turn {turn}: {}", String::from_utf8_lossy(request));
+        }
+    }
+}
+
 #[test]
 fn too_large() {
     let node = Node::start("--http-max-body 100KiB");
@@ -110,10 +133,8 @@ fn gone_too_early() {
         stream.write_all(head.as_bytes()).unwrap();
         stream.write_all(&vec![b'x'; sent]).unwrap();
         stream.shutdown(Shutdown::Write).unwrap();
-        // It may be told, or find the connection closed.
-        if let Ok(told) = answer(stream) {
-            assert_eq!((told.status, told.code().as_str()), (400, "truncated"));
-        }
+        let told = answer(stream).unwrap();
+        assert_eq!((told.status, told.code().as_str()), (400, "truncated"));
         assert_eq!(node.get("/dht/part").status, 404);
     }
     // Who does not wait for the answer.
