@@ -30,6 +30,11 @@ fn service(k: usize, id: Option<Id>) -> (DHTService, u16) {
     (service, socket.port())
 }
 
+fn id_of(hex: &str) -> Id {
+    let bytes: Vec<u8> = (0..20).map(|n| u8::from_str_radix(&hex[2 * n..2 * n + 2], 16).unwrap()).collect();
+    Id::from_prefix(&bytes)
+}
+
 /// One of each type, some of them at the edge of what their types have.
 fn values() -> Vec<Value> {
     vec![
@@ -51,8 +56,9 @@ fn values() -> Vec<Value> {
 
 struct Network {
     python: Python,
-    /// The numbers of the nodes that live.
+    /// The numbers of the nodes that live, and the ids of all there were.
     pythons: Vec<usize>,
+    ids: Vec<Id>,
     ours: Vec<DHTService>,
 }
 
@@ -60,12 +66,14 @@ impl Network {
     /// So many of each. All but the first two join through a node of the other side.
     fn new(k: usize, of_each: usize) -> Self {
         let mut python = Python::start("nodes.py", &PACKAGES);
-        let (first, _) = python.node(0, k, None);
+        let (first, id) = python.node(0, k, None);
         let (service_0, port) = service(k, None);
+        let mut ids = vec![id_of(&id)];
         service_0.connect(address(first)).wait().unwrap();
         let (mut ours, mut our_ports, mut their_ports) = (vec![service_0], vec![port], vec![first]);
         for n in 1..of_each {
-            let (port, _) = python.node(n, k, None);
+            let (port, id) = python.node(n, k, None);
+            ids.push(id_of(&id));
             let found = python.call("bootstrap", n, json!({ "ports": [our_ports[n - 1]] }));
             assert_ne!(found, json!(0), "node {n} has joined through one of ours");
             their_ports.push(port);
@@ -74,19 +82,16 @@ impl Network {
             ours.push(service);
             our_ports.push(port);
         }
-        Network { python, pythons: (0..of_each).collect(), ours }
+        Network { python, pythons: (0..of_each).collect(), ids, ours }
     }
 
-    /// Waits until each of ours knows all others. Who learns of somebody hands over what they should hold, and on this wire
-    /// nobody can tell that a copy is older than what is there.
-    fn get_acquainted(&self) {
-        let others = self.pythons.len() + self.ours.len() - 1;
-        for service in &self.ours {
-            let events = service.events();
-            while service.status().known_peers < others {
-                events.wait_for(DEADLINE, |_| Some(())).unwrap();
-            }
-        }
+    /// A node of Python's, this one if it can be, that keeps what it writes under the key: one that is farther from it than
+    /// all others keeps nothing, not even in the place of what others gave it before.
+    fn writer(&self, key: &str, node: usize) -> usize {
+        let key = self.ours[0].key_id(key);
+        let farthest = self.ids.iter().copied().chain(self.ours.iter().map(DHTService::id));
+        let farthest = farthest.max_by_key(|id| id.distance(&key)).unwrap();
+        if self.ids[node] == farthest { (node + 1) % self.ids.len() } else { node }
     }
 
     /// Every node reads every value.
@@ -143,13 +148,13 @@ fn both_sides_read_what_either_wrote_also_when_nodes_die() {
 #[test]
 fn the_last_one_who_writes_wins_on_either_side() {
     let mut network = Network::new(20, 4);
-    network.get_acquainted();
     let mut expected = Vec::new();
     for (first, key) in ["overwritten by us", "overwritten by Python"].into_iter().enumerate() {
         let writings: Vec<Value> = (0..4).map(|turn| Value::from(format!("{key}: {turn}").as_str())).collect();
         for (turn, value) in writings.iter().enumerate() {
             if (first + turn) % 2 == 0 {
-                let set = network.python.call("set_value", turn, json!({ "key": key, "value": to_json(value) }));
+                let writer = network.writer(key, turn);
+                let set = network.python.call("set_value", writer, json!({ "key": key, "value": to_json(value) }));
                 assert_eq!(set, json!(true), "{key}");
             } else {
                 network.ours[turn].save(key, value.to_bytes()).wait().unwrap();
