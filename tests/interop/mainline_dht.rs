@@ -155,12 +155,19 @@ fn what_libtorrent_puts_ours_get_and_the_other_way_round() {
 fn what_the_crate_puts_ours_get_and_the_other_way_round() {
     let network = Network::new(10, 0, 8);
     let ours: Vec<u16> = network.ours.iter().map(port_of).collect();
+    let port = |contact: &Contact| socket_addr(contact.address()).unwrap().0.port();
+    // On a busy machine those who are to save may not have heard of the crate's nodes yet.
+    for service in &network.ours[..3] {
+        let events = service.events();
+        while done(service.neighbours()).unwrap().iter().all(|neighbour| ours.contains(&port(&neighbour.contact))) {
+            events.wait_for(DEADLINE, |_| Some(())).unwrap();
+        }
+    }
     let mut kept_by_crate = 0;
     for n in 0..3 {
         let value = format!("immutable of ours {n}");
         let receipt = done(network.ours[n].put_immutable(&value)).unwrap();
         assert!(receipt.refused.is_empty(), "{receipt:?}");
-        let port = |contact: &Contact| socket_addr(contact.address()).unwrap().0.port();
         kept_by_crate += receipt.accepted.iter().filter(|contact| !ours.contains(&port(contact))).count();
         network.get_by_crate(n + 2, &receipt.key, &value);
         let value = format!("immutable of the crate {n}");
