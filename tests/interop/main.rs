@@ -30,11 +30,6 @@ fn service(k: usize, id: Option<Id>) -> (DHTService, u16) {
     (service, socket.port())
 }
 
-fn id_of(hex: &str) -> Id {
-    let bytes: Vec<u8> = (0..20).map(|n| u8::from_str_radix(&hex[2 * n..2 * n + 2], 16).unwrap()).collect();
-    Id::from_prefix(&bytes)
-}
-
 /// One of each type, some of them at the edge of what their types have.
 fn values() -> Vec<Value> {
     vec![
@@ -68,12 +63,12 @@ impl Network {
         let mut python = Python::start("nodes.py", &PACKAGES);
         let (first, id) = python.node(0, k, None);
         let (service_0, port) = service(k, None);
-        let mut ids = vec![id_of(&id)];
+        let mut ids = vec![id.parse().unwrap()];
         service_0.connect(address(first)).wait().unwrap();
         let (mut ours, mut our_ports, mut their_ports) = (vec![service_0], vec![port], vec![first]);
         for n in 1..of_each {
             let (port, id) = python.node(n, k, None);
-            ids.push(id_of(&id));
+            ids.push(id.parse().unwrap());
             let found = python.call("bootstrap", n, json!({ "ports": [our_ports[n - 1]] }));
             assert_ne!(found, json!(0), "node {n} has joined through one of ours");
             their_ports.push(port);
