@@ -1,10 +1,14 @@
-//! Multiaddrs as this network uses them: socket addresses, Unix paths, host scope, and circuits through relays.
+//! Multiaddrs as this network uses them: socket addresses, names, Unix paths, host scope, and circuits through relays.
+
+mod names;
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use multiaddr::{Multiaddr, Protocol};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+
+pub use names::{ResolveError, resolve};
 
 /// What stands for itself in the path of a `/unix/…` address; all else, the slash above all, is percent-encoded.
 const UNIX_PATH_ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');

@@ -161,6 +161,8 @@ impl DHTService {
     }
 
     /// Joins the network of the node at `address`: pings it, then looks up this node's own id.
+    ///
+    /// An address with a name in it is first to be [resolved](crate::gateway::address::resolve), which blocks.
     pub fn connect(&self, address: Multiaddr) -> Pending<Joined> {
         self.inner.begin(Command::Join { address }, |outcome| match outcome {
             Outcome::Joined(joined) => Some(joined),

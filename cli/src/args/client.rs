@@ -25,11 +25,11 @@ can be reached, it is silent for too long, or the result cannot be printed, 130 
 #[command(after_long_help = STATUSES)]
 struct NodeChoice {
     /// Ask the node that serves HTTP there. [default: http://127.0.0.1:8080]
-    #[arg(long, value_name = "URL", group = "node-choice", conflicts_with = "connect")]
+    #[arg(long, value_name = "URL", group = "node-choice", conflicts_with_all = ["connect", "public"])]
     node: Option<String>,
 
     /// Ask the node of this folder, through the socket in it.
-    #[arg(long, value_name = "DIR", group = "node-choice", conflicts_with = "connect")]
+    #[arg(long, value_name = "DIR", group = "node-choice", conflicts_with_all = ["connect", "public"])]
     data_dir: Option<PathBuf>,
 
     /// The token for writes, where the node wants one: a file that has it.
@@ -237,7 +237,7 @@ impl NodeChoice {
         let door = match (self.node, self.data_dir) {
             (Some(url), _) => DoorPlan::Url(url),
             (None, Some(folder)) => DoorPlan::DataDir(folder),
-            (None, None) if self.way.connect.is_empty() => DoorPlan::Url(USUAL_NODE.to_owned()),
+            (None, None) if !self.way.joins() => DoorPlan::Url(USUAL_NODE.to_owned()),
             (None, None) => {
                 let mut way = self.way.plan()?;
                 way.config.client = true;

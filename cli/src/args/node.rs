@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use clap::builder::NonEmptyStringValueParser;
 use clap::{ArgAction, Args, ValueEnum};
-use kademlia_dht::gateway::mainline::MainlineHandle;
+use kademlia_dht::gateway::mainline::{MainlineHandle, PUBLIC_ROUTERS};
 use kademlia_dht::{
     Config, ConfigError, Id, KeyHasher, Multiaddr, RelayMode, RelayPolicy, Sha1Hasher, Sha256Hasher, network_named,
 };
@@ -123,16 +124,21 @@ pub(crate) struct WayArgs {
     #[arg(long, value_name = "MULTIADDR")]
     pub(super) listen: Vec<Multiaddr>,
 
-    /// Join the network of the node there (repeatable). It is tried again until it works.
+    /// Join the network of the node there, by address or by name: /dns/HOST/udp/… (repeatable). It is tried again until it
+    /// works.
     #[arg(long, value_name = "MULTIADDR")]
     pub(super) connect: Vec<Multiaddr>,
+
+    /// Join BitTorrent's public DHT, through the routers that its clients know by name (--network mainline).
+    #[arg(long)]
+    pub(super) public: bool,
 
     /// The protocol of the network.
     #[arg(long, value_name = "NAME", default_value = "native")]
     network: Network,
 
     /// The name of the network, to tell networks of one protocol apart: nodes of other names are ignored.
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
     network_name: Option<String>,
 
     /// How keys are hashed; the same in all of the network.
@@ -273,6 +279,11 @@ impl Default for HttpPlan {
 }
 
 impl WayArgs {
+    /// Whether it says whom to join.
+    pub(super) fn joins(&self) -> bool {
+        self.public || !self.connect.is_empty()
+    }
+
     pub(super) fn plan(self) -> Result<WayPlan, ConfigError> {
         let hasher: Arc<dyn KeyHasher> = match self.hash {
             Hash::Sha1 => Arc::new(Sha1Hasher),
@@ -293,12 +304,28 @@ impl WayArgs {
             lookup_timeout: self.lookup_timeout,
             ..defaults
         };
+        if let (Some(name), true) = (&self.network_name, self.network != Network::Native) {
+            let bounds = format!("left out: a network of {} has no name", self.network.name());
+            return Err(ConfigError { field: "network-name", bounds, value: name.clone() });
+        }
         if self.network != Network::Native && self.hash != Hash::Sha1 {
             let bounds = format!("sha1 in a network of {}", self.network.name());
             return Err(ConfigError { field: "hash", bounds, value: "another".to_owned() });
         }
         config.check()?;
-        Ok(WayPlan { config, network: self.network, listen: self.listen, connect: self.connect })
+        let mut connect = self.connect;
+        if self.public {
+            if self.network != Network::Mainline {
+                let bounds = "set only with the network mainline".to_owned();
+                return Err(ConfigError {
+                    field: "public",
+                    bounds,
+                    value: format!("set with {}", self.network.name()),
+                });
+            }
+            connect.extend(PUBLIC_ROUTERS.iter().filter_map(|address| address.parse::<Multiaddr>().ok()));
+        }
+        Ok(WayPlan { config, network: self.network, listen: self.listen, connect })
     }
 }
 

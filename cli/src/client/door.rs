@@ -3,6 +3,7 @@
 use std::io;
 #[cfg(unix)]
 use std::path::PathBuf;
+use std::thread;
 use std::time::Duration;
 
 use axum::Router;
@@ -11,11 +12,10 @@ use axum::http::{Request, Response, header};
 use http_body_util::BodyExt;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use kademlia_dht::Pending;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::sync::Mutex;
 use tokio::sync::watch::Receiver;
+use tokio::sync::{Mutex, mpsc};
 use tower::ServiceExt;
 
 use super::Failure;
@@ -23,7 +23,7 @@ use super::cleanup::Cleanup;
 use super::patience::{Patience, Turn, theirs};
 use crate::api::{self, Access, Api, Settings};
 use crate::args::{DoorPlan, HttpPlan, WayPlan};
-use crate::node::Running;
+use crate::node::{self, Running, Unjoined, join_through};
 
 /// A way to a node.
 #[derive(Debug)]
@@ -69,7 +69,7 @@ impl Door {
             }
             #[cfg(unix)]
             DoorPlan::DataDir(folder) => {
-                let path = folder.join(crate::node::CONTROL_SOCKET);
+                let path = folder.join(node::CONTROL_SOCKET);
                 let words = path.display().to_string();
                 Door::to(Place::Socket(path), "localhost".to_owned(), words, patience).await
             }
@@ -185,14 +185,17 @@ async fn own(plan: &WayPlan, cleanup: &Cleanup) -> Result<Own, Failure> {
     // A socket of it would stay behind.
     let stopped = running.service().clone();
     cleanup.on_interrupt(move || stopped.stop())?;
-    let tries: Vec<Pending<_>> =
-        plan.connect.iter().map(|address| running.service().connect(address.clone())).collect();
-    let mut joined = Err(kademlia_dht::Error::NoPeers);
-    for pending in tries {
-        let result = pending.await;
-        if joined.is_err() {
-            joined = result.map(|_| ());
-        }
+    let (tell, mut told) = mpsc::unbounded_channel();
+    for address in plan.connect.clone() {
+        let (service, tell) = (running.service().clone(), tell.clone());
+        // Whoever is not joined when another one is is not waited for.
+        let work = move || drop(tell.send(join_through(&service, &address)));
+        thread::Builder::new().name("join".to_owned()).spawn(work).map_err(node::Failure::Thread)?;
+    }
+    drop(tell);
+    let mut joined = Err(Unjoined::Refused(kademlia_dht::Error::NoPeers));
+    while let (true, Some(result)) = (joined.is_err(), told.recv().await) {
+        joined = result;
     }
     if let Err(error) = joined {
         let addresses: Vec<String> = plan.connect.iter().map(ToString::to_string).collect();

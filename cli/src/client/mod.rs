@@ -39,7 +39,7 @@ pub(crate) enum Failure {
     #[error("the node at {place} has said nothing for {time:?}; it may hang, or need more time: --timeout")]
     Silent { place: String, time: Duration },
     #[error("cannot join the network through {addresses}: {error}")]
-    NotJoined { addresses: String, error: kademlia_dht::Error },
+    NotJoined { addresses: String, error: node::Unjoined },
     #[error(transparent)]
     Node(#[from] node::Failure),
     #[error(transparent)]

@@ -1,6 +1,6 @@
 //! The gateways of a node: one for each address on which it listens.
 
-use kademlia_dht::gateway::address::{IpTransport, socket_addr, split_first, unix_path};
+use kademlia_dht::gateway::address::{IpTransport, socket_addr, split_first, transport, unix_path};
 use kademlia_dht::gateway::mainline::MainlineGateway;
 use kademlia_dht::gateway::{Gateway, RpcUdpGateway, TcpGateway, UdpGateway};
 use kademlia_dht::{Config, DHTService, Multiaddr};
@@ -85,6 +85,12 @@ fn usual_for(address: &Multiaddr) -> Option<Multiaddr> {
         let name = format!("dht-{}.sock", std::process::id());
         return kademlia_dht::gateway::address::unix_address(std::env::temp_dir().join(name)).ok();
     }
+    // What a name stands for changes, and may not be known yet.
+    match transport(address)[..] {
+        ["dns" | "dns4", transport @ ("udp" | "tcp")] => return format!("/ip4/0.0.0.0/{transport}/0").parse().ok(),
+        ["dns6", transport @ ("udp" | "tcp")] => return format!("/ip6/::/{transport}/0").parse().ok(),
+        _ => {}
+    }
     let (socket, transport) = socket_addr(address)?;
     let ip = match (socket.ip().is_loopback(), socket.is_ipv4()) {
         (true, true) => "/ip4/127.0.0.1",
@@ -113,6 +119,8 @@ mod tests {
         assert_eq!(usual(&["/ip4/127.0.0.1/tcp/7", "/ip4/127.0.0.2/tcp/8"]), ["/ip4/127.0.0.1/tcp/0"]);
         assert_eq!(usual(&["/ip4/192.0.2.1/udp/7", "/ip6/::1/tcp/8"]), ["/ip4/0.0.0.0/udp/0", "/ip6/::1/tcp/0"]);
         assert_eq!(usual(&["/ip4/192.0.2.1/udp/7/p2p-circuit/memory/3"]), ["/ip4/0.0.0.0/udp/0"]);
+        let names = ["/dns/example.org/udp/7", "/dns4/example.org/tcp/7", "/dns6/example.org/udp/7"];
+        assert_eq!(usual(&names), ["/ip4/0.0.0.0/tcp/0", "/ip4/0.0.0.0/udp/0", "/ip6/::/udp/0"]);
         assert!(usual(&["/unix/%2Frun%2Fdht.sock"])[0].starts_with("/unix/%2F"));
     }
 }

@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
-use std::thread::{self, JoinHandle};
+use std::thread::{self, JoinHandle, ScopedJoinHandle};
 use std::time::Duration;
 
+use kademlia_dht::gateway::address::{self, ResolveError};
 use kademlia_dht::{DHTService, Error, Joined, Multiaddr, Pending};
 use log::Level;
 
@@ -22,6 +23,17 @@ pub(super) enum Word {
     Alone,
     /// The node ends.
     End,
+}
+
+/// Why nobody was joined through an address.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Unjoined {
+    #[error(transparent)]
+    Name(#[from] ResolveError),
+    #[error(transparent)]
+    Refused(Error),
+    #[error("cannot start a thread: {0}")]
+    Thread(#[source] io::Error),
 }
 
 /// What the thread that joins has.
@@ -69,25 +81,57 @@ impl Joining {
 /// Tries these addresses, all at once, and gives those through which nobody was joined. `told` are those of which that was
 /// said already.
 fn try_all(service: &DHTService, addresses: Vec<Multiaddr>, told: &mut BTreeSet<Multiaddr>) -> Vec<Multiaddr> {
-    let tries: Vec<(Multiaddr, Pending<Joined>)> =
-        addresses.into_iter().map(|address| (address.clone(), service.connect(address))).collect();
-    let failed = tries.into_iter().filter_map(|(address, pending)| match pending.wait() {
+    let tries: Vec<(Multiaddr, Result<Joined, Unjoined>)> = thread::scope(|scope| {
+        let begin = |address: Multiaddr| {
+            let asked = address.clone();
+            let work = move || join_through(service, &asked);
+            (address, thread::Builder::new().name("join".to_owned()).spawn_scoped(scope, work))
+        };
+        let begun: Vec<_> = addresses.into_iter().map(begin).collect();
+        let end = |thread: io::Result<ScopedJoinHandle<'_, _>>| match thread {
+            Ok(thread) => thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+            Err(error) => Err(Unjoined::Thread(error)),
+        };
+        begun.into_iter().map(|(address, thread)| (address, end(thread))).collect()
+    });
+    let failed = tries.into_iter().filter_map(|(address, result)| match result {
         Ok(joined) => {
             log::info!("joined through {address}: {} contacts", joined.contacts);
             told.remove(&address);
             None
         }
-        Err(Error::Itself) => {
+        Err(Unjoined::Refused(Error::Itself)) => {
             log::log!(level(told, &address), "{address} is this node itself");
             None
         }
-        Err(Error::Stopped) => None,
+        Err(Unjoined::Refused(Error::Stopped)) => None,
         Err(error) => {
             log::log!(level(told, &address), "cannot join through {address} yet: {error}");
             Some(address)
         }
     });
     failed.collect()
+}
+
+/// Joins through whoever is at an address. Behind a name there can be several.
+pub(crate) fn join_through(service: &DHTService, address: &Multiaddr) -> Result<Joined, Unjoined> {
+    let tries: Vec<_> = reachable(service, address::resolve(address)?).map(|found| service.connect(found)).collect();
+    let mut first = None;
+    for result in tries.into_iter().map(Pending::wait) {
+        if result.is_ok() {
+            return result.map_err(Unjoined::Refused);
+        }
+        first = first.or(result.err());
+    }
+    Err(Unjoined::Refused(first.unwrap_or(Error::NoPeers)))
+}
+
+/// Those to which this node has a way, as it may speak only one of the families that a host has. If there are none, all.
+fn reachable(service: &DHTService, addresses: Vec<Multiaddr>) -> impl Iterator<Item = Multiaddr> {
+    let ways: Vec<_> = service.listen_addresses().iter().map(address::transport).collect();
+    let has_way = move |address: &Multiaddr| ways.contains(&address::transport(&address::split_first(address).0));
+    let is_any = addresses.iter().any(&has_way);
+    addresses.into_iter().filter(move |address| !is_any || has_way(address))
 }
 
 /// A warning the first time, until it is otherwise.

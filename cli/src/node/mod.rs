@@ -20,6 +20,7 @@ use crate::api::{Api, Server, Settings};
 use crate::args::{NodePlan, WayPlan};
 pub(crate) use failure::Failure;
 use joining::{Joining, Word};
+pub(crate) use joining::{Unjoined, join_through};
 use lines::Lines;
 
 /// The name of the socket in a node's folder by which commands reach it.
@@ -96,15 +97,15 @@ fn run_to_end(plan: &NodePlan) -> Result<bool, Failure> {
     }
     introduce(service, plan.contacts.as_deref(), introduced);
     let joining = Joining { service: service.clone(), addresses: plan.way.connect.clone(), told, happens };
-    let joining = joining.start().map_err(Failure::Thread)?;
+    joining.start().map_err(Failure::Thread)?;
     until_told(&happenings, lines)?;
     log::info!("the node ends");
     let failure = service.status().failure;
     server.begin_to_end();
     if in_time(move || drop(running)) {
         server.end();
+        // Its thread is not waited for, as it may wait for the resolver of names.
         teller.send(Word::End).ok();
-        joining.join().ok();
     } else {
         log::warn!("the disk is too slow: what happened last may not be kept");
     }

@@ -118,6 +118,39 @@ fn who_cannot_join_yet_runs_and_says_so() {
     assert!(words.contains("cannot join through"), "{words}");
 }
 
+#[test]
+fn a_name_leads_to_a_network_as_its_addresses_do() {
+    let first = Node::start("");
+    let port = first.listening[0].rsplit('/').next().unwrap().to_owned();
+    let second = Node::start(&format!("--connect /dns4/localhost/udp/{port} --connect /dns4/a..b/udp/{port}"));
+    assert_eq!(second.json("/status")["known_peers"], 1);
+    let put = run(&format!("put key value --connect /dns/localhost/udp/{port} --connect /dns4/a..b/udp/{port}"));
+    assert_eq!(put.status.code(), Some(0), "{}", text(&put.stderr));
+    assert_eq!(second.get("/dht/key").body, b"value");
+    let none = run(&format!("get key --connect /dns4/a..b/udp/{port}"));
+    assert_eq!(none.status.code(), Some(3));
+    assert!(text(&none.stderr).contains("cannot resolve a..b"), "{}", text(&none.stderr));
+    second.signal("TERM");
+    let (_, _, words) = second.end();
+    assert_eq!(count(&words, "cannot join through /dns4/a..b/udp/"), 1, "{words}");
+}
+
+#[test]
+fn what_a_network_has_not_is_no_setting_of_it() {
+    for (arguments, expected) in [
+        ("node --public", "--public must be set only with the network mainline, but is set with native"),
+        ("get key --public --network rpcudp", "--public must be set only with the network mainline"),
+        ("get key --public --node http://127.0.0.1:1", "cannot be used with"),
+        ("node --network rpcudp --network-name x", "--network-name must be left out: a network of rpcudp has no name"),
+        ("node --network-name=", "a value is required for '--network-name <NAME>'"),
+    ] {
+        let ended = run(arguments);
+        let words = text(&ended.stderr);
+        assert_eq!(ended.status.code(), Some(2), "{words}");
+        assert!(words.contains(expected), "{words}");
+    }
+}
+
 fn count(words: &str, what: &str) -> usize {
     words.matches(what).count()
 }

@@ -32,3 +32,18 @@ mod write;
 
 pub use gateway::MainlineGateway;
 pub use handle::{MainlineHandle, Watch};
+
+/// Nodes by which everybody comes into the public network, each run by makers of a well-known client. They are joined through as
+/// through any other, once [`resolve`](crate::address::resolve) has found where they are.
+///
+/// ```
+/// use kademlia_gateways::{Multiaddr, mainline::PUBLIC_ROUTERS};
+/// let routers: Vec<Multiaddr> = PUBLIC_ROUTERS.iter().filter_map(|address| address.parse().ok()).collect();
+/// assert_eq!(routers.len(), PUBLIC_ROUTERS.len());
+/// ```
+pub const PUBLIC_ROUTERS: [&str; 4] = [
+    "/dns/router.bittorrent.com/udp/6881",
+    "/dns/router.utorrent.com/udp/6881",
+    "/dns/dht.transmissionbt.com/udp/6881",
+    "/dns/dht.libtorrent.org/udp/25401",
+];
