@@ -204,11 +204,13 @@ fn named(error: &ConfigError) -> String {
 }
 
 /// Settings whose bounds are made of another one.
-const BOUNDED_BY: [(&str, &str); 4] = [
+const BOUNDED_BY: [(&str, &str); 6] = [
     ("lookup-timeout", "request-timeout"),
     ("read-quorum", "k"),
     ("republish-interval", "record-lifetime"),
     ("hash", "network"),
+    ("network-name", "network"),
+    ("public", "network"),
 ];
 
 /// The same, with file and line where it, or what bounds it, is from a file.

@@ -171,13 +171,13 @@ impl Config {
         if self.read_quorum != Config::default().read_quorum {
             within("read_quorum", &self.read_quorum, 1..=self.k)?;
         }
-        within("request_timeout", &self.request_timeout, Duration::from_millis(1)..=Duration::from_secs(60))?;
-        within("lookup_timeout", &self.lookup_timeout, self.request_timeout..=Duration::from_secs(3600))?;
-        within("peer_timeout", &self.peer_timeout, SHORT..=YEAR)?;
-        within("record_lifetime", &self.record_lifetime, Duration::from_secs(1)..=YEAR)?;
-        within("refresh_interval", &self.refresh_interval, SHORT..=YEAR)?;
-        within("replicate_interval", &self.replicate_interval, SHORT..=YEAR)?;
-        within("republish_interval", &self.republish_interval, SHORT..=YEAR)?;
+        lasting("request_timeout", self.request_timeout, Duration::from_millis(1)..=Duration::from_secs(60))?;
+        lasting("lookup_timeout", self.lookup_timeout, self.request_timeout..=Duration::from_secs(3600))?;
+        lasting("peer_timeout", self.peer_timeout, SHORT..=YEAR)?;
+        lasting("record_lifetime", self.record_lifetime, Duration::from_secs(1)..=YEAR)?;
+        lasting("refresh_interval", self.refresh_interval, SHORT..=YEAR)?;
+        lasting("replicate_interval", self.replicate_interval, SHORT..=YEAR)?;
+        lasting("republish_interval", self.republish_interval, SHORT..=YEAR)?;
         within("relay.rate", &self.relay.rate, 1..=1_000_000)?;
         within("relay.burst", &self.relay.burst, 1..=1_000_000)?;
         within("events_capacity", &self.events_capacity, 1..=1 << 20)?;
@@ -247,11 +247,37 @@ fn within<T: PartialOrd + fmt::Debug>(
     value: &T,
     bounds: RangeInclusive<T>,
 ) -> Result<(), ConfigError> {
+    bounded(field, value, &bounds, |value| format!("{value:?}"))
+}
+
+fn lasting(field: &'static str, value: Duration, bounds: RangeInclusive<Duration>) -> Result<(), ConfigError> {
+    bounded(field, &value, &bounds, |value| in_words(*value))
+}
+
+fn bounded<T: PartialOrd>(
+    field: &'static str,
+    value: &T,
+    bounds: &RangeInclusive<T>,
+    show: impl Fn(&T) -> String,
+) -> Result<(), ConfigError> {
     if bounds.contains(value) {
         return Ok(());
     }
-    let bounds = format!("{:?} to {:?}", bounds.start(), bounds.end());
-    Err(ConfigError { field, bounds, value: format!("{value:?}") })
+    Err(ConfigError {
+        field,
+        bounds: format!("{} to {}", show(bounds.start()), show(bounds.end())),
+        value: show(value),
+    })
+}
+
+/// In the largest unit of which it is a whole number.
+fn in_words(time: Duration) -> String {
+    let seconds = time.as_secs();
+    let units = [("d", 24 * 3600), ("h", 3600), ("m", 60)];
+    match units.into_iter().find(|(_, unit)| time.subsec_nanos() == 0 && seconds > 0 && seconds.is_multiple_of(*unit)) {
+        Some((name, unit)) => format!("{}{name}", seconds / unit),
+        None => format!("{time:?}"),
+    }
 }
 
 #[cfg(test)]
@@ -269,7 +295,12 @@ mod tests {
         let error = Config { k: 101, ..Config::default() }.check().unwrap_err();
         assert_eq!(error.to_string(), "Config::k must be 1 to 100, but is 101");
         let error = Config { lookup_timeout: Duration::from_secs(1), ..Config::default() }.check().unwrap_err();
-        assert_eq!(error.to_string(), "Config::lookup_timeout must be 2s to 3600s, but is 1s");
+        assert_eq!(error.to_string(), "Config::lookup_timeout must be 2s to 1h, but is 1s");
+        let error =
+            Config { peer_timeout: Duration::from_secs(400 * 24 * 3600), ..Config::default() }.check().unwrap_err();
+        assert_eq!(error.to_string(), "Config::peer_timeout must be 10ms to 365d, but is 400d");
+        let words = [0, 59, 90, 5400, 7200].map(|seconds| in_words(Duration::from_secs(seconds)));
+        assert_eq!(words, ["0ns", "59s", "90s", "90m", "2h"]);
         let id = Some(Id::from_prefix(&[1; 21]));
         let error = Config { id, ..Config::default() }.check().unwrap_err();
         assert_eq!(error.field, "id");

@@ -1,5 +1,6 @@
 //! A file of settings: each setting is the option of that name, so that both have the same names, values and bounds.
 
+use std::any::TypeId;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -7,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use clap::parser::ValueSource;
-use clap::{ArgAction, ArgMatches, Command};
+use clap::{Arg, ArgAction, ArgMatches, Command};
 use kademlia_dht::Multiaddr;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -101,10 +102,7 @@ fn values(
     };
     let mut all = Vec::new();
     for (offset, value) in values {
-        let (is_switch, may_be_empty) = (
-            matches!(option.get_action(), ArgAction::SetTrue),
-            option.get_num_args().is_some_and(|range| range.min_values() == 0),
-        );
+        let kind = Kind::of(option);
         let text = match value.get_ref() {
             DeValue::String(text) => text.to_string(),
             DeValue::Integer(number) => number.to_string(),
@@ -114,15 +112,70 @@ fn values(
                 return Err((offset, format!("`{name}` takes a string, a number, true or false")));
             }
         };
-        let argument = match value.get_ref() {
-            DeValue::Boolean(false) if is_switch => continue,
-            DeValue::Boolean(true) if is_switch || may_be_empty => format!("--{name}"),
+        let argument = match (value.get_ref(), kind) {
+            (DeValue::Boolean(false), Kind::Switch | Kind::Optional) => continue,
+            (DeValue::Boolean(true), Kind::Switch | Kind::Optional) => format!("--{name}"),
             _ => format!("--{name}={text}"),
         };
         check(command, &argument).map_err(|error| (offset, error))?;
+        if !kind.takes(value.get_ref()) {
+            return Err((offset, format!("`{name}` takes {}", kind.words())));
+        }
         all.push(Given { argument, text, offset });
     }
     Ok(all)
+}
+
+/// What is written in a file as the value of an option.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// An option without a value.
+    Switch,
+    Truth,
+    Number,
+    /// It has a unit, or not.
+    Bytes,
+    Text,
+    /// Of an option that is something by itself as well.
+    Optional,
+}
+
+impl Kind {
+    fn of(option: &Arg) -> Self {
+        let parsed = option.get_value_parser().type_id();
+        if matches!(option.get_action(), ArgAction::SetTrue) {
+            Kind::Switch
+        } else if parsed == TypeId::of::<bool>() {
+            Kind::Truth
+        } else if parsed == TypeId::of::<usize>() {
+            Kind::Number
+        } else if parsed == TypeId::of::<u64>() {
+            Kind::Bytes
+        } else if option.get_num_args().is_some_and(|range| range.min_values() == 0) {
+            Kind::Optional
+        } else {
+            Kind::Text
+        }
+    }
+
+    fn takes(self, value: &DeValue<'_>) -> bool {
+        match value {
+            DeValue::Boolean(_) => matches!(self, Kind::Switch | Kind::Truth | Kind::Optional),
+            DeValue::Integer(_) => matches!(self, Kind::Number | Kind::Bytes),
+            DeValue::String(_) => matches!(self, Kind::Bytes | Kind::Text | Kind::Optional),
+            _ => false,
+        }
+    }
+
+    fn words(self) -> &'static str {
+        match self {
+            Kind::Switch | Kind::Truth => "true or false",
+            Kind::Number => "a number, without quotes",
+            Kind::Bytes => "a number, or a text in quotes",
+            Kind::Text => "a text in quotes",
+            Kind::Optional => "a text in quotes, true or false",
+        }
+    }
 }
 
 /// Whether the option is right by itself.
@@ -130,8 +183,13 @@ fn check(command: &Command, argument: &str) -> Result<(), String> {
     let parsed = command.clone().no_binary_name(true).try_get_matches_from([argument]);
     parsed.map(|_| ()).map_err(|error| {
         let error = error.to_string();
-        let first = error.lines().next().unwrap_or_default();
-        first.strip_prefix("error: ").unwrap_or(first).to_owned()
+        let mut lines = error.lines().map(str::trim);
+        let first = lines.next().unwrap_or_default();
+        let first = first.strip_prefix("error: ").unwrap_or(first);
+        match lines.find(|line| line.starts_with("[possible values")) {
+            Some(choices) => format!("{first} {choices}"),
+            None => first.to_owned(),
+        }
     })
 }
 
@@ -153,9 +211,15 @@ mod tests {
     fn settings_are_options_and_the_command_line_wins() {
         let text = "k = 8\nlisten = ['/ip4/127.0.0.1/udp/0', '/ip4/127.0.0.1/tcp/0']\nclient = true\nhttp = ':0'\n";
         let both = ["--listen=/ip4/127.0.0.1/udp/0", "--listen=/ip4/127.0.0.1/tcp/0"];
-        assert_eq!(read(text, &["--k=3"]).unwrap(), ["--client", "--http=:0", both[0], both[1]]);
+        assert_eq!(read(text, &["--k=3"]).unwrap(), ["--client=true", "--http=:0", both[0], both[1]]);
         assert_eq!(read("listen = '/ip4/127.0.0.1/udp/0'", &[]).unwrap(), [both[0]]);
         assert_eq!(read("client = false\nhttp = true", &[]).unwrap(), ["--client=false", "--http"]);
+        assert!(read("http = false\njson = false\npublic = false", &[]).unwrap().is_empty());
+        let sizes = read("http-max-body = 4096", &[]).unwrap();
+        assert_eq!(
+            (sizes, read("http-max-body = '4KiB'", &[]).unwrap()),
+            (vec!["--http-max-body=4096".to_owned()], vec!["--http-max-body=4KiB".to_owned()])
+        );
     }
 
     #[test]
@@ -174,6 +238,15 @@ mod tests {
                 "dht.toml, line 4: invalid value 'nowhere' for '--listen <MULTI",
             ),
             ("listen = [\n  1,\n  [2],\n]", "dht.toml, line 2: invalid value '1' for '--listen <MULTIADDR>'"),
+            ("k = '8'", "dht.toml, line 1: `k` takes a number, without quotes"),
+            ("data-dir = 5", "dht.toml, line 1: `data-dir` takes a text in quotes"),
+            ("data-dir = true", "dht.toml, line 1: `data-dir` takes a text in quotes"),
+            ("client = 'true'", "dht.toml, line 1: `client` takes true or false"),
+            ("network-name = ''", "dht.toml, line 1: a value is required for '--network-name <NAME>'"),
+            (
+                "hash = 'md5'",
+                "dht.toml, line 1: invalid value 'md5' for '--hash <HASH>' [possible values: sha1, sha256]",
+            ),
             ("request-timeout = 2", "dht.toml, line 1: invalid value '2' for '--request-timeout <TIME>': not a time"),
         ] {
             let error = read(text, &[]).unwrap_err();

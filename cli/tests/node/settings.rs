@@ -33,7 +33,7 @@ fn what_is_wrong_is_named_with_file_and_line() {
         ("\nk = 800\n", "dht.toml, line 2: invalid value '800' for '--k <NUMBER>': not a number from 1 to 100"),
         ("listen = ['/ip4/127.0.0.1']\n\nlisten = []\n", "dht.toml, line 3: "),
         ("listen = ['nowhere']\n", "dht.toml, line 1: invalid value 'nowhere' for '--listen <MULTIADDR>'"),
-        ("k = 8\nlookup-timeout = '1s'\n", "dht.toml, line 2: --lookup-timeout must be 2s to 3600s, but is 1s"),
+        ("k = 8\nlookup-timeout = '1s'\n", "dht.toml, line 2: --lookup-timeout must be 2s to 1h, but is 1s"),
         ("k = \n", "dht.toml, line 1: "),
         // What shows only when the node starts, or with another setting.
         ("listen = [\n'/ip4/127.0.0.1/udp/0',\n'/memory/7',\n]\n", "dht.toml, line 3: /memory/7 is no address that"),
@@ -47,7 +47,7 @@ fn what_is_wrong_is_named_with_file_and_line() {
         ),
         ("\nhttp-token-file = '/does/not/exist'\n", "dht.toml, line 2: cannot read the token in /does/not/exist"),
         ("contacts = '/does/not/exist'\n", "dht.toml, line 1: cannot read /does/not/exist"),
-        ("k = 8\nrequest-timeout = '50s'\n", "dht.toml, line 2: --lookup-timeout must be 50s to 3600s, but is 30s"),
+        ("k = 8\nrequest-timeout = '50s'\n", "dht.toml, line 2: --lookup-timeout must be 50s to 1h, but is 30s"),
         ("data-dir = '/dev/null/x'\n", "dht.toml, line 1: the data directory /dev/null/x cannot be used"),
     ];
     for (settings, expected) in cases {
@@ -79,7 +79,7 @@ fn wrong_arguments_end_with_status_2_and_say_why() {
         ("node --http-timeout 0s", "100ms"),
         ("node --http 8080", "not an address and port"),
         ("node --http --http-host http://dht.example.org", "not the name of a host alone"),
-        ("node --lookup-timeout 1s", "--lookup-timeout must be 2s to 3600s, but is 1s"),
+        ("node --lookup-timeout 1s", "--lookup-timeout must be 2s to 1h, but is 1s"),
         ("node --request-timeout 2", "not a time with its unit"),
         ("node --id abc", "an id is 1 to 32 bytes"),
         ("node --id 000000000000000000000000000000000000000001", "--id must be zero beyond the 20 bytes"),
