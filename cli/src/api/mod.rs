@@ -43,7 +43,7 @@ use axum::routing::get;
 
 pub(crate) use guard::Access;
 pub(crate) use server::{Server, ServerError};
-pub(crate) use state::{Api, Settings};
+pub(crate) use state::{Api, Settings, read_token};
 
 use errors::ApiError;
 

@@ -1,6 +1,5 @@
 //! What all requests share.
 
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -66,6 +65,16 @@ impl Settings {
     }
 }
 
+/// Reads the token for writes, if there is to be one.
+pub(crate) fn read_token(plan: &HttpPlan) -> Result<Option<String>, ServerError> {
+    let Some(path) = plan.token_file.clone() else { return Ok(None) };
+    match std::fs::read_to_string(&path) {
+        Ok(text) if text.trim().is_empty() => Err(ServerError::EmptyToken { path }),
+        Ok(text) => Ok(Some(text.trim().to_owned())),
+        Err(error) => Err(ServerError::Token { path, error }),
+    }
+}
+
 /// The API of one node.
 #[derive(Debug, Clone)]
 pub(crate) struct Api(Arc<Shared>);
@@ -85,26 +94,20 @@ struct Shared {
 }
 
 impl Api {
-    /// Reads the token, if there is one.
-    pub(crate) fn new(service: DHTService, settings: Settings, plan: &HttpPlan) -> Result<Self, ServerError> {
-        let token = plan.token_file.as_ref().map(|path| {
-            let failed = |error: io::Error| ServerError::Token { path: path.clone(), error };
-            let text = std::fs::read_to_string(path).map_err(failed)?;
-            let token = text.trim();
-            if token.is_empty() { Err(ServerError::EmptyToken { path: path.clone() }) } else { Ok(token.to_owned()) }
-        });
-        Ok(Api(Arc::new(Shared {
+    /// For these settings of HTTP, and with this token for writes.
+    pub(crate) fn new(service: DHTService, settings: Settings, plan: &HttpPlan, token: Option<String>) -> Self {
+        Api(Arc::new(Shared {
             service,
             settings,
             max_body: plan.max_body,
             timeout: plan.timeout,
-            token: token.transpose()?,
+            token,
             hosts: plan.hosts.clone(),
             transfers: Arc::new(Semaphore::new(TRANSFERS)),
             events: broadcast::Sender::new(EVENTS),
             followers: Arc::new(Semaphore::new(FOLLOWERS)),
             metrics: HttpMetrics::default(),
-        })))
+        }))
     }
 
     /// Tells all who follow what has happened; `None` when nothing more will.

@@ -201,7 +201,7 @@ async fn own(plan: &WayPlan, cleanup: &Cleanup) -> Result<Own, Failure> {
         let addresses: Vec<String> = plan.connect.iter().map(ToString::to_string).collect();
         return Err(Failure::NotJoined { addresses: addresses.join(", "), error });
     }
-    let api = Api::new(running.service().clone(), Settings::new(plan), &HttpPlan::default())?;
+    let api = Api::new(running.service().clone(), Settings::new(plan), &HttpPlan::default(), None);
     Ok(Own { router: api::router(&api, Access::Own), _running: running })
 }
 

@@ -24,7 +24,8 @@ pub(super) fn receipt(json: &Json) -> String {
     let (accepted, refused) = (list(&json["accepted"]).len(), list(&json["refused"]));
     let here = if json["kept_here"] == true { " and here" } else { "" };
     let nodes = if accepted == 1 { "node" } else { "nodes" };
-    let mut text = format!("version {} at {accepted} {nodes}{here}", plain(&json["version"]));
+    let disk = if json["durable"] == true { ", on disk" } else { "" };
+    let mut text = format!("version {} at {accepted} {nodes}{here}{disk}", plain(&json["version"]));
     for node in refused {
         write!(text, "\nnot at {}: {}", plain(&node["id"]), plain(&node["reason"])).ok();
     }
@@ -98,7 +99,8 @@ fn persistence(json: &Json) -> String {
 
 /// Of `dht status --healthy`.
 pub(super) fn health(json: &Json) -> String {
-    format!("{}, knows {} others", plain(&json["status"]), plain(&json["known_peers"]))
+    let (known, others) = (&json["known_peers"], if json["known_peers"] == 1 { "other" } else { "others" });
+    format!("{}, knows {} {others}", plain(&json["status"]), plain(known))
 }
 
 /// Of `dht trace`.
@@ -159,6 +161,8 @@ mod tests {
             "refused": [{ "id": "cd", "reason": "it did not answer" }],
         });
         assert_eq!(receipt(&json), "version 7 at 1 node and here\nnot at cd: it did not answer");
+        let durable = json!({ "version": "8", "accepted": [{ "id": "ab" }, { "id": "cd" }], "durable": true });
+        assert_eq!(receipt(&durable), "version 8 at 2 nodes, on disk");
     }
 
     #[test]

@@ -16,7 +16,7 @@ use std::{fs, thread};
 use kademlia_dht::persist::{DataDirectory, read_contacts};
 use kademlia_dht::{DHTService, Id, Multiaddr};
 
-use crate::api::{Api, Server, Settings};
+use crate::api::{Api, Server, Settings, read_token};
 use crate::args::{NodePlan, WayPlan};
 pub(crate) use failure::Failure;
 use joining::{Joining, Word};
@@ -77,6 +77,7 @@ fn run_to_end(plan: &NodePlan) -> Result<bool, Failure> {
     let (happens, happenings) = mpsc::channel();
     signals::listen(happens.clone())?;
     let introduced = introduced(plan.contacts.as_deref())?;
+    let token = read_token(&plan.http)?;
     let Some(running) = start(plan, &happens, &happenings)? else { return Ok(true) };
     let service = running.service();
     let mut settings = Settings::new(&plan.way);
@@ -87,7 +88,7 @@ fn run_to_end(plan: &NodePlan) -> Result<bool, Failure> {
     for address in service.listen_addresses() {
         lines.listening(&address)?;
     }
-    let api = Api::new(service.clone(), settings, &plan.http)?;
+    let api = Api::new(service.clone(), settings, &plan.http, token);
     let (teller, told) = mpsc::channel();
     watch::start(service, &api, teller.clone(), happens.clone()).map_err(Failure::Thread)?;
     let control = plan.data_dir.as_ref().map(|folder| folder.join(CONTROL_SOCKET));
