@@ -9,12 +9,12 @@ mod support {
 }
 
 use std::net::{SocketAddr, UdpSocket};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use kademlia_dht::gateway::address;
 use kademlia_dht::gateway::mainline::MainlineGateway;
 use kademlia_dht::signing::signed::{Salt, SigningKey, sign};
-use kademlia_dht::{Config, DHTService, Id, Multiaddr};
+use kademlia_dht::{Config, DHTService, Event, Id, Multiaddr, core};
 use support::changed_datagrams::{bombard, recorded};
 
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -82,12 +82,31 @@ impl Fake {
         loop {
             let (size, from) = self.socket.recv_from(&mut buffer).expect("an answer in time");
             let came = &buffer[..size];
-            if after(came, b"1:y1:q").is_some() {
-                let asked = &after(came, b"1:t4:").unwrap()[..4];
-                let pong = [b"d1:rd2:id20:abcdefghij0123456789e1:t4:", asked, b"1:y1:re"].concat();
-                self.socket.send_to(&pong, from).unwrap();
-            } else if after(came, &transaction).is_some() {
+            if !self.pong(came, from) && after(came, &transaction).is_some() {
                 return came.to_vec();
+            }
+        }
+    }
+
+    /// Answers what came if it is a query, and takes it for a ping.
+    fn pong(&self, came: &[u8], from: SocketAddr) -> bool {
+        let is_query = after(came, b"1:y1:q").is_some();
+        if is_query {
+            let asked = &after(came, b"1:t4:").unwrap()[..4];
+            let pong = [b"d1:rd2:id20:abcdefghij0123456789e1:t4:", asked, b"1:y1:re"].concat();
+            self.socket.send_to(&pong, from).unwrap();
+        }
+        is_query
+    }
+
+    /// Answers pings until something is so.
+    fn pong_until(&self, mut is_so: impl FnMut() -> bool) {
+        self.socket.set_read_timeout(Some(Duration::from_millis(10))).unwrap();
+        let (mut buffer, until) = ([0; 4096], Instant::now() + DEADLINE);
+        while !is_so() {
+            assert!(Instant::now() < until);
+            if let Ok((size, from)) = self.socket.recv_from(&mut buffer) {
+                self.pong(&buffer[..size], from);
             }
         }
     }
@@ -131,6 +150,23 @@ fn see(service: &DHTService, to: &Multiaddr, voter: &str, seen: [u8; 4]) {
     let pong = service.ping(address);
     fake.say_where(seen);
     pong.wait_timeout(DEADLINE).unwrap_or_else(|_| panic!("no pong")).unwrap();
+}
+
+#[test]
+fn who_pings_under_made_up_ids_is_known_by_its_own() {
+    let (service, to) = start();
+    let events = service.events();
+    let mut fake = Fake::new(&to);
+    let ping = b"d1:ad2:id20:an id of nobody's   e1:q4:ping1:t2:zz1:y1:qe";
+    fake.socket.send_to(ping, fake.to).unwrap();
+    fake.ask("find_node", b"", b"6:target20:abcdefghij0123456789", false);
+    fake.socket.send_to(ping, fake.to).unwrap();
+    let own = Id::from_prefix(b"abcdefghij0123456789");
+    let is_added = |event| match event {
+        Event::Node(core::Event::ContactAdded(contact)) if contact.id() == own => Some(()),
+        _ => None,
+    };
+    fake.pong_until(|| events.wait_for(Duration::ZERO, is_added).is_ok());
 }
 
 #[test]

@@ -9,7 +9,7 @@ mod support {
 
 use std::time::Duration;
 
-use kademlia_dht::core::{Command, Event, Input, Node, Output, Params, Time};
+use kademlia_dht::core::{Command, Input, Node, Output, Params, Time};
 use kademlia_dht::gateway::{
     Body, Contact, Found, Id, KeySpace, Message, Multiaddr, NetworkId, Reply, ReplyPath, Request, Tag, Token,
     UnsentReason,
@@ -67,35 +67,6 @@ fn a_dead_contact_is_noticed_though_nobody_else_is_there() {
         world.run_for(Duration::from_secs(60));
     }
     assert!(world.now.since(begun) < HOUR / 2, "{:?}", world.now.since(begun));
-}
-
-/// The crate `mainline` asks whether others are there under ids that are not its own.
-#[test]
-fn who_asks_under_another_id_is_known_by_the_one_that_it_answers_with() {
-    let mut script = Script::new(8, 3);
-    let (own, made_up) = (peer(1), Handle { id: peer(2).id, ..peer(1) });
-    script.receive(made_up, Tag(1), Body::Request(Request::Ping));
-    script.receive(own, Tag(2), Body::Request(Request::FindNode { target: own.id }));
-    assert_eq!(script.asked(), [1], "it is asked once, though it has named two");
-    script.answer(own, Reply::Pong);
-    assert_eq!(script.node.contacts().copied().collect::<Vec<_>>(), [own]);
-}
-
-#[test]
-fn who_answers_in_the_place_of_another_takes_it() {
-    let mut script = Script::new(8, 3);
-    let (before, after) = (peer(1), Handle { id: peer(2).id, ..peer(1) });
-    script.meet(before);
-    // It has started anew, and has another id.
-    while script.now < Time::ZERO + HOUR {
-        script.wait(Duration::from_millis(100));
-        while !script.sent.is_empty() {
-            script.answer(after, Reply::Pong);
-        }
-    }
-    assert_eq!(script.node.contacts().copied().collect::<Vec<_>>(), [after]);
-    let removed = |event: &Event<Handle>| matches!(event, Event::ContactRemoved(peer) if *peer == before);
-    assert!(script.events.iter().any(removed), "{:?}", script.events);
 }
 
 #[test]

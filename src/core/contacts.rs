@@ -76,8 +76,7 @@ impl<P: Peer> Node<P> {
         }
     }
 
-    /// Asks whoever sent a request whether it answers at the address that it came from, if the table has a place. There are
-    /// nodes that ask under any id, and answer under their own.
+    /// Asks whoever sent a request whether it answers at the address that it came from, if the table has a place.
     pub(super) fn probe_stranger(&mut self, id: Id, address: &P::Addr, out: &mut Vec<Output<P>>) {
         let may_stand = || self.admission.is_none() || self.admits(&P::new(id, address.clone(), Vec::new()));
         if !self.table.wants(&id, address) || !may_stand() {
@@ -112,15 +111,9 @@ impl<P: Peer> Node<P> {
         }
         self.maintain_by(self.now + self.contact_pause());
         if let Some(id) = open.expect {
-            self.contact_absent(&id, &open.to, out);
+            let change = self.table.missed(self.now, &id, &open.to);
+            self.table_changed(change, None, out);
         }
-    }
-
-    /// It was not this contact that answered at its address, if anybody did.
-    pub(super) fn contact_absent(&mut self, id: &Id, address: &P::Addr, out: &mut Vec<Output<P>>) {
-        self.maintain_by(self.now + self.contact_pause());
-        let change = self.table.missed(self.now, id, address);
-        self.table_changed(change, None, out);
     }
 
     fn table_changed(&mut self, change: Change<P>, answered: Option<P>, out: &mut Vec<Output<P>>) {

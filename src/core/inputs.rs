@@ -72,9 +72,6 @@ impl<P: Peer> Node<P> {
         let peer = P::new(sender, from, also);
         self.contact_answered(peer.clone(), round_trip, out);
         let Some(open) = open else { return };
-        if let Some(other) = open.expect.filter(|expected| *expected != sender) {
-            self.contact_absent(&other, peer.address(), out);
-        }
         self.request_ended(open.tag, &open.purpose);
         match open.purpose {
             Purpose::Lookup { task, .. } => self.lookup_answered(task, &open, &peer, (reply, round_trip), out),

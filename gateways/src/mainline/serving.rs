@@ -48,7 +48,9 @@ pub(super) enum What {
 }
 
 impl MainlineWire {
-    /// Has the node answer a query. `pings` have been sent to its address already.
+    /// Has the node answer a query. `pings` have been sent to its address because of it already.
+    ///
+    /// Who asks is named to the core if it has answered under the id that it claims. There are nodes that ping under any.
     pub(super) fn serve(
         &mut self,
         now: Now,
@@ -60,9 +62,14 @@ impl MainlineWire {
     ) {
         let Message { transaction, read_only, body, .. } = message;
         let Body::Query { sender, query } = body else { return };
-        // Who answers nothing is not named to the core, which would ask it back.
-        let sender = Some(sender).filter(|_| !read_only);
-        let pings = pings + if sender.is_some() { 2 } else { 0 };
+        let is_known = self.proved.id(now.instant, &from) == Some(sender);
+        // Who is read-only answers nothing.
+        let asks_back = !read_only && !is_known && pings == 0;
+        if asks_back {
+            self.ask_back(now, from, out);
+        }
+        let sender = Some(sender).filter(|_| !read_only && is_known);
+        let pings = pings + usize::from(asks_back);
         let limit = self.limit(now, &from, bytes, pings);
         let (what, request) = match self.understand(now, from, sender, query) {
             Ok(understood) => understood,

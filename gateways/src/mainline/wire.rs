@@ -145,7 +145,7 @@ impl MainlineWire {
         self.ask_back(now, from, out);
     }
 
-    fn ask_back(&mut self, now: Now, to: SocketAddr, out: &mut Effects) {
+    pub(super) fn ask_back(&mut self, now: Now, to: SocketAddr, out: &mut Effects) {
         let transaction = self.next_transaction();
         if let Some(bytes) = self.query(now, to, transaction, Query::Ping) {
             self.asked_back.insert(now.instant, transaction, to);
