@@ -16,7 +16,7 @@ use kademlia_dht::ConfigError;
 use kademlia_dht::testnet::Mix;
 
 pub(crate) use bench::BenchPlan;
-pub(crate) use client::{ClientPlan, Condition, DoorPlan, DumpFormat, Request, Value};
+pub(crate) use client::{ClientPlan, Condition, DoorPlan, DumpFormat, Request, Value, ValueType};
 pub(crate) use node::{HttpPlan, Network, NodePlan, WayPlan};
 pub(crate) use settings_file::Places;
 use settings_file::Settings;

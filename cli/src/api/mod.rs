@@ -34,6 +34,7 @@ mod state;
 mod status;
 mod stored;
 mod trace;
+mod typed;
 mod values;
 
 use axum::Router;

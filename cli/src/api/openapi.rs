@@ -8,6 +8,7 @@ use utoipa::{Modify, OpenApi};
 
 use super::answer::Answer;
 use super::{address_book, dump, events, key, lookups, metrics, neighbours, peers, status, trace, values};
+use crate::args::ValueType;
 
 /// What is made of the resources.
 #[derive(Debug, OpenApi)]
@@ -29,7 +30,7 @@ use super::{address_book, dump, events, key, lookups, metrics, neighbours, peers
         (name = "node", description = "What this node is and does"),
         (name = "inside", description = "What this node knows of others"),
     ),
-    components(schemas(key::AsWhat, dump::DumpForm)),
+    components(schemas(key::AsWhat, dump::DumpForm, ValueType)),
     modifiers(&Token, &Parameters),
 )]
 struct Api;

@@ -40,6 +40,8 @@ pub(crate) struct Settings {
     pub(crate) takes_large: bool,
     /// After so long the chunks of a large value are saved again.
     pub(crate) renew_interval: Duration,
+    /// Whether values have types in the network.
+    pub(crate) has_types: bool,
     /// Whether the network has peers of torrents.
     pub(crate) has_peers: bool,
     /// Whether the node should know others: it was told whom to join, is of no use alone, or knew some before.
@@ -59,6 +61,7 @@ impl Settings {
             takes_large: plan.network != Network::Rpcudp,
             // Others may let records live less long than this node: as often as it publishes they take that.
             renew_interval: plan.config.republish_interval.min(plan.config.record_lifetime / 2),
+            has_types: plan.network == Network::Rpcudp,
             has_peers: plan.network == Network::Mainline,
             joins: !plan.connect.is_empty() || plan.config.client,
         }

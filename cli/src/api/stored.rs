@@ -10,6 +10,7 @@ use super::errors::ApiError;
 use super::ranges::{Part, part};
 use super::receipt::etag;
 use super::state::Api;
+use super::typed::{self, VALUE_TYPE};
 
 /// A value that was found.
 #[derive(Debug)]
@@ -31,12 +32,15 @@ pub(super) async fn answer(
     }
     let tag = etag(stored.version);
     if !large::is_root(&stored.value) {
-        let length = stored.value.len() as u64;
+        let (value, kind) = typed::unpacked(api, stored.value);
+        let length = value.len() as u64;
         let part = wanted(headers, &tag, length);
         let range = bounds(&part, length);
         let index = |offset| usize::try_from(offset).unwrap_or(usize::MAX);
-        let bytes = stored.value.get(index(range.0)..index(range.1)).unwrap_or_default().to_vec();
-        return Ok(head(tag, &part, length, Body::from(bytes)));
+        let bytes = value.get(index(range.0)..index(range.1)).unwrap_or_default().to_vec();
+        let mut response = head(tag, &part, length, Body::from(bytes));
+        response.headers_mut().extend(kind.map(|kind| (VALUE_TYPE, kind)));
+        return Ok(response);
     }
     let place = api.transfer()?;
     let reader = api.service().value_reader(stored.value, super::large::options());

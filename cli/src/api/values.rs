@@ -14,7 +14,9 @@ use super::owned::{OwnedOrMany, OwnedRequest};
 use super::receipt::{self, ReceiptBody};
 use super::state::{Api, Wanted};
 use super::stored::{self, Stored};
+use super::typed::{self, TypeQuery};
 use super::{large as transfers, owned};
+use crate::args::ValueType;
 
 /// What must be so for a value to be written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,8 +45,9 @@ struct Conditions {
 
 /// Find the value of a key.
 ///
-/// A plain, immutable, signed or ruled value comes as it was saved, or the part of it that is asked for. Owned records come as
-/// JSON: one, if the key is somebody's; or a list, if everybody has one of their own there.
+/// A plain, immutable, signed or ruled value comes as it was saved, or the part of it that is asked for; one that has another
+/// type than bytes comes as text. Owned records come as JSON: one, if the key is somebody's; or a list, if everybody has one of
+/// their own there.
 #[utoipa::path(
     get, path = "/dht/{key}", operation_id = "value", tag = "values",
     params(
@@ -56,7 +59,10 @@ struct Conditions {
     responses(
         (status = 200, description = "The value, or the owned record, or a list of those", content(
             (AnyBytes = "application/octet-stream"), (OwnedOrMany = "application/json"),
-        ), headers(("ETag" = String, description = "The version, in quotes"))),
+        ), headers(
+            ("ETag" = String, description = "The version, in quotes"),
+            ("Value-Type" = Option<ValueType>, description = "The type of the value, where values have types"),
+        )),
         (status = 206, description = "The part that was asked for", content_type = "application/octet-stream", body = AnyBytes),
         (status = 304, description = "The newest version is the one that is known"),
         (status = 400, description = "The request is wrong", body = ErrorBody),
@@ -88,7 +94,7 @@ pub(super) async fn get(State(api): State<Api>, key: Key, request: Request) -> R
 /// Save a value under a key.
 #[utoipa::path(
     put, path = "/dht/{key}", operation_id = "save", tag = "values", security((), ("token" = [])),
-    params(KeyPath, Conditions),
+    params(KeyPath, TypeQuery, Conditions),
     request_body(content = AnyBytes, content_type = "application/octet-stream", description = "The value"),
     responses(
         (status = 200, description = "Who has it now", body = ReceiptBody, headers(("ETag" = String, description = "The version, in quotes"))),
@@ -102,7 +108,7 @@ pub(super) async fn put(State(api): State<Api>, key: Key, request: Request) -> R
 /// Save a value under a key, or, as `application/json`, an owned record.
 #[utoipa::path(
     post, path = "/dht/{key}", operation_id = "save_or_own", tag = "values", security((), ("token" = [])),
-    params(KeyPath, Conditions),
+    params(KeyPath, TypeQuery, Conditions),
     request_body(content((OwnedRequest = "application/json"), (AnyBytes = "application/octet-stream"), (String = "application/x-www-form-urlencoded")), description = "The value, as it is; or, as JSON, an owned record"),
     responses(
         (status = 200, description = "Who has it now", body = ReceiptBody, headers(("ETag" = String, description = "The version, in quotes"))),
@@ -122,11 +128,13 @@ async fn write(api: &Api, key: &Key, request: Request) -> Result<Response, ApiEr
     let name = key.to_write()?.to_vec();
     let (parts, body) = request.into_parts();
     let condition = condition(&parts.headers)?;
+    let kind = typed::asked(api, &parts.uri)?;
     let mut incoming = Incoming::new(api, &parts.headers, body)?;
     let most = api.settings().value_bytes;
     let (start, is_all) = incoming.up_to(most).await?;
     let expect = expectation(api, key, condition).await?;
     let receipt = if is_all && start.len() <= most && !large::is_root(&start) {
+        let start = typed::packed(kind, start)?;
         let pending = match expect {
             Expect::Anything => api.service().save(&name, &start),
             Expect::Absent => api.service().save_if(&name, None, &start),

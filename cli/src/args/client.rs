@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use kademlia_dht::ConfigError;
+use utoipa::ToSchema;
 
 use super::node::{WayArgs, WayPlan};
 use super::value::{duration_within, info_hash, within};
@@ -83,6 +84,10 @@ pub(super) struct PutArgs {
     /// Take the value from this file.
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
+
+    /// The type of the value, in a network whose values have types (rpcudp). [default: bytes]
+    #[arg(long = "type", value_name = "TYPE")]
+    kind: Option<ValueType>,
 
     /// Save only if this is the newest version.
     #[arg(long, value_name = "VERSION")]
@@ -205,7 +210,7 @@ pub(crate) enum DoorPlan {
 #[derive(Debug)]
 pub(crate) enum Request {
     Get { key: String, output: Option<PathBuf> },
-    Put { key: String, value: Value, condition: Condition },
+    Put { key: String, value: Value, kind: Option<ValueType>, condition: Condition },
     Delete { key: String },
     Announce { info_hash: String, port: Option<u16> },
     Peers { info_hash: String },
@@ -221,6 +226,30 @@ pub(crate) enum Value {
     Text(String),
     Input,
     File(PathBuf),
+}
+
+/// The type of a value, by its name in Python.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, ToSchema)]
+#[schema(rename_all = "lowercase")]
+pub(crate) enum ValueType {
+    Bytes,
+    Str,
+    Int,
+    Float,
+    Bool,
+}
+
+impl ValueType {
+    /// As it is written.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            ValueType::Bytes => "bytes",
+            ValueType::Str => "str",
+            ValueType::Int => "int",
+            ValueType::Float => "float",
+            ValueType::Bool => "bool",
+        }
+    }
 }
 
 /// What must be so for a value to be saved.
@@ -266,7 +295,7 @@ impl PutArgs {
             None if self.if_absent => Condition::Absent,
             None => Condition::None,
         };
-        self.node.plan(Request::Put { key: self.key, value, condition })
+        self.node.plan(Request::Put { key: self.key, value, kind: self.kind, condition })
     }
 }
 

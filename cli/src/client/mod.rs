@@ -100,7 +100,10 @@ async fn ask(plan: ClientPlan, cleanup: Cleanup) -> Result<bool, Failure> {
     let asker = Asker { door, token, json: plan.json, cleanup };
     match plan.request {
         Request::Get { key, output } => asker.get(&key, output).await,
-        Request::Put { key, condition, .. } => asker.put(&key, condition, upload).await,
+        Request::Put { key, kind, condition, .. } => {
+            let kind = kind.map(|kind| format!("?type={}", kind.name())).unwrap_or_default();
+            asker.put(&format!("{}{kind}", path("dht", &key)), condition, upload).await
+        }
         Request::Delete { key } => {
             let request = asker.request(Method::DELETE, &path("dht", &key));
             asker.show(request, Upload::default(), printed::receipt).await
@@ -210,8 +213,9 @@ impl Asker {
             let tag = headers.get(header::ETAG).and_then(|tag| tag.to_str().ok());
             let version = tag.map(|tag| tag.trim_matches('"').to_owned());
             let is_json = headers.get(header::CONTENT_TYPE).is_some_and(|name| name == "application/json");
+            let kind = headers.get("value-type").and_then(|kind| kind.to_str().ok()).map(str::to_owned);
             let value = self.whole(response).await?;
-            line(&printed::value(key, version.as_deref(), &value, is_json).to_string())?;
+            line(&printed::value(key, version.as_deref(), kind.as_deref(), &value, is_json).to_string())?;
             return Ok(true);
         }
         match output {
@@ -236,9 +240,9 @@ impl Asker {
         output.end().map_err(failed)
     }
 
-    async fn put(&self, key: &str, condition: Condition, upload: Upload) -> Result<bool, Failure> {
+    async fn put(&self, path: &str, condition: Condition, upload: Upload) -> Result<bool, Failure> {
         let content_type = "application/octet-stream";
-        let request = self.request(Method::PUT, &path("dht", key)).header(header::CONTENT_TYPE, content_type);
+        let request = self.request(Method::PUT, path).header(header::CONTENT_TYPE, content_type);
         let request = match condition {
             Condition::None => request,
             Condition::Version(version) => request.header(header::IF_MATCH, format!("\"{version}\"")),

@@ -32,15 +32,19 @@ pub(super) fn receipt(json: &Json) -> String {
     text
 }
 
-/// Of `dht get --json`.
-pub(super) fn value(key: &str, version: Option<&str>, value: &[u8], is_json: bool) -> Json {
+/// Of `dht get --json`. Where values have types, `kind` is that of this one.
+pub(super) fn value(key: &str, version: Option<&str>, kind: Option<&str>, value: &[u8], is_json: bool) -> Json {
     let owned = if is_json { serde_json::from_slice::<Json>(value).ok() } else { None };
     let (name, shown) = match (owned, std::str::from_utf8(value)) {
         (Some(record), _) => ("owned", record),
         (None, Ok(text)) => ("value", text.into()),
         (None, Err(_)) => ("value_hex", value.iter().map(|byte| format!("{byte:02x}")).collect::<String>().into()),
     };
-    json!({ "key": key, "version": version, "bytes": value.len(), name: shown })
+    let mut json = json!({ "key": key, "version": version, "bytes": value.len(), name: shown });
+    if let (Some(fields), Some(kind)) = (json.as_object_mut(), kind) {
+        fields.insert("type".to_owned(), kind.into());
+    }
+    json
 }
 
 /// Of `dht peers`: one a line.
@@ -178,9 +182,10 @@ mod tests {
 
     #[test]
     fn values_as_json() {
-        let of = |bytes: &[u8], is_json| value("k", Some("7"), bytes, is_json);
+        let of = |bytes: &[u8], is_json| value("k", Some("7"), None, bytes, is_json);
         assert_eq!(of(b"hi", false), json!({ "key": "k", "version": "7", "bytes": 2, "value": "hi" }));
         assert_eq!(of(b"\xff\x00", false)["value_hex"], "ff00");
         assert_eq!(of(b"[1]", true)["owned"], json!([1]));
+        assert_eq!(value("k", None, Some("int"), b"5", false)["type"], "int");
     }
 }

@@ -262,3 +262,31 @@ fn networks_of_other_names_and_protocols_are_apart() {
     let large = first.ask("PUT", "/dht/key", "", &[7; 9000]);
     assert_eq!((large.status, large.code().as_str()), (413, "too_large"));
 }
+
+#[test]
+fn values_of_the_python_package_have_types() {
+    let first = Node::start("--network rpcudp");
+    let second = Node::start(&format!("--network rpcudp {}", first.connect()));
+    let by = |node: &Node| format!("--node {}", node.http);
+    for (kind, sent, got) in [("str", "hi", "hi"), ("int", "-5", "-5"), ("float", "3", "3.0"), ("bool", "True", "true")]
+    {
+        let put = run(&format!("put {kind} {sent} --type {kind} {}", by(&first)));
+        assert_eq!(put.status.code(), Some(0), "{}", text(&put.stderr));
+        let found = second.get(&format!("/dht/{kind}"));
+        assert_eq!((&found.body[..], &found.headers["value-type"][..]), (got.as_bytes(), kind));
+        let shown = text(&run(&format!("get {kind} --json {}", by(&second))).stdout);
+        assert!(
+            shown.contains(&format!("\"type\":\"{kind}\"")) && shown.contains(&format!("\"value\":\"{got}\"")),
+            "{shown}"
+        );
+    }
+    // Bytes are what they are, also where a value of a type would begin so.
+    assert_eq!(first.ask("PUT", "/dht/bytes", "", b"\xc1\x05").status, 200);
+    let found = second.get("/dht/bytes");
+    assert_eq!((&found.body[..], &found.headers["value-type"][..]), (&b"\xc1\x05"[..], "bytes"));
+    let wrong = first.ask("PUT", "/dht/int?type=int", "", b"five");
+    assert_eq!((wrong.status, wrong.code().as_str()), (400, "bad_value"));
+    assert_eq!(first.ask("PUT", "/dht/int?type=list", "", b"5").code(), "bad_query");
+    let untyped = Node::start("").ask("PUT", "/dht/int?type=int", "", b"5");
+    assert_eq!((untyped.status, untyped.code().as_str()), (422, "inexpressible"));
+}
