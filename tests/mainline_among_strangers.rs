@@ -104,7 +104,7 @@ impl Fake {
         self.socket.set_read_timeout(Some(Duration::from_millis(10))).unwrap();
         let (mut buffer, until) = ([0; 4096], Instant::now() + DEADLINE);
         while !is_so() {
-            assert!(Instant::now() < until);
+            assert!(Instant::now() < until, "it is not so within {DEADLINE:?}");
             if let Ok((size, from)) = self.socket.recv_from(&mut buffer) {
                 self.pong(&buffer[..size], from);
             }

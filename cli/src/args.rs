@@ -17,7 +17,7 @@ use kademlia_dht::testnet::Mix;
 
 pub(crate) use bench::BenchPlan;
 pub(crate) use client::{ClientPlan, Condition, DoorPlan, DumpFormat, Request, Value, ValueType};
-pub(crate) use node::{HttpPlan, Network, NodePlan, WayPlan};
+pub(crate) use node::{Entrance, HttpPlan, Network, NodePlan, WayPlan};
 pub(crate) use settings_file::Places;
 use settings_file::Settings;
 pub(crate) use simulate::{Options, SimulatePlan};

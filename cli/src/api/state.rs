@@ -63,7 +63,7 @@ impl Settings {
             renew_interval: plan.config.republish_interval.min(plan.config.record_lifetime / 2),
             has_types: plan.network == Network::Rpcudp,
             has_peers: plan.network == Network::Mainline,
-            joins: !plan.connect.is_empty() || plan.config.client,
+            joins: !plan.entrances.is_empty() || plan.config.client,
         }
     }
 }

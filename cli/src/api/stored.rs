@@ -31,7 +31,7 @@ pub(super) async fn answer(
         return Ok(unchanged);
     }
     let tag = etag(stored.version);
-    if !large::is_root(&stored.value) {
+    if !(api.settings().takes_large && large::is_root(&stored.value)) {
         let (value, kind) = typed::unpacked(api, stored.value);
         let length = value.len() as u64;
         let part = wanted(headers, &tag, length);

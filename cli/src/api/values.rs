@@ -9,7 +9,7 @@ use kademlia_dht::{Receipt, Record, RecordKind, Version, value_of};
 
 use super::body::{AnyBytes, Incoming};
 use super::errors::{ApiError, ErrorBody, NotWritten, Unanswered};
-use super::key::{Key, KeyPath, KeyQuery};
+use super::key::{Key, KeyPath, KeyQuery, query};
 use super::owned::{OwnedOrMany, OwnedRequest};
 use super::receipt::{self, ReceiptBody};
 use super::state::{Api, Wanted};
@@ -118,7 +118,8 @@ pub(super) async fn put(State(api): State<Api>, key: Key, request: Request) -> R
 pub(super) async fn post(State(api): State<Api>, key: Key, request: Request) -> Result<Response, ApiError> {
     let content_type = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let essence = content_type.unwrap_or_default().split(';').next().unwrap_or_default().trim();
-    if essence.eq_ignore_ascii_case("application/json") {
+    // A value that is said to have a type is a value.
+    if essence.eq_ignore_ascii_case("application/json") && query(request.uri(), "type").is_none() {
         return owned::post(&api, key.to_write()?, request).await;
     }
     write(&api, &key, request).await
@@ -132,16 +133,18 @@ async fn write(api: &Api, key: &Key, request: Request) -> Result<Response, ApiEr
     let mut incoming = Incoming::new(api, &parts.headers, body)?;
     let most = api.settings().value_bytes;
     let (start, is_all) = incoming.up_to(most).await?;
+    let takes_large = api.settings().takes_large;
+    let is_small = is_all && start.len() <= most && !(takes_large && large::is_root(&start));
+    let start = if is_small { typed::packed(kind, start)? } else { start };
     let expect = expectation(api, key, condition).await?;
-    let receipt = if is_all && start.len() <= most && !large::is_root(&start) {
-        let start = typed::packed(kind, start)?;
+    let receipt = if is_small {
         let pending = match expect {
             Expect::Anything => api.service().save(&name, &start),
             Expect::Absent => api.service().save_if(&name, None, &start),
             Expect::Version(version) => api.service().save_if(&name, Some(version), &start),
         };
         pending.await?
-    } else if api.settings().takes_large {
+    } else if takes_large {
         let place = match expect {
             Expect::Anything => Place::Plain(name),
             Expect::Absent => Place::PlainIf { key: name, expected: None },

@@ -1,5 +1,6 @@
 //! `dht node`: what the node is, where it listens and whom it joins.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -7,6 +8,7 @@ use std::time::Duration;
 
 use clap::builder::NonEmptyStringValueParser;
 use clap::{ArgAction, Args, ValueEnum};
+use kademlia_dht::gateway::address::transport;
 use kademlia_dht::gateway::mainline::{MainlineHandle, PUBLIC_ROUTERS};
 use kademlia_dht::{
     Config, ConfigError, Id, KeyHasher, Multiaddr, RelayMode, RelayPolicy, Sha1Hasher, Sha256Hasher, network_named,
@@ -232,13 +234,46 @@ enum Relay {
     Auto,
 }
 
+/// By what a network is entered.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Entrance {
+    /// An address, or a name in its place.
+    Address(Multiaddr),
+    /// The routers of BitTorrent's public DHT, of which one suffices.
+    PublicRouters,
+}
+
+impl Entrance {
+    /// Where it leads, by IP or by name.
+    pub(crate) fn addresses(&self) -> Vec<Multiaddr> {
+        match self {
+            Entrance::Address(address) => vec![address.clone()],
+            Entrance::PublicRouters => PUBLIC_ROUTERS.iter().filter_map(|address| address.parse().ok()).collect(),
+        }
+    }
+
+    /// Whether it can lead elsewhere at another time.
+    pub(crate) fn has_names(&self) -> bool {
+        self.addresses().iter().any(|address| transport(address).first().is_some_and(|name| name.starts_with("dns")))
+    }
+}
+
+impl fmt::Display for Entrance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Entrance::Address(address) => address.fmt(f),
+            Entrance::PublicRouters => f.write_str("the public routers"),
+        }
+    }
+}
+
 /// A node and its way into a network, with all arguments sound.
 #[derive(Debug, Clone)]
 pub(crate) struct WayPlan {
     pub(crate) config: Config,
     pub(crate) network: Network,
     pub(crate) listen: Vec<Multiaddr>,
-    pub(crate) connect: Vec<Multiaddr>,
+    pub(crate) entrances: Vec<Entrance>,
 }
 
 /// `dht node`, with all arguments sound.
@@ -313,7 +348,7 @@ impl WayArgs {
             return Err(ConfigError { field: "hash", bounds, value: "another".to_owned() });
         }
         config.check()?;
-        let mut connect = self.connect;
+        let mut entrances: Vec<_> = self.connect.into_iter().map(Entrance::Address).collect();
         if self.public {
             if self.network != Network::Mainline {
                 let bounds = "set only with the network mainline".to_owned();
@@ -323,9 +358,9 @@ impl WayArgs {
                     value: format!("set with {}", self.network.name()),
                 });
             }
-            connect.extend(PUBLIC_ROUTERS.iter().filter_map(|address| address.parse::<Multiaddr>().ok()));
+            entrances.push(Entrance::PublicRouters);
         }
-        Ok(WayPlan { config, network: self.network, listen: self.listen, connect })
+        Ok(WayPlan { config, network: self.network, listen: self.listen, entrances })
     }
 }
 

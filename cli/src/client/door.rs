@@ -3,7 +3,6 @@
 use std::io;
 #[cfg(unix)]
 use std::path::PathBuf;
-use std::thread;
 use std::time::Duration;
 
 use axum::Router;
@@ -14,8 +13,9 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio::sync::Mutex;
 use tokio::sync::watch::Receiver;
-use tokio::sync::{Mutex, mpsc};
+use tokio::time::timeout;
 use tower::ServiceExt;
 
 use super::Failure;
@@ -23,7 +23,7 @@ use super::cleanup::Cleanup;
 use super::patience::{Patience, Turn, theirs};
 use crate::api::{self, Access, Api, Settings};
 use crate::args::{DoorPlan, HttpPlan, WayPlan};
-use crate::node::{self, Running, Unjoined, join_through};
+use crate::node::{self, Running, Unjoined, join_any};
 
 /// A way to a node.
 #[derive(Debug)]
@@ -79,7 +79,7 @@ impl Door {
                 Err(Failure::Unreachable { place: folder.display().to_string(), error })
             }
             DoorPlan::Own(plan) => {
-                let (host, place) = ("localhost".to_owned(), "the other end of --connect".to_owned());
+                let (host, place) = ("localhost".to_owned(), "the network that was joined".to_owned());
                 Ok(Door { host, place, patience, way: Way::Own(own(&plan, cleanup).await?) })
             }
         }
@@ -185,21 +185,12 @@ async fn own(plan: &WayPlan, cleanup: &Cleanup) -> Result<Own, Failure> {
     // A socket of it would stay behind.
     let stopped = running.service().clone();
     cleanup.on_interrupt(move || stopped.stop())?;
-    let (tell, mut told) = mpsc::unbounded_channel();
-    for address in plan.connect.clone() {
-        let (service, tell) = (running.service().clone(), tell.clone());
-        // Whoever is not joined when another one is is not waited for.
-        let work = move || drop(tell.send(join_through(&service, &address)));
-        thread::Builder::new().name("join".to_owned()).spawn(work).map_err(node::Failure::Thread)?;
-    }
-    drop(tell);
-    let mut joined = Err(Unjoined::Refused(kademlia_dht::Error::NoPeers));
-    while let (true, Some(result)) = (joined.is_err(), told.recv().await) {
-        joined = result;
-    }
-    if let Err(error) = joined {
-        let addresses: Vec<String> = plan.connect.iter().map(ToString::to_string).collect();
-        return Err(Failure::NotJoined { addresses: addresses.join(", "), error });
+    // What is asked for comes first, and the resolver of names can take for ever.
+    let most = plan.config.lookup_timeout;
+    let joined = timeout(most, join_any(running.service(), &plan.entrances)).await;
+    if let Err(error) = joined.unwrap_or(Err(Unjoined::Service(kademlia_dht::Error::TimedOut(most)))) {
+        let entrances: Vec<String> = plan.entrances.iter().map(ToString::to_string).collect();
+        return Err(Failure::NotJoined { entrances: entrances.join(", "), error });
     }
     let api = Api::new(running.service().clone(), Settings::new(plan), &HttpPlan::default(), None);
     Ok(Own { router: api::router(&api, Access::Own), _running: running })

@@ -38,8 +38,8 @@ pub(crate) enum Failure {
     Unreachable { place: String, error: io::Error },
     #[error("the node at {place} has said nothing for {time:?}; it may hang, or need more time: --timeout")]
     Silent { place: String, time: Duration },
-    #[error("cannot join the network through {addresses}: {error}")]
-    NotJoined { addresses: String, error: node::Unjoined },
+    #[error("cannot join the network through {entrances}: {error}")]
+    NotJoined { entrances: String, error: node::Unjoined },
     #[error(transparent)]
     Node(#[from] node::Failure),
     #[error(transparent)]

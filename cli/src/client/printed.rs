@@ -22,10 +22,13 @@ fn list(value: &Json) -> &[Json] {
 /// Of `dht put` and `dht delete`.
 pub(super) fn receipt(json: &Json) -> String {
     let (accepted, refused) = (list(&json["accepted"]).len(), list(&json["refused"]));
-    let here = if json["kept_here"] == true { " and here" } else { "" };
+    let here = match (json["kept_here"] == true, json["durable"] == true) {
+        (false, _) => "",
+        (true, false) => " and here",
+        (true, true) => " and here, on disk",
+    };
     let nodes = if accepted == 1 { "node" } else { "nodes" };
-    let disk = if json["durable"] == true { ", on disk" } else { "" };
-    let mut text = format!("version {} at {accepted} {nodes}{here}{disk}", plain(&json["version"]));
+    let mut text = format!("version {} at {accepted} {nodes}{here}", plain(&json["version"]));
     for node in refused {
         write!(text, "\nnot at {}: {}", plain(&node["id"]), plain(&node["reason"])).ok();
     }
@@ -165,8 +168,8 @@ mod tests {
             "refused": [{ "id": "cd", "reason": "it did not answer" }],
         });
         assert_eq!(receipt(&json), "version 7 at 1 node and here\nnot at cd: it did not answer");
-        let durable = json!({ "version": "8", "accepted": [{ "id": "ab" }, { "id": "cd" }], "durable": true });
-        assert_eq!(receipt(&durable), "version 8 at 2 nodes, on disk");
+        let durable = json!({ "version": "8", "accepted": [{}, {}], "kept_here": true, "durable": true });
+        assert_eq!(receipt(&durable), "version 8 at 2 nodes and here, on disk");
     }
 
     #[test]

@@ -22,7 +22,9 @@ pub(crate) enum Failure {
     Address { address: Multiaddr },
     #[error("{address}: a network of {network} is over UDP alone")]
     NotUdp { address: Multiaddr, network: &'static str },
-    #[error("a node of BitTorrent's DHT listens on one address; give one --listen, or --connect addresses of one kind")]
+    #[error(
+        "a node of BitTorrent's DHT listens on one address; give one --listen, or --connect addresses of one kind (--public is UDP over IPv4 elsewhere)"
+    )]
     OneAddress,
     #[error(transparent)]
     Listen(#[from] GatewayError),

@@ -6,7 +6,7 @@ use kademlia_dht::gateway::{Gateway, RpcUdpGateway, TcpGateway, UdpGateway};
 use kademlia_dht::{Config, DHTService, Multiaddr};
 
 use super::{Failure, Running};
-use crate::args::{Network, WayPlan};
+use crate::args::{Entrance, Network, WayPlan};
 
 /// Where a node listens that was not told.
 const USUAL: &str = "/ip4/127.0.0.1/udp/0";
@@ -16,7 +16,7 @@ pub(super) fn register(
     plan: &WayPlan,
     start: impl FnOnce(Config) -> Result<Running, Failure>,
 ) -> Result<Running, Failure> {
-    let addresses = if plan.listen.is_empty() { usual(&plan.connect) } else { plan.listen.clone() };
+    let addresses = if plan.listen.is_empty() { usual(&plan.entrances) } else { plan.listen.clone() };
     if plan.network == Network::Mainline {
         return mainline(plan, &addresses, start);
     }
@@ -68,9 +68,9 @@ fn add<G: Gateway>(service: &DHTService, address: &Multiaddr, gateway: G) -> Res
 
 /// Where a node listens that was told only whom to join: on any port by each transport that leads there. On the loopback
 /// interface where it stays on this host, or else on all.
-fn usual(connect: &[Multiaddr]) -> Vec<Multiaddr> {
-    let mut addresses: Vec<Multiaddr> =
-        connect.iter().filter_map(|address| usual_for(&split_first(address).0)).collect();
+fn usual(entrances: &[Entrance]) -> Vec<Multiaddr> {
+    let all = entrances.iter().flat_map(Entrance::addresses);
+    let mut addresses: Vec<Multiaddr> = all.filter_map(|address| usual_for(&split_first(&address).0)).collect();
     addresses.sort_unstable();
     addresses.dedup();
     if addresses.is_empty() {
@@ -112,13 +112,14 @@ mod tests {
     #[test]
     fn who_is_told_whom_to_join_listens_where_that_is_possible() {
         let usual = |connect: &[&str]| -> Vec<String> {
-            let connect: Vec<Multiaddr> = connect.iter().map(|address| address.parse().unwrap()).collect();
-            usual(&connect).iter().map(ToString::to_string).collect()
+            let entrances: Vec<_> = connect.iter().map(|address| Entrance::Address(address.parse().unwrap())).collect();
+            usual(&entrances).iter().map(ToString::to_string).collect()
         };
         assert_eq!(usual(&[]), [USUAL]);
         assert_eq!(usual(&["/ip4/127.0.0.1/tcp/7", "/ip4/127.0.0.2/tcp/8"]), ["/ip4/127.0.0.1/tcp/0"]);
         assert_eq!(usual(&["/ip4/192.0.2.1/udp/7", "/ip6/::1/tcp/8"]), ["/ip4/0.0.0.0/udp/0", "/ip6/::1/tcp/0"]);
         assert_eq!(usual(&["/ip4/192.0.2.1/udp/7/p2p-circuit/memory/3"]), ["/ip4/0.0.0.0/udp/0"]);
+        assert_eq!(super::usual(&[Entrance::PublicRouters])[..], ["/ip4/0.0.0.0/udp/0".parse().unwrap()]);
         let names = ["/dns/example.org/udp/7", "/dns4/example.org/tcp/7", "/dns6/example.org/udp/7"];
         assert_eq!(usual(&names), ["/ip4/0.0.0.0/tcp/0", "/ip4/0.0.0.0/udp/0", "/ip6/::/udp/0"]);
         assert!(usual(&["/unix/%2Frun%2Fdht.sock"])[0].starts_with("/unix/%2F"));

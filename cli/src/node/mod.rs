@@ -15,12 +15,13 @@ use std::{fs, thread};
 
 use kademlia_dht::persist::{DataDirectory, read_contacts};
 use kademlia_dht::{DHTService, Id, Multiaddr};
+use tokio::sync::mpsc::unbounded_channel;
 
 use crate::api::{Api, Server, Settings, read_token};
 use crate::args::{NodePlan, WayPlan};
 pub(crate) use failure::Failure;
 use joining::{Joining, Word};
-pub(crate) use joining::{Unjoined, join_through};
+pub(crate) use joining::{Unjoined, join_any};
 use lines::Lines;
 
 /// The name of the socket in a node's folder by which commands reach it.
@@ -89,7 +90,7 @@ fn run_to_end(plan: &NodePlan) -> Result<bool, Failure> {
         lines.listening(&address)?;
     }
     let api = Api::new(service.clone(), settings, &plan.http, token);
-    let (teller, told) = mpsc::channel();
+    let (teller, told) = unbounded_channel();
     watch::start(service, &api, teller.clone(), happens.clone()).map_err(Failure::Thread)?;
     let control = plan.data_dir.as_ref().map(|folder| folder.join(CONTROL_SOCKET));
     let mut server = Server::start(&api, &plan.http, control)?;
@@ -97,7 +98,7 @@ fn run_to_end(plan: &NodePlan) -> Result<bool, Failure> {
         lines.http(address)?;
     }
     introduce(service, plan.contacts.as_deref(), introduced);
-    let joining = Joining { service: service.clone(), addresses: plan.way.connect.clone(), told, happens };
+    let joining = Joining { service: service.clone(), entrances: plan.way.entrances.clone(), told, happens };
     joining.start().map_err(Failure::Thread)?;
     until_told(&happenings, lines)?;
     log::info!("the node ends");

@@ -7,6 +7,8 @@ use std::thread;
 use kademlia_dht::core::Event as NodeEvent;
 use kademlia_dht::{DHTService, Event};
 
+use tokio::sync::mpsc::UnboundedSender;
+
 use super::Happening;
 use super::joining::Word;
 use crate::api::Api;
@@ -15,7 +17,7 @@ use crate::api::Api;
 pub(super) fn start(
     service: &DHTService,
     api: &Api,
-    joining: Sender<Word>,
+    joining: UnboundedSender<Word>,
     happens: Sender<Happening>,
 ) -> io::Result<()> {
     let (service, api, events) = (service.clone(), api.clone(), service.events());

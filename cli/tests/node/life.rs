@@ -284,6 +284,12 @@ fn values_of_the_python_package_have_types() {
     assert_eq!(first.ask("PUT", "/dht/bytes", "", b"\xc1\x05").status, 200);
     let found = second.get("/dht/bytes");
     assert_eq!((&found.body[..], &found.headers["value-type"][..]), (&b"\xc1\x05"[..], "bytes"));
+    let root = b"\xd7dhtree\x01 and so on";
+    assert_eq!(first.ask("PUT", "/dht/bytes", "", root).status, 200);
+    assert_eq!(second.get("/dht/bytes").body, root);
+    let json = first.ask("POST", "/dht/json?type=str", "Content-Type: application/json\r\n", b"{\"a\": 1}");
+    assert_eq!(json.status, 200);
+    assert_eq!(second.get("/dht/json").body, b"{\"a\": 1}");
     let wrong = first.ask("PUT", "/dht/int?type=int", "", b"five");
     assert_eq!((wrong.status, wrong.code().as_str()), (400, "bad_value"));
     assert_eq!(first.ask("PUT", "/dht/int?type=list", "", b"5").code(), "bad_query");

@@ -38,6 +38,7 @@ impl MainlineWire {
         let Served { from, transaction, limit, what } =
             self.served.take(now.instant, &tag).ok_or(UnsentReason::Inexpressible)?;
         let body = match (what, reply) {
+            (What::Introduction, _) => return Ok(()),
             (What::Held { sender, key, record, expected }, Reply::Found(Found { held, token, .. })) => {
                 if is_expected(expected, *held) {
                     let store = Request::Store { key, record: *record, token: *token, expect: Expect::Anything };
@@ -66,7 +67,7 @@ impl MainlineWire {
         let mut response = krpc::Response::of(own);
         let mut nodes = |want| response.nodes = nodes_of(found, want, to.is_ipv4());
         match *what {
-            What::Name | What::Held { .. } => {}
+            What::Name | What::Introduction | What::Held { .. } => {}
             What::Nodes(want) => nodes(want),
             What::Peers(info_hash, want) => {
                 nodes(want);

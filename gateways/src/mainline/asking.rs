@@ -156,7 +156,12 @@ impl MainlineWire {
     ) {
         let sender = response.sender;
         if self.was_asked_back(now, from, transaction) {
-            return self.prove(now, from, Some(sender), out);
+            let is_known = self.proved.id(now.instant, &from) == Some(sender);
+            let is_named = self.prove(now, from, Some(sender), out);
+            if !is_known && !is_named {
+                self.introduce(now, from, sender, out);
+            }
+            return;
         }
         let Some(Asked { tag, what, .. }) = self.answered(now, from, transaction) else {
             return out.counts.push(Count::Unasked);
@@ -204,7 +209,8 @@ impl MainlineWire {
     ) {
         log::trace!("{from} says {}: {}", failure.code, failure.text);
         if self.was_asked_back(now, from, transaction) {
-            return self.prove(now, from, None, out);
+            self.prove(now, from, None, out);
+            return;
         }
         let Some(Asked { tag, what, .. }) = self.answered(now, from, transaction) else {
             return out.counts.push(Count::Unasked);

@@ -30,6 +30,8 @@ pub(super) struct Served {
 pub(super) enum What {
     /// Nothing but who answers.
     Name,
+    /// Nothing at all: the node is told of somebody, as if they had pinged it.
+    Introduction,
     Nodes(Want),
     Peers(Id, Want),
     Item {
@@ -64,7 +66,7 @@ impl MainlineWire {
         let Body::Query { sender, query } = body else { return };
         let is_known = self.proved.id(now.instant, &from) == Some(sender);
         // Who is read-only answers nothing.
-        let asks_back = !read_only && !is_known && pings == 0;
+        let asks_back = !read_only && !is_known && pings == 0 && self.pinged.get(now.instant, &from).is_none();
         if asks_back {
             self.ask_back(now, from, out);
         }
@@ -81,6 +83,12 @@ impl MainlineWire {
         // What is asked first is not what they asked.
         let named = sender.filter(|_| !matches!(what, What::Held { .. }));
         self.deliver_request(now, Served { from, transaction, limit, what }, named, request, out);
+    }
+
+    /// Tells the node of somebody who is at this address under this id.
+    pub(super) fn introduce(&mut self, now: Now, from: SocketAddr, id: Id, out: &mut Effects) {
+        let served = Served { from, transaction: Bytes::new(), limit: 0, what: What::Introduction };
+        self.deliver_request(now, served, Some(id), Request::Ping, out);
     }
 
     pub(super) fn deliver_request(

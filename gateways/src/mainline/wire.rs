@@ -43,7 +43,10 @@ const PROVED_WITHIN: Duration = Duration::from_millis(500);
 const STORES_A_SECOND: u32 = 100;
 const STORES_AT_ONCE: u32 = 2000;
 
-/// The bytes of a ping: by two of them a node asks back who asks.
+/// Whoever was asked back is not asked back for nothing but its name for so long.
+const NAMED_WITHIN: Duration = Duration::from_secs(2);
+
+/// The bytes of a ping, by which a node asks back who asks.
 const PING_BYTES: usize = 58;
 
 #[derive(Debug)]
@@ -57,6 +60,8 @@ pub(super) struct MainlineWire {
     pub(super) asked: Recent<[u8; 4], Asked>,
     /// Who is asked back whether they are there. Apart, so that whoever asks much drives out nothing that this node asks.
     pub(super) asked_back: Recent<[u8; 4], SocketAddr>,
+    /// Where somebody was asked back lately.
+    pub(super) pinged: Recent<SocketAddr, ()>,
     pub(super) served: Recent<Tag, Served>,
     pub(super) proved: Proved,
     waiting: Waiting<(Message, usize)>,
@@ -77,6 +82,7 @@ impl MainlineWire {
             is_v4,
             asked: Recent::new(MAX_OPEN, ANSWERED_WITHIN),
             asked_back: Recent::new(MAX_OPEN, ANSWERED_WITHIN),
+            pinged: Recent::new(MAX_OPEN, NAMED_WITHIN),
             served: Recent::new(MAX_OPEN, ANSWERED_WITHIN),
             proved: Proved::new(),
             waiting: Waiting::new(PROVED_WITHIN),
@@ -105,12 +111,16 @@ impl MainlineWire {
         self.random.hash_one(self.numbered)
     }
 
-    /// Somebody has shown to be at an address: what waited for that goes on.
-    pub(super) fn prove(&mut self, now: Now, address: SocketAddr, id: Option<Id>, out: &mut Effects) {
+    /// Somebody has shown to be at an address: what waited for that goes on. Whether that has named them to the core.
+    pub(super) fn prove(&mut self, now: Now, address: SocketAddr, id: Option<Id>, out: &mut Effects) -> bool {
         self.proved.insert(now.instant, address, id);
-        for (message, bytes) in self.waiting.release(&address) {
+        let waited = self.waiting.release(&address);
+        let names = |message: &Message| matches!(message.body, Body::Query { sender, .. } if Some(sender) == id);
+        let is_named = waited.iter().any(|(message, _)| !message.read_only && names(message));
+        for (message, bytes) in waited {
             self.serve(now, address, bytes, 1, message, out);
         }
+        is_named
     }
 
     /// A message of our model from this node, or from another one.
@@ -149,6 +159,7 @@ impl MainlineWire {
         let transaction = self.next_transaction();
         if let Some(bytes) = self.query(now, to, transaction, Query::Ping) {
             self.asked_back.insert(now.instant, transaction, to);
+            self.pinged.insert(now.instant, to, ());
             out.datagrams.push((to, bytes));
         }
     }
