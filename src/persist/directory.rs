@@ -79,7 +79,19 @@ pub struct DataDirectory {
     /// Nothing of what was committed is in the file.
     lost: Option<String>,
     /// Last, so that the file is closed before the next one can open it.
-    _lock: File,
+    _lock: Lock,
+}
+
+/// A file that is locked as long as this lives.
+#[derive(Debug)]
+struct Lock(File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // To close it would not do: a process that is just being started from this one has it open, too, for a moment. If it
+        // cannot be unlocked, it is when that is over.
+        self.0.unlock().ok();
+    }
 }
 
 impl DataDirectory {
@@ -206,7 +218,7 @@ impl StateStore for DataDirectory {
     }
 }
 
-fn lock(path: &Path) -> Result<File, PersistError> {
+fn lock(path: &Path) -> Result<Lock, PersistError> {
     let unusable = |source| PersistError::Directory { path: path.to_path_buf(), source };
     let mut builder = fs::DirBuilder::new();
     #[cfg(unix)]
@@ -214,7 +226,7 @@ fn lock(path: &Path) -> Result<File, PersistError> {
     builder.recursive(true).create(path).map_err(unusable)?;
     let file = private().create(true).truncate(false).open(path.join(LOCK)).map_err(unusable)?;
     match file.try_lock() {
-        Ok(()) => Ok(file),
+        Ok(()) => Ok(Lock(file)),
         Err(TryLockError::WouldBlock) => Err(PersistError::InUse { path: path.to_path_buf() }),
         Err(TryLockError::Error(source)) => Err(unusable(source)),
     }
@@ -278,6 +290,17 @@ fn begin(directory: &Path) -> Result<Database, Unusable> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_folder_is_free_though_a_child_process_has_its_files_open() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = DataDirectory::open(folder.path()).unwrap();
+        let of_child = first._lock.0.try_clone().unwrap();
+        assert!(matches!(DataDirectory::open(folder.path()), Err(PersistError::InUse { .. })));
+        drop(first);
+        DataDirectory::open(folder.path()).unwrap();
+        drop(of_child);
+    }
 
     #[test]
     fn after_an_error_the_file_is_not_read_again_at_once() {
