@@ -176,8 +176,7 @@ impl Whole {
 
     /// Takes what a stranger sent.
     fn receive(&mut self, from: &Multiaddr, bytes: &[u8]) {
-        let in_parts = parts::bytes_on_the_wire(bytes.len());
-        let size = if is_proved(from) { bytes.len() } else { in_parts };
+        let size = if is_proved(from) { bytes.len() } else { parts::bytes_on_the_wire(bytes.len()) };
         self.bytes.entry(from.clone()).or_default().0 += size;
         let envelope = codec::decode(bytes).unwrap();
         let kind = address::transport(from);
@@ -188,10 +187,11 @@ impl Whole {
         assert!(relayed.len() <= usize::from(received.is_none()));
         // The address of a Unix socket can be long, and only this host's own sockets have one.
         let more = if is_proved(from) && address::ip(from).is_none() { from.len() } else { 0 };
+        // What came by a connection, or with less in it whole, can go on in parts.
+        let most = parts::bytes_on_the_wire(bytes.len() + more);
         for (to, went) in relayed {
             self.relayed += 1;
-            // What came by a connection can go on in parts.
-            assert!(went <= in_parts + more, "{size} bytes from {from}, {went} to {to}");
+            assert!(went <= most, "{size} bytes from {from}, {went} to {to}");
         }
         if let Some(Received { from, path, proved, message }) = received {
             self.feed(Input::Message { from, path, proved, message });
